@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::Store;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Fence;
 
@@ -58,20 +57,6 @@ pub struct WriteOptions {
     pub author: Author,
     /// The guard for which the command puts changes back.
     pub guard: Option<String>,
-}
-
-impl Store {
-    /// Refuses to continue unless the current revision is the required one and the fences hold. The
-    /// fences are checked again at the moment of the commit.
-    pub(super) fn check_conditions(&self, options: &WriteOptions, current: u64) -> Result<()> {
-        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
-            return Err(conflict(
-                &format!("the state is at revision {current}, not {wanted}"),
-                current,
-            ));
-        }
-        self.locks.check_fences(&options.fences)
-    }
 }
 
 impl WriteOptions {

@@ -8,11 +8,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::checkpoint::catalog::is_id;
 use crate::document::seal::{Digest, Lineage, Revision, hex, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
 use crate::lock::{Identity, Lifeline};
+use crate::store::files::checkpoint::catalog::is_id;
 
 const VERSION: u64 = 1;
 /// The largest record, in bytes; for reading and writing.

@@ -8,11 +8,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::checkpoint::catalog::is_id;
-use super::super::layout::{CONFIG, SIGNALS};
 use crate::document::seal::{Digest, Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
+use crate::store::files::checkpoint::catalog::is_id;
+use crate::store::layout::{CONFIG, SIGNALS};
 
 /// The version without an [`Origin`], as earlier releases write it.
 const WITHOUT_ORIGIN: u64 = 1;

@@ -1,0 +1,89 @@
+//! `state adopt`: accepts a foreign edit as the next revision.
+
+use super::Store;
+use super::change::Outcome;
+use super::commit::Plan;
+use super::diagnosis::{ForeignEdit, Health};
+use super::preserve::Replaced;
+use super::signal::Signals;
+use super::transaction::Transaction;
+use crate::error::Result;
+use crate::store::options::{LockPurpose, Mode, WriteOptions};
+
+impl Store {
+    /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision
+    /// becomes a pinned backup.
+    pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
+        if options.mode == Mode::DryRun {
+            return self.plan_adoption();
+        }
+        self.retry(|deadline| self.begin(LockPurpose::Write, deadline)?.adopt(options))
+    }
+
+    fn plan_adoption(&self) -> Result<Outcome> {
+        let seen = self.examine()?;
+        match &seen.health {
+            Health::Foreign(edit) => {
+                let adopted = edit.acceptable().map_err(|health| seen.refusal_of(&health))?.value;
+                Ok(Outcome::Planned(ForeignEdit { value: adopted, ..edit.clone() }.changes()))
+            }
+            Health::Healthy(_) | Health::Legacy(_) => Ok(Outcome::Planned(Vec::new())),
+            _ => Err(seen.refusal()),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// One attempt of an adoption; `None` if another writer was faster.
+    fn adopt(self, options: &WriteOptions) -> Result<Option<Outcome>> {
+        match &self.seen.health {
+            Health::Foreign(edit) => {
+                self.store.check_conditions(options, edit.revision())?;
+                self.adopt_edit(edit, options)
+            }
+            Health::Healthy(document) => {
+                let revision = document.seal.revision;
+                self.store.check_conditions(options, revision.get())?;
+                Ok(Some(Outcome::Unchanged { revision }))
+            }
+            Health::Legacy(_) => {
+                let store = self.store;
+                drop(self);
+                store.seal_as_it_is(options).map(Some)
+            }
+            _ => Err(self.seen.refusal()),
+        }
+    }
+
+    /// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
+    pub(super) fn adopt_edit(
+        &self,
+        edit: &ForeignEdit,
+        options: &WriteOptions,
+    ) -> Result<Option<Outcome>> {
+        let seen = &self.seen;
+        let migrated = edit.acceptable().map_err(|health| seen.refusal_of(&health))?;
+        let lineage = seen.lineage_to_continue()?;
+        let created = migrated.value.pointer("/metadata/created").cloned();
+        let sealed = seen.seal(migrated.value, &lineage, created.as_ref())?;
+        let revision = sealed.document.seal.revision;
+        let lost = match &edit.reference {
+            Some(reference) => {
+                seen.lost_after(&reference.seal.lineage, Some(reference.seal.revision))
+            }
+            None => seen.lost_after(&lineage, None),
+        };
+        let plan = Plan {
+            replaced: Replaced::by_edit(self.store.disk.now(), edit),
+            signals: &Signals::Follow, // it may be an older revision
+            ..Plan::of(&sealed, options)
+        };
+        if self.commit(&plan, options, &[])?.is_none() {
+            return Ok(None);
+        }
+        if let Some(lost) = lost {
+            self.store.warn(lost);
+        }
+        Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
+    }
+}

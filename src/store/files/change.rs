@@ -1,0 +1,376 @@
+//! The read-modify-write: what a writer does under the lock before and after the commit.
+
+use serde_json::{Value, json};
+
+use super::candidate::Restorable;
+use super::commit::Plan;
+use super::diagnosis::{ForeignEdit, Health};
+use super::next_revision::check_growth;
+use super::observe::Observation;
+use super::preserve::Replaced;
+use super::transaction::Transaction;
+use super::{Signals, Store};
+use crate::document::chunks::Chunks;
+use crate::document::diff::{self, diff};
+use crate::document::lazy::LazyDocument;
+use crate::document::migrate::Migrated;
+use crate::document::new_document::NewDocument;
+use crate::document::schema::OldForm;
+use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
+use crate::document::{json as text, rules};
+use crate::error::{Error, Kind, Result};
+use crate::store::ForeignEdits;
+use crate::store::layout::{SIGNALS, automatic_reason, pinned};
+use crate::store::options::{Mode, WriteOptions, conflict};
+
+/// The revision and digest that a document says it has, sealed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    revision: Option<Value>,
+    digest: Option<Value>,
+}
+
+impl Claim {
+    /// Reads the claim of `document`.
+    pub fn of(document: &Value) -> Self {
+        let field =
+            |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
+        Self { revision: field("revision"), digest: field("digest") }
+    }
+
+    /// Returns whether the document names the revision it was made from.
+    pub fn is_made(&self) -> bool {
+        self.revision.is_some()
+    }
+
+    /// The difference from the current document's claim, in words.
+    pub fn differs_from(&self, current: &Self) -> String {
+        let number = |claim: &Self| {
+            claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string)
+        };
+        let digest = |claim: &Self| {
+            let text =
+                claim.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
+            text.map_or_else(|| "no digest".to_owned(), |digest| format!("digest {digest}…"))
+        };
+        if self.revision != current.revision {
+            let (theirs, ours) = (number(self), number(current));
+            return format!(
+                "another writer committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
+            );
+        }
+        format!(
+            "this document says it is from revision {}, but with {}, and the current one has {}: it is not the one that was read",
+            number(self),
+            digest(self),
+            digest(current)
+        )
+    }
+}
+
+/// The document that a change starts from.
+#[derive(Debug)]
+pub struct Base {
+    /// The document, in today's form.
+    pub value: LazyDocument,
+    /// Its seal; none if it was never sealed or the seal is broken.
+    pub seal: Option<Seal>,
+    /// The revision and digest that a reader was shown.
+    pub claim: Claim,
+    migrated_from: Option<OldForm>,
+    /// The foreign edit, if the document is one.
+    edit: Option<ForeignEdit>,
+}
+
+impl Base {
+    /// A copy of the document, to be changed.
+    pub fn draft(&self) -> Value {
+        Value::clone(&self.value)
+    }
+
+    /// The size of the sealed document in bytes, counted by [`full_size`]; 0 for one that is not
+    /// sealed.
+    fn full_size(&self, seen: &Observation) -> usize {
+        match (&self.seal, &seen.live) {
+            (Some(seal), Some(found)) => {
+                full_size(&Chunks::from(found.bytes.clone()), seal.revision)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The current revision; for a foreign edit the one before it; 0 for a document that was never
+    /// sealed.
+    pub fn revision(&self) -> u64 {
+        match (&self.seal, &self.edit) {
+            (Some(seal), _) => seal.revision.get(),
+            (None, edit) => edit.as_ref().map_or(0, ForeignEdit::revision),
+        }
+    }
+}
+
+/// The next document and the signal files that accompany it.
+#[derive(Debug)]
+pub struct Proposal {
+    /// The document.
+    pub draft: NewDocument,
+    /// Signal files to write or remove after the commit.
+    pub signals: Signals,
+}
+
+impl From<Value> for Proposal {
+    fn from(value: Value) -> Self {
+        Self { draft: value.into(), signals: Signals::STAY }
+    }
+}
+
+impl From<NewDocument> for Proposal {
+    fn from(draft: NewDocument) -> Self {
+        Self { draft, signals: Signals::STAY }
+    }
+}
+
+/// Makes the next document from the current one. It is called again if another writer commits
+/// first.
+pub type Change<'a> = dyn FnMut(&Base) -> Result<Proposal> + 'a;
+
+/// The result of a change.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The new document is on the disk.
+    Committed {
+        /// The new revision.
+        revision: Revision,
+        /// The schema from which the commit migrated the document.
+        migrated_from: Option<OldForm>,
+    },
+    /// The change had no effect, so nothing was written.
+    Unchanged {
+        /// The current revision.
+        revision: Revision,
+    },
+    /// The differences that the change would make (dry run).
+    Planned(Vec<diff::Difference>),
+}
+
+impl Store {
+    /// Changes the document: one atomic read-modify-write under the state lock.
+    pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        if options.mode == Mode::DryRun {
+            return self.plan(options, make);
+        }
+        self.retry(|deadline| self.begin_write(deadline)?.change(options, make))
+    }
+
+    /// Computes what a change would do, without a lock and without changing anything.
+    fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        let mut seen = self.examine()?;
+        if matches!(seen.health, Health::Missing) && self.returns()? {
+            seen = self.examine()?;
+        }
+        if matches!(seen.health, Health::Damaged(_)) && seen.is_healed_by_commands() {
+            let document = seen.newest_copy()?.document;
+            self.warn(format!(
+                "{} is damaged; this is against the copy it would be healed from",
+                self.shown()
+            ));
+            seen.health = match document {
+                Restorable::Sealed(document) => Health::Healthy(document),
+                Restorable::Legacy(value) => Health::Legacy(Migrated { value, from: None }),
+            };
+        }
+        let base = seen.base()?;
+        let mut draft = self.make_checked(options, &base, make)?.draft;
+        draft.set_schema();
+        check_document(&draft)?;
+        let changes = diff(&without_seal(&base.value), &without_seal(&draft.to_value()));
+        if !changes.is_empty() {
+            let created =
+                base.value.skeleton().pointer("/metadata/created").and_then(Value::as_str);
+            let size = size_when_sealed(draft, created).unwrap_or_default();
+            check_growth(size, base.full_size(&seen), options.author)?;
+        }
+        Ok(Outcome::Planned(changes))
+    }
+
+    fn make_checked(
+        &self,
+        options: &WriteOptions,
+        base: &Base,
+        make: &mut Change<'_>,
+    ) -> Result<Proposal> {
+        self.check_conditions(options, base.revision())?;
+        make(base)
+    }
+
+    /// Refuses to continue unless the current revision is the required one and the fences hold. The
+    /// fences are checked again at the moment of the commit.
+    pub(super) fn check_conditions(&self, options: &WriteOptions, current: u64) -> Result<()> {
+        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
+            return Err(conflict(
+                &format!("the state is at revision {current}, not {wanted}"),
+                current,
+            ));
+        }
+        self.locks.check_fences(&options.fences)
+    }
+
+    /// Warns of objects where old documents should have a signal's time.
+    fn warn_of_objects(&self, base: &Base) {
+        if base.seal.is_some() && base.migrated_from.is_none() {
+            return;
+        }
+        let signals = base.value.skeleton().get("signals").and_then(Value::as_object);
+        let objects: Vec<&str> = signals
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| value.is_object())
+            .map(|(name, _)| &**name)
+            .collect();
+        if !objects.is_empty() {
+            self.warn(format!(
+                "signals hold objects instead of times, and keep them: {}",
+                objects.join(", ")
+            ));
+        }
+    }
+}
+
+impl Observation<'_> {
+    /// The document to start from, or the error that there is none.
+    fn base(&self) -> Result<Base> {
+        match &self.health {
+            Health::Healthy(document) => Ok(Base {
+                value: document.value.clone(),
+                seal: Some(document.seal.clone()),
+                claim: Claim::of(document.value.skeleton()),
+                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
+                edit: None,
+            }),
+            Health::Legacy(migrated) => Ok(Base {
+                value: migrated.value.clone().into(),
+                seal: None,
+                claim: Claim { revision: Some(0.into()), digest: None },
+                migrated_from: migrated.from.clone(),
+                edit: None,
+            }),
+            Health::Foreign(edit) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
+                let migrated = edit.acceptable().map_err(|_| self.refusal())?;
+                self.store.warn(format!(
+                    "{} was changed by something else; the next commit seals it: {}",
+                    self.store.shown(),
+                    edit.summary()
+                ));
+                Ok(Base {
+                    claim: Claim::of(&migrated.value),
+                    value: migrated.value.into(),
+                    seal: None,
+                    migrated_from: migrated.from,
+                    edit: Some(edit.clone()),
+                })
+            }
+            _ => Err(self.refusal()),
+        }
+    }
+
+    fn replaced(&self, options: &WriteOptions, base: &Base) -> Replaced {
+        let now = self.store.disk.now();
+        if let Some(edit) = &base.edit {
+            return Replaced::by_edit(now, edit);
+        }
+        if self.live.as_ref().is_none() {
+            return Replaced::Nothing;
+        }
+        let reason = match (&base.seal, &base.migrated_from) {
+            (Some(_), None) => automatic_reason(
+                options.reason.as_deref().unwrap_or(options.action),
+                options.action,
+            ),
+            _ => pinned::PRE_MIGRATION.to_owned(),
+        };
+        Replaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
+    }
+}
+
+impl Transaction<'_> {
+    /// One attempt of a change; `None` if another writer was faster.
+    fn change(mut self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Option<Outcome>> {
+        let mut base = self.seen.base()?;
+        self.store.warn_of_objects(&base);
+        self.keep_mirror();
+        let mut proposal = self.store.make_checked(options, &base, make)?;
+        // A guard undoes what its command changed. The edit is not the command's work, so it gets a
+        // revision of its own.
+        if let Some(edit) = &base.edit
+            && !self.lock.guards_of_commit(&self.seen.backup_dir).is_empty()
+        {
+            check_document(&proposal.draft)?; // refused before the edit is sealed
+            let fences = options.fences.clone();
+            let adoption = WriteOptions { fences, ..WriteOptions::of("adopt") };
+            if self.adopt_edit(edit, &adoption)?.is_none() {
+                return Ok(None);
+            }
+            self.seen = self.lock.observe()?;
+            base = self.seen.base()?;
+            proposal = make(&base)?;
+        }
+        if proposal.signals.are_needed() {
+            self.store.side_directory(&self.lock.root, SIGNALS)?; // refused before the commit
+        }
+        // A foreign edit may be an older revision.
+        let signals = match proposal.signals {
+            given if given.are_needed() || base.edit.is_none() => given,
+            _ => Signals::Follow,
+        };
+        let mut draft = proposal.draft;
+        draft.set_schema();
+        let is_same = !self.seen.is_rewritten() && draft.is_same_as(&base.value);
+        if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
+            let state = base.value.skeleton();
+            let files = self.lock.files_of(&self.seen.backup_dir, &signals, state);
+            self.lock.place_signals(&files);
+            return Ok(Some(Outcome::Unchanged { revision: seal.revision }));
+        }
+        check_document(&draft)?;
+        let lineage = self.seen.lineage_to_continue()?;
+        let created = base.value.skeleton().pointer("/metadata/created");
+        let sealed = self.seen.seal(draft, &lineage, created)?;
+        let revision = sealed.document.seal.revision;
+        let size = full_size(&sealed.text, revision);
+        check_growth(size, base.full_size(&self.seen), options.author)?;
+        let replaced = self.seen.replaced(options, &base);
+        let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
+        Ok(self
+            .commit(&plan, options, &[])?
+            .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
+    }
+}
+
+/// Refuses a document that breaks the rules.
+fn check_document(draft: &NewDocument) -> Result<()> {
+    let findings = rules::check(draft.skeleton());
+    let Some(first) = findings.first() else {
+        return if draft.is_nested_too_deep() {
+            let message = format!(
+                "the new document is nested deeper than {} levels; nothing was written",
+                text::MAX_DEPTH
+            );
+            Err(Error::new(Kind::Schema, message).hint_command(
+                "state validate FILE",
+                "see what is wrong with a document before it is written",
+            ))
+        } else {
+            Ok(())
+        };
+    };
+    let more = findings.len() - 1;
+    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+    let message =
+        format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
+    Err(Error::new(Kind::Schema, message)
+        .hint_command(
+            "state read",
+            "see what the document is now; these rules are on its top fields",
+        )
+        .detail("findings", json!(findings)))
+}

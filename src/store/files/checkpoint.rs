@@ -1,0 +1,303 @@
+//! Checkpoints: the state, `config/` and `.signals/` at one moment, taken under the state lock and
+//! the locks of the other two. A checkpoint is made in the staging directory, synced, and put in
+//! place by one rename: it is complete or absent.
+
+pub mod catalog;
+pub mod retention;
+
+use std::ffi::OsStr;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use self::retention::Retention;
+use super::Store;
+use super::diagnosis::{Health, known};
+use super::observe::Observation;
+use super::transaction::Transaction;
+use crate::acl::Acls;
+use crate::audit::Level;
+use crate::document::seal::Digest;
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::stage::Durability;
+use crate::fs::{Dir, FsError};
+use crate::name::Name;
+use crate::store::ForeignEdits;
+use crate::store::checkpoint::manifest::{self, Metadata};
+use crate::store::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
+use crate::store::options::{LockPurpose, WriteOptions};
+use crate::time::{compact, rfc3339};
+use crate::tree::{self, Attributes, Entry, Listing, What};
+
+/// Attempts to copy something that changes while it is read.
+const ATTEMPTS: usize = 3;
+
+/// The purpose of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The operation that the checkpoint precedes.
+    pub operation: Name,
+    /// The phase; the state's own if none is given.
+    pub phase: Option<String>,
+    /// Notes of the caller: a JSON object.
+    pub metadata: Value,
+}
+
+/// A checkpoint that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its name.
+    pub id: String,
+    /// Files and links in it.
+    pub files: usize,
+    /// Bytes in these.
+    pub bytes: u64,
+    /// Entries of `config/` that it omits, each with the reason.
+    pub left: Vec<String>,
+}
+
+/// Treatment of entries in `config/` and `.signals/` that no checkpoint can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unkept {
+    /// No checkpoint is made.
+    Refused,
+    /// The checkpoint omits them.
+    Left,
+}
+
+/// An action under the locks of a checkpoint that was just made.
+pub(super) type Then<'a> = dyn FnMut(&Transaction<'_>, &Made) -> Result<()> + 'a;
+
+impl Store {
+    /// Makes a checkpoint of the state and both trees. A damaged state is healed first.
+    pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
+        self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _| Ok(()))
+    }
+
+    /// As [`Self::checkpoint`], retained as `retention` says; then runs `then` under the same
+    /// locks.
+    pub(super) fn checkpoint_then(
+        &self,
+        snapshot: &Snapshot,
+        retention: Retention,
+        then: &mut Then<'_>,
+    ) -> Result<Made> {
+        self.retry(|deadline| {
+            // Damage is healed while only the state lock is held.
+            let tx = self.begin_write(deadline)?;
+            if let Health::TooNew(_) = tx.seen.health {
+                return Err(tx.seen.refusal());
+            }
+            drop(tx);
+            let tx = self.lock_all(LockPurpose::Write, deadline)?.begin()?;
+            match &tx.seen.health {
+                Health::Healthy(_) | Health::Legacy(_) => {}
+                Health::Damaged(_) => return Ok(None),
+                Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                    drop(tx);
+                    self.seal_as_it_is(&WriteOptions::of("checkpoint"))?;
+                    return Ok(None);
+                }
+                _ => return Err(tx.seen.refusal()),
+            }
+            tx.keep_mirror();
+            let made = tx.take_snapshot(snapshot, retention, Unkept::Refused)?;
+            then(&tx, &made)?;
+            if retention == Retention::Automatic {
+                self.checkpoints().retire(&tx.lock, &made.id);
+            }
+            Ok(Some(made))
+        })
+    }
+
+    fn copy_in(&self, (from, name): (&Dir, &str), to: (&Dir, &str)) -> Result<Vec<Entry>> {
+        let copied = tree::copy(&self.disk, (from, name), to, Attributes::Ours)?;
+        Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
+    }
+
+    /// An id that sorts after those of all other checkpoints of any operation. The order of ids is
+    /// the order of creation, even where a checkpoint was removed or the clock was set back; then
+    /// the new id repeats the time of the last one.
+    fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
+        let ids = self.checkpoints().ids()?;
+        let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
+        let stem =
+            format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
+        let highest =
+            ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
+        // A number at the beginning of an operation would be read as the sequence number.
+        let is_plain = catalog::number_of(&format!("{stem}-{operation}")) == 1;
+        Ok(match highest {
+            None if is_plain => format!("{stem}-{operation}"),
+            None => format!("{stem}-1-{operation}"),
+            Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),
+        })
+    }
+
+    /// An error about a staged file, which no longer exists when the error is read: its hints refer
+    /// to the original.
+    pub(super) fn without_staged_path(&self, error: Error) -> Error {
+        if !error.cause::<FsError>().is_some_and(|error| layout::is_staging(&error.path)) {
+            return error;
+        }
+        let root = quote_path(&self.settings.directory);
+        let error = Error { hints: Vec::new(), ..error };
+        match error.kind {
+            Kind::DiskFull | Kind::FileSizeLimit => error
+                .hint_shell(
+                    format!("df -h {root}; df -i {root}"),
+                    "see what is left of space and inodes",
+                )
+                .hint_command(
+                    "recover cleanup 1",
+                    "or remove checkpoints older than a day, but for the newest",
+                ),
+            _ => error.hint_command("recover doctor", "check everything"),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes a checkpoint of what is there now, in whatever condition it is.
+    pub(super) fn take_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        retention: Retention,
+        unkept: Unkept,
+    ) -> Result<Made> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.build(snapshot, retention, unkept) {
+                Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
+                Err(error) => {
+                    let why = format!("no checkpoint was made: {}", error.message);
+                    return Err(self.store.without_staged_path(Error { message: why, ..error }));
+                }
+                Ok(made) => {
+                    let entry = self
+                        .store
+                        .logs()
+                        .recovery_entry(Level::Info, "checkpoint", "created")
+                        .with("id", &made.id);
+                    let entry = entry.with("files", made.files).with("bytes", made.bytes);
+                    self.store.audit.record(
+                        &entry.with("pid", std::process::id()).with("path", self.store.shown()),
+                    );
+                    return Ok(made);
+                }
+            }
+        }
+    }
+
+    fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
+        let staging = self.store.staging_area().open(&self.lock)?;
+        let now = self.store.disk.now();
+        let id = self.store.free_id(now, &snapshot.operation)?;
+        let tmp = "checkpoint";
+        tree::remove(&self.store.disk, &staging.dir, tmp)?;
+        self.store.disk.make_dir(&staging.dir, tmp)?;
+        let dir = self.store.disk.open_dir(&staging.dir, tmp)?;
+
+        let mut entries = Vec::new();
+        // A file over the size limit was not read; a restore keeps it as evidence.
+        if let Some(found) = self.seen.live.as_ref().filter(|found| found.is_whole()) {
+            self.store.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
+            entries.push(listed(
+                manifest::STATE,
+                &found.bytes,
+                found.stat.mode & 0o777,
+                found.stat.mtime,
+            ));
+        }
+        let mut left = Vec::new();
+        let mut copy_in = |from: (&Dir, &str), to: (&Dir, &str)| -> Result<Vec<Entry>> {
+            if unkept == Unkept::Refused {
+                return self.store.copy_in(from, to);
+            }
+            let copied = tree::copy_what_can_be_kept(&self.store.disk, from, to, Attributes::Ours)?;
+            let Some((listing, without)) = copied else { return Ok(Vec::new()) };
+            left.extend(without);
+            Ok(listing.under(to.1))
+        };
+        if let Some(root) = self.store.config_root()? {
+            entries.extend(copy_in((&root, layout::CONFIG), (&dir, manifest::CONFIG))?);
+        }
+        entries.extend(copy_in((&self.lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
+        let (files, bytes) = {
+            let listing = Listing::new(entries.clone());
+            (listing.files(), listing.bytes())
+        };
+        let metadata = Metadata {
+            id: id.clone(),
+            operation: snapshot.operation.to_string(),
+            phase: snapshot.phase.clone().or_else(|| phase_of(&self.seen)),
+            timestamp: rfc3339(now),
+            pid: std::process::id(),
+            hostname: hostname(),
+            revision: Some(self.seen.revision()).filter(|revision| *revision > 0),
+            automatic: retention == Retention::Automatic,
+            metadata: snapshot.metadata.clone(),
+        };
+        let text = metadata.write()?;
+        self.store.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
+        entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
+        // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
+        // longer.
+        let limit = match snapshot.operation.as_str() {
+            layout::pinned::PRE_RESTORE => manifest::LIMIT,
+            _ => manifest::LIMIT - manifest::ROOM,
+        };
+        let text = manifest::write(&Listing::new(entries), limit)?;
+        self.store.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
+        self.store.disk.sync_dir(&dir)?;
+
+        if !self.lock.flock.is_current(&self.store.disk, &self.lock.root)? {
+            return Err(lock_lost());
+        }
+        self.store
+            .disk
+            .rename((&staging.dir, OsStr::new(tmp)), (&staging.checkpoints, OsStr::new(&id)))?;
+        if let Err(error) = self.store.disk.sync_dir(&staging.checkpoints) {
+            let message = format!(
+                "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
+            );
+            return Err(Error::new(Kind::DurabilityUnknown, message)
+                .hint_command(format!("recover verify {id}"), "see what is there"));
+        }
+        if let Err(error) = staging.done() {
+            self.store
+                .warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
+        }
+        Ok(Made { id, files, bytes, left })
+    }
+}
+
+/// The error of a command that finds that the lock it holds was removed.
+pub(super) fn lock_lost() -> Error {
+    Error::new(
+        Kind::Conflict,
+        "the lock's file was removed meanwhile, and another writer may have begun; nothing was done",
+    )
+    .hint_command("state status", "see what state it is in, and do it again")
+}
+
+fn listed(path: &str, bytes: &[u8], mode: u32, mtime: (i64, i64)) -> Entry {
+    let what = What::File { bytes: bytes.len() as u64, sha256: Digest::of(bytes) };
+    Entry { path: path.to_owned(), what, mode, mtime, acls: Acls::default() }
+}
+
+fn seconds(time: SystemTime) -> (i64, i64) {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
+}
+
+fn phase_of(seen: &Observation) -> Option<String> {
+    let value = known(&seen.health, seen.live.as_ref())?;
+    value.get("phase").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The name of this machine.
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

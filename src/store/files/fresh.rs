@@ -1,0 +1,352 @@
+//! `state init` and `state init --fresh`.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::Store;
+use super::backup_dir::{BackupDir, newest_valid};
+use super::candidate::written_by_a_newer_program;
+use super::change::Outcome;
+use super::commit::{Plan, Published};
+use super::diagnosis::{Depth, Health};
+use super::next_revision::new_lineage;
+use super::observe::Observation;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use crate::document::first;
+use crate::document::seal::{Revision, Sealed};
+use crate::error::Result;
+use crate::fs::stage::is_temporary;
+use crate::fs::{Dir, FileKind, FsResult};
+use crate::side;
+use crate::store::layout::{GITIGNORE, MIRROR, SIDE_DIRECTORIES};
+use crate::store::options::{Author, LockPurpose, WriteOptions};
+use crate::store::{AutoRecover, ForeignEdits};
+
+/// The reason in the name of a state's copy in an archive: it was the live file.
+pub(super) const LIVE: &str = "live";
+
+/// The treatment of an existing history by `state init`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitMode {
+    /// It keeps the history, and heals and migrates where needed.
+    Continue,
+    /// It archives the history and starts a new lineage.
+    Fresh,
+}
+
+/// The result of `state init`.
+#[derive(Clone, Debug)]
+pub struct Initialized {
+    /// The current revision.
+    pub revision: Revision,
+    /// The change to the document.
+    pub done: Done,
+}
+
+/// The change that `state init` made to the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It created the first document of its lineage.
+    Created,
+    /// It restored a damaged document from a copy.
+    Healed,
+    /// It migrated the document to the current form and sealed it.
+    Migrated,
+    /// It changed nothing.
+    AlreadyThere,
+}
+
+impl Done {
+    /// The same in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Healed => "healed",
+            Self::Migrated => "migrated",
+            Self::AlreadyThere => "already there",
+        }
+    }
+}
+
+impl Store {
+    /// Prepares a root: directories, the first document where there is no history, healing,
+    /// migration.
+    pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        let initialized = self.init_state(mode, options)?;
+        // The state exists now: a failure from here on undoes nothing and does not fail the
+        // command.
+        for name in SIDE_DIRECTORIES {
+            let made = self.open_root().and_then(|root| {
+                let dir = self.side_directory(&root, name)?;
+                Ok(self.lineages().keep_out_of_git(&dir)?)
+            });
+            if let Err(error) = made {
+                self.warn(format!(
+                    "{name} is not ready, or git may take it along: {}",
+                    error.message
+                ));
+            }
+        }
+        Ok(initialized)
+    }
+
+    fn init_state(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        self.lineages().refuse_before_making(mode)?;
+        let was_damaged =
+            self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
+        let found = if was_damaged { Done::Healed } else { Done::AlreadyThere };
+        let mut was_sealed = false;
+        self.retry(|deadline| {
+            let tx = match mode {
+                InitMode::Continue => self.begin_undamaged(LockPurpose::Initialize, deadline)?,
+                InitMode::Fresh => self.begin(LockPurpose::Initialize, deadline)?,
+            };
+            match tx.init(mode, options)? {
+                Init::Created(revision) => Ok(Some(Initialized { revision, done: Done::Created })),
+                Init::Ready(revision) => {
+                    let done = if was_sealed { Done::Migrated } else { found };
+                    Ok(Some(Initialized { revision, done }))
+                }
+                Init::Overtaken => Ok(None),
+                Init::Unsealed => {
+                    was_sealed = true;
+                    self.seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    /// Commits the document without changes: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        self.change(&options, &mut |base| Ok(base.draft().into()))
+    }
+
+    /// Does the housekeeping of a writer where a state exists or existed: finishes what was
+    /// interrupted, heals damage, renews the mirror, removes what dead writers left.
+    pub fn run_housekeeping(&self) -> Result<()> {
+        let tx = self.begin_undamaged(LockPurpose::Write, self.deadline())?;
+        tx.lock.remove_leftovers()?;
+        tx.keep_mirror();
+        Ok(())
+    }
+}
+
+/// Lineages: the first one, new ones and archived ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Lineages<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Lineages<'_> {
+    /// Makes git ignore a side directory: its contents apply to this root on this machine only. An
+    /// empty `.gitignore` was left by a writer that was killed.
+    fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
+        match self.store.disk.stat(dir, GITIGNORE)? {
+            Some(stat) if stat.kind == FileKind::Regular && stat.size == 0 => {
+                self.store.disk.unlink(dir, GITIGNORE)?;
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let file = self.store.disk.create(dir, GITIGNORE)?;
+        self.store.disk.write(&file, &dir.path_of(GITIGNORE), b"*\n")
+    }
+
+    /// Returns whether `init` accepts what it found.
+    fn is_to_be_initialized(&self, mode: InitMode, health: &Health) -> bool {
+        match health {
+            Health::TooNew(_) => false,
+            Health::NotInitialized | Health::Healthy(_) | Health::Legacy(_) => true,
+            Health::Foreign(_) if self.store.settings.foreign_edits == ForeignEdits::Accept => true,
+            _ => mode == InitMode::Fresh,
+        }
+    }
+
+    /// The document that `state read` would serve, in words; `None` if there is none.
+    pub fn served(&self) -> Option<String> {
+        let seen = self.store.examine().ok()?;
+        let document = match &seen.health {
+            Health::Healthy(document) => Value::clone(document.value.skeleton()),
+            Health::Legacy(migrated) => migrated.value.clone(),
+            Health::Foreign(edit) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
+                edit.acceptable().ok()?.value
+            }
+            Health::Damaged(_) if self.store.settings.auto_recover == AutoRecover::Yes => {
+                seen.newest_copy().ok()?.document.into_value()
+            }
+            _ => return None,
+        };
+        let revision = document
+            .pointer("/metadata/revision")
+            .map_or_else(|| "unsealed".to_owned(), |revision| format!("at revision {revision}"));
+        let phase = document.get("phase").and_then(Value::as_str).unwrap_or_default();
+        Some(format!("{revision}, phase {phase:?}"))
+    }
+
+    /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
+    /// it.
+    pub fn newest_archive_except(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
+        let backup_dir = self.store.backup_dir_to_read().ok()?;
+        let name = backup_dir.archives.iter().rev().find(|name| !known.contains(name))?;
+        let archive = BackupDir::list(
+            &self.store.disk,
+            self.store.disk.open_dir(backup_dir.dir()?, name).ok()?,
+        )
+        .ok()?;
+        let dir = archive.dir()?;
+        let live = archive.backups.iter().rev().find(|backup| backup.reason == LIVE);
+        Some((dir.path().to_owned(), live.map(|backup| dir.path_of(backup.as_str()))))
+    }
+
+    /// The archives of `init --fresh`.
+    pub fn archives(&self) -> Vec<String> {
+        self.store
+            .backup_dir_to_read()
+            .map_or_else(|_| Vec::new(), |backup_dir| backup_dir.archives)
+    }
+
+    /// Makes the checks that need no lock before the first file is created: a refused init leaves
+    /// nothing.
+    fn refuse_before_making(&self, mode: InitMode) -> Result<()> {
+        let root = self.store.open_root()?;
+        let backup_dir = self.store.backup_dir_of(&root)?;
+        if backup_dir.dir().is_some() || self.store.intents().is_decided()? {
+            return Ok(());
+        }
+        for name in SIDE_DIRECTORIES {
+            side::open_to_read(&self.store.disk, &root, name)?;
+        }
+        let seen = self.store.diagnose(self.store.live()?, backup_dir, Depth::WithMirror)?;
+        if self.is_to_be_initialized(mode, &seen.health) { Ok(()) } else { Err(seen.refusal()) }
+    }
+}
+
+/// The result of one attempt of `state init`.
+enum Init {
+    /// The first document of a lineage was committed.
+    Created(Revision),
+    /// The state is sealed and healthy.
+    Ready(Revision),
+    /// The document has to be sealed first.
+    Unsealed,
+    /// Another writer was faster.
+    Overtaken,
+}
+
+impl Transaction<'_> {
+    /// One attempt of `state init`.
+    fn init(mut self, mode: InitMode, options: &WriteOptions) -> Result<Init> {
+        self.lock.remove_leftovers()?;
+        if self.store.lineages().is_to_be_initialized(mode, &self.seen.health) {
+            self.make_journal();
+        }
+        let created = match &self.seen.health {
+            _ if mode == InitMode::Fresh => self.init_fresh(options)?,
+            Health::NotInitialized => self.write_first(options)?,
+            Health::Healthy(document) if !self.seen.is_rewritten() => {
+                self.keep_mirror();
+                return Ok(Init::Ready(document.seal.revision));
+            }
+            Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
+                return Ok(Init::Unsealed);
+            }
+            _ => return Err(self.seen.refusal()),
+        };
+        Ok(created.map_or(Init::Overtaken, Init::Created))
+    }
+
+    /// Writes the first document; `None` if another writer was faster.
+    fn write_first(&self, options: &WriteOptions) -> Result<Option<Revision>> {
+        let archived = self.seen.archived_revision()?;
+        let highest = self.seen.highest_remembered()?.max(archived);
+        let sealed = self.seen.seal_first(highest)?;
+        let plan = Plan::of(&sealed, options);
+        if self.publish(&plan)? == Published::Overtaken {
+            return Ok(None);
+        }
+        let mirrored = match self.seen.backup_dir.dir() {
+            Some(dir) => self.lock.mirror_live(dir),
+            None => Ok(()),
+        };
+        if let Err(error) = mirrored {
+            self.store.warn(format!("the mirror may not survive a power cut: {error}"));
+        }
+        self.record_commit(options, &sealed, &[]);
+        Ok(Some(sealed.document.seal.revision))
+    }
+
+    /// Archives the whole history and starts a new lineage; `None` if another writer was faster.
+    fn init_fresh(&self, options: &WriteOptions) -> Result<Option<Revision>> {
+        let (seen, backup_dir) = (&self.seen, &self.seen.backup_dir);
+        if seen.live.is_none() && !backup_dir.has_history() && backup_dir.evidence.is_empty() {
+            return self.write_first(options);
+        }
+        let copies = backup_dir.copies()?;
+        if let Health::TooNew(_) = seen.health {
+            return Err(seen.refusal());
+        }
+        newest_valid(copies).map_err(written_by_a_newer_program)?;
+        let live = match &seen.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            _ => None,
+        };
+        // A backup that is no longer readable may have held the revision in its name.
+        let named = backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
+        let archived = seen.archived_revision()?;
+        let highest = live.max(seen.highest_remembered()?).max(archived).max(named);
+        self.start_new_lineage(&seen.seal_first(highest)?, options)
+    }
+}
+
+impl Observation<'_> {
+    /// Seals the first document of a new lineage.
+    fn seal_first(&self, highest: Option<Revision>) -> Result<Sealed> {
+        let revision = self.store.revision_after(highest)?;
+        self.store.seal_as(first(), revision, &new_lineage()?, None)
+    }
+
+    /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
+    /// else may be left.
+    fn archived_revision(&self) -> Result<Option<Revision>> {
+        let Some(dir) = self.backup_dir.dir() else {
+            return Ok(None);
+        };
+        let disk = &self.store.disk;
+        let mut highest = None;
+        for name in &self.backup_dir.archives {
+            let archive = match disk.open_dir(dir, name) {
+                // This program did not make it.
+                Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
+                archive => archive?,
+            };
+            let archive = BackupDir::list(disk, archive)?;
+            let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
+            let mirrored = if archive.has_mirror {
+                archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
+            } else {
+                None
+            };
+            highest = highest.max(named).max(mirrored);
+        }
+        Ok(highest)
+    }
+}
+
+impl StateLock<'_> {
+    /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
+    /// settled it.
+    fn remove_leftovers(&self) -> Result<()> {
+        self.store.staging_area().clear(&self.root)?;
+        for name in self.store.disk.list(&self.root)? {
+            if name.to_str().is_some_and(is_temporary) {
+                self.store.disk.unlink(&self.root, name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,482 @@
+//! Guards: a checkpoint before a command, and its changes put back if it fails.
+//!
+//! While a guard is on record and alive, the commits of its command carry its id in the journal,
+//! and the backups that attribute changes are kept. A guard that did not put back everything stays
+//! on record until an operator removes it.
+
+mod put_back;
+mod settle;
+mod verdict;
+
+use std::ffi::OsStr;
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use self::settle::Aftermath;
+use super::Store;
+use super::backup_dir::BackupDir;
+use super::checkpoint::Snapshot;
+use super::checkpoint::retention::Retention;
+use super::diagnosis::Health;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use crate::document::seal::Digest;
+use crate::error::{Error, Hint, Kind, Result};
+use crate::fs::identity::DirId;
+use crate::fs::stage::{Durability, temporary};
+use crate::fs::{Dir, FsResult};
+use crate::journal::{Event, GuardEvent, Journal};
+use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
+use crate::name::Name;
+use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
+use crate::store::options::LockPurpose;
+use crate::time::rfc3339_millis;
+
+/// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
+/// first.
+pub const GUARD_TOKEN: &str = "PIPELINE_GUARD_TOKEN";
+
+/// A guard that has begun.
+#[derive(Debug)]
+pub struct Begun<'s> {
+    /// Its id, which is that of its checkpoint.
+    pub id: String,
+    /// The value its command shows: `ID:TOKEN`.
+    pub shown: String,
+    /// Its record, in case that the command removes the file.
+    pub record: Record,
+    _lifeline: Option<GuardLifeline<'s>>,
+}
+
+/// The condition of a guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "standing", content = "why")]
+pub enum Standing {
+    /// Its command runs.
+    Running,
+    /// This process cannot find out whether its command runs: it sees neither the guard's process
+    /// nor a lifeline.
+    Unknown,
+    /// Its process ended without recording a result; nothing was put back.
+    Killed,
+    /// Its command failed, and not everything was put back; the reason.
+    Unrestored(String),
+    /// The record was made in another root or on another machine.
+    Foreign,
+    /// The record cannot be read.
+    Damaged,
+}
+
+/// A guard on record.
+#[derive(Clone, Debug, Serialize)]
+pub struct OnRecord {
+    /// Its id, which is that of its checkpoint.
+    pub id: String,
+    /// Its condition.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// Whether its checkpoint can be restored.
+    #[serde(skip)]
+    pub is_restorable: bool,
+}
+
+impl OnRecord {
+    /// The problem with it, if there is one.
+    pub fn problem(&self) -> Option<String> {
+        let id = &self.id;
+        let problem = match &self.standing {
+            Standing::Running => return None,
+            Standing::Unknown => {
+                format!("whether the guard {id} still runs cannot be determined from here")
+            }
+            Standing::Killed => format!(
+                "the guard {id} was killed, and nothing that its command changed was put back"
+            ),
+            Standing::Unrestored(why) => {
+                format!("the guard {id} did not put everything back: {why}")
+            }
+            Standing::Foreign => {
+                return Some(format!("the record of the guard {id} is of another root or machine"));
+            }
+            Standing::Damaged => return Some(format!("the record of the guard {id} is damaged")),
+        };
+        Some(match self.is_restorable {
+            true => problem,
+            false => format!("{problem}; its checkpoint is gone or damaged"),
+        })
+    }
+
+    /// The commands that resolve the problem.
+    pub fn hints(&self) -> Vec<Hint> {
+        let run = |command: &str, why: &str| {
+            Hint::Command(format!("{command} {}", self.id), why.to_owned())
+        };
+        let restore =
+            run("recover restore", "put everything back, also what others committed since");
+        let forget = run("recover guard --forget", "keep everything as it is");
+        match self.standing {
+            Standing::Running => Vec::new(),
+            Standing::Unknown => {
+                vec![run("recover guard --forget", "if its command has ended: remove the record")]
+            }
+            Standing::Killed | Standing::Unrestored(_) if self.is_restorable => {
+                vec![restore, forget]
+            }
+            Standing::Killed | Standing::Unrestored(_) => vec![forget],
+            Standing::Foreign | Standing::Damaged => {
+                vec![run("recover guard --forget", "remove the record")]
+            }
+        }
+    }
+}
+
+/// The end of a guard after its command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Everything that the command changed was put back.
+    Restored {
+        /// Entries that no checkpoint holds: they were moved aside.
+        left: Vec<String>,
+    },
+    /// Other writers committed, and only the changes of the command were put back.
+    PutBack {
+        /// The revision that was committed for it, if one was needed.
+        revision: Option<u64>,
+        /// Entries that no checkpoint holds: they were moved aside.
+        left: Vec<String>,
+    },
+    /// It failed after it was decided, and was finished all the same.
+    Finished,
+    /// Not everything was put back; the reason.
+    Unrestored(String),
+}
+
+impl Store {
+    /// Makes a checkpoint and puts a guard on record, both under one lock.
+    pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun<'_>> {
+        let token = new_token()?;
+        // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
+        let lifeline = self.locks.guard_lifeline(self.deadline()).ok();
+        let mut begun_record = None;
+        let id = self
+            .checkpoint_then(snapshot, Retention::Automatic, &mut |tx, made| {
+                let record = Record {
+                    lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
+                    ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
+                };
+                let backup_dir = &tx.seen.backup_dir;
+                tx.lock.put_record(backup_dir, &record)?;
+                let begun = tx.lock.announce(backup_dir, &record.id);
+                if begun.is_err()
+                    && let Some(dir) = backup_dir.dir()
+                {
+                    self.drop_record(dir, &record.id)?;
+                }
+                begun_record = Some(record);
+                begun
+            })?
+            .id;
+        let record =
+            begun_record.ok_or_else(|| Error::new(Kind::Internal, "a guard without a record"))?;
+        Ok(Begun { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline })
+    }
+
+    fn new_record(
+        &self,
+        tx: &Transaction<'_>,
+        named: (&str, &Name),
+        token: &str,
+    ) -> Result<Record> {
+        let process = Identity::of(std::process::id())?.ok_or_else(|| {
+            Error::new(Kind::DependencyMissing, "/proc does not show this process")
+        })?;
+        let root = DirId::of(&self.disk, &tx.lock.root)?;
+        let root =
+            root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
+        let base = match &tx.seen.health {
+            Health::Healthy(document) => {
+                let seal = document.seal.clone();
+                Some(Base { revision: seal.revision, lineage: seal.lineage, digest: seal.digest })
+            }
+            _ => None,
+        };
+        let running = self.running(&tx.lock.root, &tx.seen.backup_dir)?;
+        let around = tx.lock.guards_of_commit(&tx.seen.backup_dir);
+        Ok(Record {
+            id: named.0.to_owned(),
+            operation: named.1.to_string(),
+            started: rfc3339_millis(self.disk.now()),
+            process,
+            lifeline: None,
+            token: Digest::of(token.as_bytes()),
+            root,
+            base,
+            beside: running.into_iter().map(|other| other.id).find(|other| !around.contains(other)),
+            status: Status::Running,
+        })
+    }
+
+    /// As [`Self::put_record`], without the state lock. A holder of that lock may remove the
+    /// temporary file as a dead writer's.
+    fn put_record_unlocked(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
+        const ATTEMPTS: usize = 8;
+        let name = temporary(u64::from(std::process::id()), "guard-unlocked");
+        let mut attempts = 1;
+        loop {
+            match self.put_record_as(&name, backup_dir, record)? {
+                Err(error) if error.is(Errno::NOENT) && attempts < ATTEMPTS => attempts += 1,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn put_record_as(
+        &self,
+        name: &str,
+        backup_dir: &BackupDir,
+        record: &Record,
+    ) -> Result<FsResult<()>> {
+        let dir = backup_dir
+            .dir()
+            .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
+        let bytes = record.write()?;
+        let put = || {
+            let staged = self.disk.stage(dir, name, &bytes, Durability::Fsync)?;
+            self.disk.rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
+            staged.keep();
+            self.disk.sync_dir(dir)
+        };
+        Ok(put())
+    }
+
+    fn drop_record(&self, backup_dir: &Dir, id: &str) -> FsResult<()> {
+        self.disk.unlink(backup_dir, file_name(id))?;
+        self.disk.sync_dir(backup_dir)
+    }
+
+    /// Removes the record of a guard after its command succeeded. Takes no lock, since another
+    /// writer may hold it for long.
+    pub fn end_guard(&self, id: &str) -> Result<()> {
+        let root = self.open_root()?;
+        let backup_dir = self.backup_dir_of(&root)?;
+        backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
+    }
+
+    /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
+    pub fn forget_guard(&self, id: &str) -> Result<()> {
+        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
+        let backup_dir = self.backup_dir_of(&lock.root)?;
+        if !backup_dir.guards.iter().any(|guard| guard == id) {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("no guard {id} is on record; nothing was changed"),
+            )
+            .hint_command("recover status", "see which ones are"));
+        }
+        if self.standing_of(&lock.root, &backup_dir, id)? == Some(Standing::Running) {
+            return Err(Error::new(
+                Kind::NotOwner,
+                format!("the guard {id} runs; it ends with its command"),
+            )
+            .hint_command("recover status", "see how things are"));
+        }
+        if let Some(dir) = backup_dir.dir() {
+            self.drop_record(dir, id)?;
+        }
+        lock.journal_guard(&backup_dir, id, "forgotten");
+        Ok(())
+    }
+
+    // ---- guards on record ----
+
+    /// Lists the guards on record. Changes nothing.
+    pub fn guards(&self) -> Result<Vec<OnRecord>> {
+        let root = self.open_root()?;
+        let backup_dir = self.backup_dir_of(&root)?;
+        self.guards_in(&root, &backup_dir, |id| self.checkpoints().is_sound(id).unwrap_or(true))
+    }
+
+    /// A guard that did not put everything back.
+    pub fn unrestored_guard(&self, id: String, why: String) -> OnRecord {
+        let is_restorable = self.checkpoints().is_sound(&id).unwrap_or(true);
+        OnRecord { id, standing: Standing::Unrestored(why), is_restorable }
+    }
+
+    fn guards_in(
+        &self,
+        root: &Dir,
+        backup_dir: &BackupDir,
+        is_restorable: impl Fn(&str) -> bool,
+    ) -> Result<Vec<OnRecord>> {
+        let mut guards = Vec::new();
+        for id in &backup_dir.guards {
+            let Some(standing) = self.standing_of(root, backup_dir, id)? else { continue };
+            let is_restorable = match standing {
+                Standing::Killed | Standing::Unrestored(_) => is_restorable(id),
+                _ => true,
+            };
+            guards.push(OnRecord { id: id.clone(), standing, is_restorable });
+        }
+        Ok(guards)
+    }
+
+    /// The condition of a guard on record; `None` if all was put back, or will be, and the next
+    /// writer removes the record.
+    fn standing_of(
+        &self,
+        root: &Dir,
+        backup_dir: &BackupDir,
+        id: &str,
+    ) -> Result<Option<Standing>> {
+        let Some(record) = self.read_record(backup_dir, id) else {
+            return Ok(Some(Standing::Damaged));
+        };
+        if self.is_foreign(root, &record)? {
+            return Ok(Some(Standing::Foreign));
+        }
+        if let Status::Unrestored(why) = record.status {
+            return Ok(Some(Standing::Unrestored(why)));
+        }
+        match self.liveness(&record)? {
+            Liveness::Alive => return Ok(Some(Standing::Running)),
+            Liveness::Unknown => return Ok(Some(Standing::Unknown)),
+            Liveness::Dead => {}
+        }
+        Ok(match self.put_back_by((root, backup_dir), self.live()?.as_ref(), &record)? {
+            Aftermath::Nothing => Some(Standing::Killed),
+            Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
+            Aftermath::PutBack | Aftermath::Decided => None,
+        })
+    }
+
+    /// A record; `None` where it cannot be read or is damaged.
+    fn read_record(&self, backup_dir: &BackupDir, id: &str) -> Option<Record> {
+        let found = self.disk.read(backup_dir.dir()?, file_name(id), LIMIT).ok()??;
+        Record::read(id, &found.bytes)
+    }
+
+    /// Returns whether a record was made in another root or on another machine.
+    fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
+        let Some(found) = DirId::of(&self.disk, root)? else { return Ok(true) };
+        let (here, there) = (Namespace::here()?, &record.process.namespace);
+        let is_other_machine =
+            there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
+        Ok(!found.is_same(&record.root) || is_other_machine)
+    }
+
+    /// The liveness of the process of a guard of this root.
+    fn liveness(&self, record: &Record) -> Result<Liveness> {
+        self.locks.guard_liveness(&record.process, record.lifeline.as_ref())
+    }
+
+    /// Returns whether the process of a guard of this root has ended.
+    fn is_gone(&self, root: &Dir, record: &Record) -> Result<bool> {
+        Ok(!self.is_foreign(root, record)? && self.liveness(record)? == Liveness::Dead)
+    }
+
+    /// Returns whether a guard runs, or may run.
+    fn is_running(&self, root: &Dir, record: &Record) -> Result<bool> {
+        let is_over = matches!(record.status, Status::Unrestored(_));
+        Ok(!is_over && !self.is_foreign(root, record)? && self.liveness(record)? != Liveness::Dead)
+    }
+
+    fn running(&self, root: &Dir, backup_dir: &BackupDir) -> Result<Vec<Record>> {
+        let mut running = Vec::new();
+        for id in &backup_dir.guards {
+            if let Some(record) = self.read_record(backup_dir, id)
+                && self.is_running(root, &record)?
+            {
+                running.push(record);
+            }
+        }
+        running.sort_by(|a, b| (&a.started, &a.id).cmp(&(&b.started, &b.id)));
+        Ok(running)
+    }
+
+    /// The first revision that a running guard needs to attribute changes; none if no guard runs.
+    pub(super) fn first_guarded_revision(&self, root: &Dir, backup_dir: &BackupDir) -> Option<u64> {
+        if backup_dir.guards.is_empty() {
+            return None;
+        }
+        let running = self.running(root, backup_dir).unwrap_or_default();
+        running
+            .iter()
+            .map(|record| record.base.as_ref().map_or(1, |base| base.revision.get()))
+            .min()
+    }
+
+    /// Warns of guards that ended without putting everything back.
+    pub(super) fn warn_of_guards(&self, root: &Dir, backup_dir: &BackupDir) {
+        if backup_dir.guards.is_empty() {
+            return;
+        }
+        for guard in self.guards_in(root, backup_dir, |_| true).unwrap_or_default() {
+            if let Some(problem) = guard.problem() {
+                // The doctor reads the whole checkpoint, and knows whether it can be restored.
+                self.warn_last(format!("{problem}; next: recover doctor"));
+            }
+        }
+    }
+}
+
+impl StateLock<'_> {
+    /// Puts a record in place, durably.
+    fn put_record(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
+        Ok(self.store.put_record_as(
+            &temporary(self.flock.inode(), "guard"),
+            backup_dir,
+            record,
+        )??)
+    }
+
+    /// Records the beginning of a guard in the journal. Without a journal commits could not be
+    /// attributed.
+    fn announce(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
+        let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
+            Some(dir) => Journal::new(&self.store.disk, dir)
+                .append(&self.guard_event(backup_dir, id, "began"), self.flock.inode()),
+            None => Err("there is none".to_owned()),
+        };
+        written.map_err(|why| {
+            let message = format!(
+                "without a journal a guard cannot attribute commits: {why}; nothing was run"
+            );
+            Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
+        })
+    }
+
+    fn guard_event(&self, backup_dir: &BackupDir, id: &str, step: &str) -> Event {
+        let mut guards = self.guards_of_commit(backup_dir);
+        guards.retain(|guard| guard != id);
+        Event::Guard(GuardEvent {
+            time: rfc3339_millis(self.store.disk.now()),
+            id: id.to_owned(),
+            step: step.to_owned(),
+            guards,
+        })
+    }
+
+    fn journal_guard(&self, backup_dir: &BackupDir, id: &str, step: &str) {
+        if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
+            self.append_to_journal(dir, &self.guard_event(backup_dir, id, step));
+        }
+    }
+
+    /// The running guards that this process commits under: it descends from the guard, or shows its
+    /// token.
+    pub(super) fn guards_of_commit(&self, backup_dir: &BackupDir) -> Vec<String> {
+        if backup_dir.guards.is_empty() {
+            return Vec::new();
+        }
+        let running = self.store.running(&self.root, backup_dir).unwrap_or_default();
+        let ancestors = ancestry(std::process::id()).unwrap_or_default();
+        let shown = &self.store.settings.lock_env.guards;
+        let is_under = |record: &Record| {
+            let token = shown.iter().find(|(id, _)| *id == record.id);
+            token.is_some_and(|(_, token)| record.is_shown(token))
+                || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
+        };
+        running.into_iter().filter(is_under).map(|record| record.id).collect()
+    }
+}

@@ -1,0 +1,192 @@
+//! Settles the record of a guard after its changes were put back. The next command does so.
+//!
+//! A guard that keeps the commits of others states in its record what it is going to commit. If it
+//! is killed, the document and its history show whether that commit happened. Where a restore does
+//! the work, its intent shows it.
+
+use super::Standing;
+use crate::document::Reading;
+use crate::document::seal::Seal;
+use crate::error::Result;
+use crate::fs::Dir;
+use crate::store::files::Store;
+use crate::store::files::backup_dir::BackupDir;
+use crate::store::files::checkpoint::catalog::{number_of, time_of};
+use crate::store::files::state_file::StateFile;
+use crate::store::files::state_lock::StateLock;
+use crate::store::guard::record::{Base, Record, Status};
+use crate::store::options::WriteOptions;
+use crate::store::restore::intent::{Action, Intent};
+
+/// The changes that a killed guard had put back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Aftermath {
+    /// Nothing.
+    Nothing,
+    /// None so far: a restore of its checkpoint is decided, and the next command that writes
+    /// finishes it.
+    Decided,
+    /// All.
+    PutBack,
+    /// Not all; the reason.
+    Unrestored(String),
+}
+
+impl Store {
+    /// The changes that a dead guard had put back.
+    pub(super) fn put_back_by(
+        &self,
+        (root, backup_dir): (&Dir, &BackupDir),
+        live: Option<&StateFile>,
+        record: &Record,
+    ) -> Result<Aftermath> {
+        if let Status::PuttingBack { commit, unrestored } = &record.status
+            && self.was_committed(backup_dir, live, commit)?
+        {
+            return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
+        }
+        // A damaged intent is reported by the command that follows it.
+        let intent = self.intents().read(root).ok().flatten().map(|(_, intent)| intent);
+        let is_its = intent.is_some_and(|intent| {
+            intent.action == Action::Restore && intent.checkpoint == record.id
+        });
+        Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
+    }
+
+    /// Returns whether this is or was the live document, according to the journal or a backup.
+    fn was_committed(
+        &self,
+        backup_dir: &BackupDir,
+        live: Option<&StateFile>,
+        commit: &Base,
+    ) -> Result<bool> {
+        let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
+        if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)
+            && is_it(&document.seal)
+        {
+            return Ok(true);
+        }
+        if backup_dir
+            .events()
+            .commits()
+            .any(|line| line.revision == commit.revision && line.digest == commit.digest)
+        {
+            return Ok(true);
+        }
+        for name in backup_dir.backups.iter().filter(|name| name.revision == Some(commit.revision))
+        {
+            if backup_dir.read(name.as_str())?.seal().is_some_and(is_it) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl StateLock<'_> {
+    /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
+    /// removed, in whichever command finishes the restore.
+    pub(in super::super) fn settle_guard_in(
+        &self,
+        intent: &Intent,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let id = &intent.checkpoint;
+        if intent.action == Action::Undo {
+            return Ok(());
+        }
+        let backup_dir = self.store.backup_dir_of(&self.root)?;
+        let is_whole =
+            intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+        let is_by_guard = options.guard.as_ref() == Some(id);
+        // Only a guard restores a part: its command's changes.
+        if is_by_guard || !is_whole {
+            self.settle_record(&backup_dir, id)?;
+        } else {
+            self.settle_guard_of(&backup_dir, id);
+        }
+        if is_whole {
+            self.settle_later_guards(&backup_dir, id);
+        }
+        Ok(())
+    }
+
+    /// Settles the ended guards whose checkpoint is later than the restored one: what their
+    /// commands changed was put back with the rest.
+    fn settle_later_guards(&self, backup_dir: &BackupDir, id: &str) {
+        let order = |id: &str| (time_of(id), number_of(id));
+        for later in backup_dir.guards.iter().filter(|guard| order(guard) > order(id)) {
+            let standing = self.store.standing_of(&self.root, backup_dir, later);
+            if let Ok(Some(Standing::Killed | Standing::Unrestored(_))) = standing {
+                self.settle_guard_of(backup_dir, later);
+            }
+        }
+    }
+
+    /// Removes the guard's record: everything was put back.
+    pub(super) fn settle_record(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
+        if let Some(dir) =
+            backup_dir.dir().filter(|_| self.store.read_record(backup_dir, id).is_some())
+        {
+            self.store.drop_record(dir, id)?;
+            self.journal_guard(backup_dir, id, "restored");
+        }
+        Ok(())
+    }
+
+    /// Settles a guard that is not running after a restore of its checkpoint.
+    pub(in super::super) fn settle_guard_of(&self, backup_dir: &BackupDir, id: &str) {
+        let Some(dir) =
+            backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
+        else {
+            return;
+        };
+        let settle = || -> Result<()> {
+            if self.store.standing_of(&self.root, backup_dir, id)? != Some(Standing::Running) {
+                self.store.drop_record(dir, id)?;
+                self.journal_guard(backup_dir, id, "restored");
+            }
+            Ok(())
+        };
+        if let Err(error) = settle() {
+            self.store.warn(format!("the guard {id} stays on record: {error}"));
+        }
+    }
+
+    /// Settles the guards that were killed after their commit. The caller holds the state lock, and
+    /// nothing was committed since.
+    pub(in super::super) fn settle_guards(
+        &self,
+        backup_dir: &mut BackupDir,
+        live: Option<&StateFile>,
+    ) {
+        let mut settled = Vec::new();
+        for id in &backup_dir.guards {
+            let Some(record) = self.store.read_record(backup_dir, id) else { continue };
+            if !matches!(record.status, Status::PuttingBack { .. }) {
+                continue;
+            }
+            let settle = || -> Result<bool> {
+                if !self.store.is_gone(&self.root, &record)? {
+                    return Ok(false);
+                }
+                match self.store.put_back_by((&self.root, backup_dir), live, &record)? {
+                    Aftermath::PutBack => self.settle_record(backup_dir, id).map(|()| true),
+                    Aftermath::Unrestored(why) => {
+                        let status = Status::Unrestored(why);
+                        self.put_record(backup_dir, &Record { status, ..record.clone() })?;
+                        self.journal_guard(backup_dir, id, "unrestored");
+                        Ok(false)
+                    }
+                    Aftermath::Nothing | Aftermath::Decided => Ok(false),
+                }
+            };
+            match settle() {
+                Ok(true) => settled.push(id.clone()),
+                Ok(false) => {}
+                Err(error) => self.store.warn(format!("the guard {id} stays on record: {error}")),
+            }
+        }
+        backup_dir.guards.retain(|id| !settled.contains(id));
+    }
+}

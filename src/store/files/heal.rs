@@ -1,0 +1,176 @@
+//! Recovery: restoring a copy where the live file is damaged, missing or unwanted.
+//!
+//! The restored document is committed like any other, under a new revision. The file it replaces is
+//! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
+
+use super::Store;
+use super::backup_dir::newest_valid;
+use super::candidate::{Candidate, Wanted, written_by_a_newer_program};
+use super::commit::{OnDiskFull, Plan};
+use super::diagnosis::{Health, known};
+use super::observe::Observation;
+use super::preserve::Replaced;
+use super::signal::Signals;
+use super::transaction::Transaction;
+use crate::audit::Level;
+use crate::document::diff::{Difference, diff};
+use crate::document::seal::{Lineage, Revision, without_seal};
+use crate::error::{ExitCode, Result};
+use crate::store::layout::{BACKUPS, pinned};
+use crate::store::options::{LockPurpose, WriteOptions};
+
+/// The action under which healing is logged.
+const HEAL: &str = "heal";
+
+/// The result of a recovery.
+#[derive(Clone, Debug)]
+pub enum Recovered {
+    /// The state is valid, and no copy was named.
+    NothingToDo {
+        /// The backup made before a migration, if there is one.
+        pre_migration: Option<String>,
+    },
+    /// A copy was restored.
+    From {
+        /// Its file name.
+        file: String,
+        /// The revision that holds it now.
+        revision: Revision,
+    },
+}
+
+impl Store {
+    /// `state recover`.
+    pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
+        self.retry(|deadline| self.begin(LockPurpose::Write, deadline)?.recover(wanted, options))
+    }
+
+    /// The copy that a recovery would restore, and the differences it would make; `None` if there
+    /// is nothing to recover. Changes nothing.
+    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
+        let seen = self.examine()?;
+        let copy = match (&seen.health, wanted) {
+            (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
+            (Health::NotInitialized | Health::TooNew(_), _) => return Err(seen.refusal()),
+            (_, Wanted::Newest) => seen.newest_copy()?,
+            _ => seen.wanted_copy(wanted)?,
+        };
+        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
+        let changes = diff(&without_seal(&current), &without_seal(copy.document.value()));
+        Ok(Some((copy.name, changes)))
+    }
+}
+
+impl Transaction<'_> {
+    /// One attempt of a recovery; `None` if another writer was faster.
+    fn recover(self, wanted: &Wanted, options: &WriteOptions) -> Result<Option<Recovered>> {
+        let seen = &self.seen;
+        let valid = matches!(seen.health, Health::Healthy(_) | Health::Legacy(_));
+        if let Health::TooNew(_) = seen.health {
+            return Err(seen.refusal());
+        }
+        self.store.check_conditions(options, seen.revision())?;
+        if !valid {
+            newest_valid(seen.backup_dir.copies()?).map_err(written_by_a_newer_program)?;
+        }
+        let copy = match wanted {
+            Wanted::Newest if valid => {
+                self.keep_mirror();
+                let mut backups = seen.backup_dir.backups.iter().rev();
+                let pre_migration = backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
+                return Ok(Some(Recovered::NothingToDo {
+                    pre_migration: pre_migration.map(|name| name.as_str().to_owned()),
+                }));
+            }
+            Wanted::Newest => seen.newest_copy()?,
+            wanted => {
+                // A rollback makes the current state a backup; the mirror must not be older.
+                self.keep_mirror();
+                seen.wanted_copy(wanted)?
+            }
+        };
+        let replaced = seen.replaced_for(pinned::PRE_RECOVER);
+        let plan = Restoration { copy: &copy, replaced, room: OnDiskFull::PruneBackups };
+        let revision = self.bring_back(plan, options)?;
+        Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
+    }
+
+    /// Replaces a damaged live file by the newest valid copy, unless another writer is faster.
+    pub(super) fn heal(&self, room: OnDiskFull) -> Result<()> {
+        let copy = self.seen.newest_copy()?;
+        let plan = Restoration { copy: &copy, replaced: Replaced::Evidence, room };
+        self.bring_back(plan, &WriteOptions::of(HEAL)).map(drop)
+    }
+
+    fn bring_back(
+        &self,
+        restoration: Restoration<'_>,
+        options: &WriteOptions,
+    ) -> Result<Option<Revision>> {
+        let Restoration { copy, replaced, room } = restoration;
+        let (store, seen) = (self.store, &self.seen);
+        let lineage = seen.lineage_to_continue()?;
+        let created = copy.document.value().pointer("/metadata/created");
+        let sealed = seen.seal(copy.document.value().clone(), &lineage, created)?;
+        let lost = seen.lost_after(&lineage, copy.document.revision());
+        let plan = Plan { replaced, signals: &Signals::Follow, room, ..Plan::of(&sealed, options) };
+        let Some(committed) = self.commit(&plan, options, &[("from", &copy.name)])? else {
+            return Ok(None);
+        };
+        let revision = sealed.document.seal.revision;
+        let is_usable = matches!(seen.health, Health::Healthy(_) | Health::Legacy(_));
+        let story = match lost {
+            lost if options.action == HEAL => {
+                let story = seen.healing_story(copy, revision, committed.kept.as_deref());
+                Some(lost.map_or(story.clone(), |lost| format!("{story}; {lost}")))
+            }
+            lost => lost.filter(|_| !is_usable),
+        };
+        if let Some(story) = story {
+            store.errors.record(Level::Warn, options.action, &story, ExitCode::StateCorruption);
+            store.warn(story);
+        }
+        Ok(Some(revision))
+    }
+}
+
+/// A copy that replaces the live file.
+struct Restoration<'a> {
+    copy: &'a Candidate,
+    replaced: Replaced,
+    room: OnDiskFull,
+}
+
+impl Observation<'_> {
+    /// Describes a healing: the damage, the copy that was restored, and the name of the kept file.
+    fn healing_story(&self, copy: &Candidate, revision: Revision, kept: Option<&str>) -> String {
+        let why = match &self.health {
+            Health::Damaged(why) => why.clone(),
+            health => health.kind().to_string(),
+        };
+        let name = &copy.name;
+        let what = copy
+            .document
+            .revision()
+            .map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
+        format!(
+            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is {}/{}",
+            self.store.shown(),
+            BACKUPS,
+            kept.unwrap_or_default(),
+        )
+    }
+
+    /// Warns that a later revision was acknowledged and that no copy of it is left. Called before
+    /// the restored revision itself is logged.
+    pub(super) fn lost_after(&self, lineage: &Lineage, kept: Option<Revision>) -> Option<String> {
+        let last = self.last_commit(lineage)?;
+        let lost = Some(last.revision) > kept;
+        lost.then(|| {
+            format!(
+                "REVISION {} OF {} IS LOST: no valid copy of it is left",
+                last.revision, last.time
+            )
+        })
+    }
+}

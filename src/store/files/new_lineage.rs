@@ -1,0 +1,507 @@
+//! `init --fresh`: archives the history and starts a new lineage.
+//!
+//! Nothing is removed before the new document is in place.
+//! 1. Everything is linked or copied into an archive in progress, and synced.
+//! 2. The intent is put in place and synced. A crash before this point leaves only files that the
+//!    next writer removes; after it the next writer continues from here.
+//! 3. The new document is committed. If that is impossible, the intent is dropped, and the old
+//!    state is unchanged.
+//! 4. The archive gets its name, the mirror its new contents, and the archived files are removed
+//!    from the backup directory.
+//! 5. The intent is removed.
+
+use super::fresh::Lineages;
+use super::restore::{Intents, lock_lost, staged_state};
+use std::ffi::OsStr;
+use std::rc::Rc;
+
+use serde_json::json;
+
+use super::Store;
+use super::backup_dir::lineage_of;
+use super::commit::{OnDiskFull, Plan, Published};
+use super::diagnosis::Health;
+use super::preserve::Replaced;
+use super::staging::StagingDir;
+use super::state_file::StateFile;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use crate::audit::Level;
+use crate::document::seal::{
+    Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest,
+};
+use crate::document::{READ_LIMIT, Reading};
+use crate::error::{Error, Kind, Result};
+use crate::fs::free_name::first_free;
+use crate::fs::identity::DirId;
+use crate::fs::stage::{Durability, temporary};
+use crate::fs::{Access, Dir};
+use crate::side;
+use crate::store::layout::{
+    ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
+    STAGED_PREFIX, WORKSHOP,
+};
+use crate::store::options::WriteOptions;
+use crate::store::restore::intent::StagedState;
+use crate::time::compact;
+use crate::tree::{self, Attributes};
+
+/// The record's action. The record uses the file of a restore's intent, so that one lookup finds
+/// either.
+const FRESH: &str = "fresh";
+const VERSION: u64 = 3;
+/// The version without a root, as earlier releases write it.
+const WITHOUT_ROOT: u64 = 2;
+/// The largest record that is read, in bytes.
+const LIMIT: u64 = 1 << 16;
+/// The number under which the new document is staged.
+const NUMBER: u64 = 0;
+
+/// The record of a decided new lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Intent {
+    /// The state's directory, for which it was written; an earlier release does not record it.
+    root: Option<DirId>,
+    /// The final name of the archive.
+    archive: String,
+    /// The first document of the lineage.
+    state: StagedState,
+}
+
+impl Intent {
+    fn write(&self) -> Result<Vec<u8>> {
+        let StagedState { revision, lineage, digest } = &self.state;
+        let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
+        let root = self.root.as_ref().map(DirId::to_value);
+        with_digest(json!({
+            "version": VERSION,
+            "action": FRESH,
+            "root": root,
+            "archive": self.archive,
+            "state": state,
+        }))
+        .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
+    }
+
+    /// Reads a record; `None` if it is damaged, of a newer program, or names anything but an
+    /// archive.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let value = verified(bytes)?;
+        let root = match value.get("version")?.as_u64()? {
+            WITHOUT_ROOT => None,
+            VERSION => Some(DirId::from_value(value.get("root")?)?),
+            _ => return None,
+        };
+        value.get("action").filter(|action| **action == FRESH)?;
+        let archive =
+            value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
+        let state = value.get("state")?;
+        Some(Self {
+            root,
+            archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
+            state: StagedState {
+                revision: Revision::from_value(state.get("revision")?)?,
+                lineage: Lineage::from_value(state.get("lineage")?)?,
+                digest: Digest::from_value(state.get("digest")?)?,
+            },
+        })
+    }
+}
+
+/// The archive's name while it is being made, in the backup directory.
+fn archive_in_progress() -> String {
+    format!("{STAGED_PREFIX}{NUMBER}-archive")
+}
+
+fn free_archive_name(store: &Store, backup_dir: &Dir, lineage: &str) -> Result<String> {
+    let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(store.disk.now()));
+    Ok(first_free(&name, "", |name| store.disk.check_free(backup_dir, name))?)
+}
+
+/// Returns whether a file of the backup directory belongs in an archive.
+fn is_archived(name: &str) -> bool {
+    BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
+}
+
+impl Lineages<'_> {
+    fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
+        let entry = self
+            .store
+            .logs()
+            .entry(Level::Info, options.action, "archived")
+            .with("archive", &intent.archive);
+        self.store.audit.record(&entry.with("path", self.store.shown()));
+    }
+
+    fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
+        match self.store.disk.link((from, OsStr::new(name)), (to, OsStr::new(name))) {
+            Err(error) if error.is_full() => Err(error.into()),
+            // Some file systems have no hard links.
+            Err(_) => {
+                if let Some(found) = self.store.disk.read(from, name, READ_LIMIT)? {
+                    self.store.disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
+                }
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Puts the intent in place: from here on the next writer continues.
+    fn decide(
+        &self,
+        staging: &mut StagingDir<'_>,
+        lock: &StateLock,
+        intent: &Intent,
+    ) -> Result<()> {
+        const DRAFT: &str = "fresh.draft";
+        self.store.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
+        if !lock.flock.is_current(&self.store.disk, &lock.root)? {
+            return Err(lock_lost());
+        }
+        self.store
+            .disk
+            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        staging.keep();
+        Ok(())
+    }
+
+    /// Removes the intent and then the files made for it. Nothing has been replaced yet.
+    pub(super) fn drop_start(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        staging.clear()
+    }
+
+    /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
+    /// and the old state is unchanged. Returns whether there was one.
+    pub(super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
+        let Some(intent) = self.store.intents().read_fresh(&lock.root)? else { return Ok(false) };
+        if let Some(refusal) = self.store.intents().foreign_start(&lock.root)? {
+            return Err(refusal);
+        }
+        let mut staging = self.store.staging_area().open(lock)?;
+        staging.keep();
+        let live = StateFile::read(&self.store.disk, &lock.root, &self.store.settings.file_name)?;
+        let is_committed = live.is_some_and(
+            |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
+        );
+        let options = WriteOptions::of("init");
+        if is_committed && !self.has_archive(lock, &intent)? {
+            // The mirror or the backups may be the last copies of the old lineage: beside them the
+            // new document is a foreign edit, to be adopted or discarded.
+            self.store.warn("the archive of a killed `init --fresh` is gone; it is given up");
+            return self.drop_start(staging).map(|()| true);
+        }
+        if is_committed {
+            lock.begin()?.record_unrecorded(&options, &intent.archive);
+        } else {
+            let sealed = match self.has_archive(lock, &intent)? {
+                true => self.store.restores().staged_state(&staging.dir, NUMBER, &intent.state)?,
+                false => None,
+            };
+            let commit = |sealed: Sealed| {
+                let tx = lock.begin()?;
+                // The archive holds the live file as it was, but not what damaged or edited it
+                // since.
+                let replaced = match tx.seen.health {
+                    Health::Healthy(_) | Health::Legacy(_) | Health::Missing => Replaced::Nothing,
+                    _ => Replaced::Evidence,
+                };
+                let published = tx.commit_fresh(&staging, &sealed, replaced, &options)?;
+                if published != Published::Overtaken {
+                    tx.record_commit(&options, &sealed, &[]);
+                }
+                Ok::<_, Error>(published)
+            };
+            let why = match sealed.map(commit) {
+                Some(Ok(Published::Done { .. })) => None,
+                Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
+                Some(Err(error)) => Some(format!(": {error}")),
+                Some(Ok(Published::Overtaken)) | None => Some(String::new()),
+            };
+            if let Some(why) = why {
+                self.store.warn(format!(
+                    "a killed `init --fresh` could not be finished, and is given up{why}"
+                ));
+                return self.drop_start(staging).map(|()| true);
+            }
+        }
+        self.store.warn("a killed `init --fresh` was finished");
+        self.record_archive(&intent, &options);
+        self.finish(lock, staging, &intent);
+        Ok(true)
+    }
+
+    /// Returns whether the archive is there, finished or in progress.
+    fn has_archive(&self, lock: &StateLock, intent: &Intent) -> Result<bool> {
+        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let is_there =
+            |name: &str| Ok::<_, Error>(self.store.disk.stat(&backup_dir, name)?.is_some());
+        Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
+    }
+
+    /// Before a foreign or damaged record is dropped: where the new document is in place, or may
+    /// be, the archive in progress has the only copies of the old lineage, and gets a name.
+    pub(super) fn keep_archive(&self, lock: &StateLock) -> Result<()> {
+        let disk = &self.store.disk;
+        let intent = self.store.intents().read_fresh(&lock.root)?;
+        let live = StateFile::read(disk, &lock.root, &self.store.settings.file_name)?;
+        let is_old = match (&intent, live.as_ref().map(|found| &found.reading)) {
+            (Some(intent), Some(Reading::Sealed(live))) => {
+                live.seal.lineage != intent.state.lineage
+            }
+            _ => false,
+        };
+        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let place = archive_in_progress();
+        if is_old || disk.stat(&backup_dir, &place)?.is_none() {
+            return Ok(());
+        }
+        let name = free_archive_name(self.store, &backup_dir, "kept")?;
+        disk.rename((&backup_dir, OsStr::new(&place)), (&backup_dir, OsStr::new(&name)))?;
+        self.store.warn(format!("what an `init --fresh` archived is kept in {BACKUPS}/{name}"));
+        Ok(disk.sync_dir(&backup_dir)?)
+    }
+
+    /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
+    /// archived files are removed.
+    fn finish(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
+        let finish = || -> Result<()> {
+            let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+            let place = archive_in_progress();
+            if self.store.disk.stat(&backup_dir, &place)?.is_some() {
+                self.store.disk.rename(
+                    (&backup_dir, OsStr::new(&place)),
+                    (&backup_dir, OsStr::new(&intent.archive)),
+                )?;
+                self.store.disk.sync_dir(&backup_dir)?;
+            }
+            // Without the archive the mirror may be the last copy of the old lineage.
+            let archive = self.store.disk.open_dir(&backup_dir, &intent.archive)?;
+            lock.mirror_live(&backup_dir)?;
+            for name in self
+                .store
+                .disk
+                .list(&archive)?
+                .iter()
+                .filter(|name| name.to_str().is_some_and(is_archived))
+            {
+                self.store.disk.unlink(&backup_dir, name)?;
+            }
+            self.store.disk.sync_dir(&backup_dir)?;
+            lock.remove_archived_signals(&archive)?;
+            self.store.disk.unlink(&staging.dir, INTENT)?;
+            self.store.disk.sync_dir(&staging.dir)?;
+            staging.clear()
+        };
+        if let Err(error) = finish() {
+            self.store.warn(format!(
+                "the new lineage has begun; what is archived could not be removed yet: {error}"
+            ));
+        }
+    }
+}
+
+impl Intents<'_> {
+    fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
+        let found =
+            self.store.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
+        Ok(found.and_then(|found| Intent::read(&found.bytes)))
+    }
+
+    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
+    /// or it is this root's. In a copy or clone nothing of it is carried out.
+    pub(super) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
+        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
+        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.store.disk, root)?)
+            && here.is_same(there)
+        {
+            return Ok(None);
+        }
+        let message = format!(
+            "{} holds the record of an interrupted `init --fresh` of another root; nothing of it is \
+             carried out",
+            root.path().display()
+        );
+        let abort =
+            "drop the record and what it staged; the state and its history stay as they are";
+        let error = Error::new(Kind::ForeignIntent, message);
+        Ok(Some(error.hint_command("recover restore --abort", abort)))
+    }
+
+    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
+    /// old lineage's copies it is not a foreign edit.
+    pub(super) fn is_fresh(&self, document: &Document) -> bool {
+        let intent = self.store.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
+        let is_own = |root: &DirId| {
+            let here =
+                self.store.open_root().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
+            here.ok().flatten().is_some_and(|here| here.is_same(root))
+        };
+        intent.is_some_and(|intent| {
+            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
+        })
+    }
+}
+
+impl Transaction<'_> {
+    /// Archives everything and commits the first document of a new lineage; `None` if another
+    /// writer was faster.
+    pub(super) fn start_new_lineage(
+        &self,
+        sealed: &Sealed,
+        options: &WriteOptions,
+    ) -> Result<Option<Revision>> {
+        let Some(backup_dir) = self.seen.backup_dir.dir() else { return Ok(None) };
+        let mut staging = self.store.staging_area().open(&self.lock)?;
+        // A file made in the backup directory must never exist without the staging directory.
+        self.store.disk.sync_dir(&staging.checkpoints)?;
+        self.make_archive(backup_dir)?;
+        let lineage = lineage_of(self.seen.backup_dir.copies()?)
+            .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
+        let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
+        let archive = free_archive_name(self.store, backup_dir, &lineage)?;
+        let root = DirId::of(&self.store.disk, &self.lock.root)?;
+        let state = StagedState { revision, lineage: new, digest };
+        let intent = Intent { root, archive, state };
+        self.store
+            .disk
+            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
+            .keep();
+        self.store.lineages().decide(&mut staging, &self.lock, &intent)?;
+        match self.commit_fresh(&staging, sealed, Replaced::Nothing, options) {
+            Ok(Published::Done { .. }) => {}
+            Ok(Published::Overtaken) => {
+                self.store.lineages().drop_start(staging)?;
+                return Ok(None);
+            }
+            // The commit may have happened; the next writer finds out.
+            Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
+            Err(error) => {
+                self.store.lineages().drop_start(staging)?;
+                return Err(error);
+            }
+        }
+        self.store.lineages().record_archive(&intent, options);
+        self.record_commit(options, sealed, &[]);
+        self.store.lineages().finish(&self.lock, staging, &intent);
+        Ok(Some(revision))
+    }
+
+    fn commit_fresh(
+        &self,
+        staging: &StagingDir<'_>,
+        sealed: &Sealed,
+        replaced: Replaced,
+        options: &WriteOptions,
+    ) -> Result<Published> {
+        let staged = staged_state(NUMBER);
+        let plan = Plan {
+            replaced,
+            source: Some((&staging.dir, OsStr::new(&staged))),
+            room: OnDiskFull::Fail,
+            ..Plan::of(sealed, options)
+        };
+        self.publish(&plan)
+    }
+
+    /// Links or copies everything into the archive, and syncs it.
+    fn make_archive(&self, backup_dir: &Dir) -> Result<()> {
+        let place = archive_in_progress();
+        tree::remove(&self.store.disk, backup_dir, &place)?;
+        self.store.disk.make_dir(backup_dir, &place)?;
+        let archive = self.store.disk.open_dir(backup_dir, &place)?;
+        if let Some(found) = &self.seen.live {
+            let live = match &self.seen.health {
+                Health::Healthy(document) => Some(document.seal.revision),
+                _ => None,
+            };
+            let name = BackupName::new(self.store.disk.now(), live, super::fresh::LIVE);
+            if found.is_whole() {
+                self.store
+                    .disk
+                    .stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?
+                    .keep();
+            } else {
+                self.store.disk.link(
+                    (&self.lock.root, &self.store.settings.file_name),
+                    (&archive, OsStr::new(name.as_str())),
+                )?;
+            }
+        }
+        let backups = self.seen.backup_dir.backups.iter().map(BackupName::as_str);
+        let evidence = self.seen.backup_dir.evidence.iter().map(String::as_str);
+        let mirror = self.seen.backup_dir.has_mirror.then_some(MIRROR);
+        for name in backups.chain(evidence).chain(mirror) {
+            self.store.lineages().link_or_copy((backup_dir, &archive), name)?;
+        }
+        self.lock.archive_signals(&archive)?;
+        self.store.disk.sync_dir(&archive)?;
+        Ok(self.store.disk.sync_dir(backup_dir)?)
+    }
+}
+
+impl StateLock<'_> {
+    fn archive_signals(&self, archive: &Dir) -> Result<()> {
+        let listed = match tree::list(&self.store.disk, &self.root, SIGNALS) {
+            Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
+                self.store.warn(format!("{SIGNALS} stays as it is: {error}"));
+                return Ok(());
+            }
+            listed => listed?,
+        };
+        let Some(listed) = listed else { return Ok(()) };
+        let attributes = Attributes::Listed(&listed);
+        tree::copy(&self.store.disk, (&self.root, SIGNALS), (archive, SIGNALS), attributes)
+            .map(drop)
+    }
+
+    /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
+    /// mirror must survive a power cut from the start.
+    pub(super) fn mirror_live(&self, backup_dir: &Dir) -> Result<()> {
+        let Some(found) =
+            StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?
+        else {
+            return Ok(());
+        };
+        let name = temporary(self.flock.inode(), "mirror");
+        let same = self
+            .store
+            .disk
+            .stat_if_same(backup_dir, MIRROR, &found.bytes)?
+            .filter(|mirror| !mirror.same_file(&found.stat));
+        if same.is_none() {
+            self.store.disk.sync_dir(&self.root)?;
+            let staged =
+                self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
+            self.store
+                .disk
+                .rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
+            staged.keep();
+        } else if let Some(mirror) = self.store.disk.open(backup_dir, MIRROR, Access::Read)? {
+            self.store.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
+        }
+        Ok(self.store.disk.sync_dir(backup_dir)?)
+    }
+
+    /// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
+    /// mount point.
+    fn remove_archived_signals(&self, archive: &Dir) -> Result<()> {
+        let Some(archived) = tree::list(&self.store.disk, archive, SIGNALS)? else { return Ok(()) };
+        let Some(signals) = side::open_to_read(&self.store.disk, &self.root, SIGNALS)? else {
+            return Ok(());
+        };
+        let Some(found) = tree::list(&self.store.disk, &self.root, SIGNALS)? else { return Ok(()) };
+        for entry in archived.children("") {
+            let print = |listing: &tree::Listing| {
+                listing.below(&entry.path).map(|below| below.fingerprint())
+            };
+            if print(&found) == print(&archived) {
+                tree::remove(&self.store.disk, &signals, &entry.path)?;
+            }
+        }
+        Ok(self.store.disk.sync_dir(&signals)?)
+    }
+}

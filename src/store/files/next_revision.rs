@@ -1,0 +1,201 @@
+//! The next revision: its number, its lineage, its seal.
+
+use serde_json::Value;
+
+use super::Store;
+use super::backup_dir::{highest_revision, lineage_of};
+use super::diagnosis::{Health, Mirror, claimed_lineage, mirror_state};
+use super::observe::Observation;
+use crate::document::new_document::NewDocument;
+use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
+use crate::document::{OWN_ROOM, WRITE_LIMIT};
+use crate::error::{Error, Kind, Result, quote_path};
+use crate::fs::FsResult;
+use crate::store::layout::BACKUPS;
+use crate::store::options::Author;
+use crate::time::rfc3339;
+
+/// The largest number of revisions that can be lost at once.
+const PLAUSIBLE_LEAP: u64 = 1_000_000;
+
+impl Store {
+    /// The revision after the highest known one. Only a forged document uses the last one up.
+    pub(super) fn revision_after(&self, highest: Option<Revision>) -> Result<Revision> {
+        Revision::after(highest).ok_or_else(|| {
+            let root = &self.settings.directory;
+            let moved = quote_path(&root.join("used-up"));
+            let (state, backups) = (quote_path(&self.path()), quote_path(&root.join(BACKUPS)));
+            let message = "the last possible revision is reached; no commit can follow it";
+            Error::new(Kind::Internal, message)
+                .hint_shell(
+                    format!("mkdir {moved} && mv -- {state} {backups} {moved}"),
+                    "set the state and its history aside",
+                )
+                .hint_command("state init", "then begin again")
+        })
+    }
+
+    pub(super) fn seal_as(
+        &self,
+        draft: impl Into<NewDocument>,
+        revision: Revision,
+        lineage: &Lineage,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        let now = rfc3339(self.disk.now());
+        let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
+        let marker = random()?;
+        let sealed = seal(draft, revision, lineage, &created, &now, marker)
+            .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
+        check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
+        Ok(sealed)
+    }
+}
+
+impl Observation<'_> {
+    /// Seals `draft` as the next revision: one more than the highest found anywhere.
+    pub(super) fn seal(
+        &self,
+        draft: impl Into<NewDocument>,
+        lineage: &Lineage,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        let highest = self.highest_revision()?;
+        let revision = self.store.revision_after(highest)?;
+        self.store.seal_as(draft, revision, lineage, created)
+    }
+
+    /// The lineage of the next revision: the one that the root holds or has on record; otherwise a
+    /// new one.
+    pub(super) fn lineage_to_continue(&self) -> Result<Lineage> {
+        match self.known_lineage()? {
+            Some(lineage) => Ok(lineage),
+            None => new_lineage(),
+        }
+    }
+
+    /// The lineage of the live document, of the copies, or of the last commit in the journal; else
+    /// the one that a foreign edit claims.
+    pub(super) fn known_lineage(&self) -> Result<Option<Lineage>> {
+        if let Health::Healthy(document) = &self.health {
+            return Ok(Some(document.seal.lineage.clone()));
+        }
+        if let Some(lineage) = lineage_of(self.backup_dir.copies()?) {
+            return Ok(Some(lineage));
+        }
+        let remembered = self.backup_dir.trace().and_then(|trace| trace.lineage);
+        Ok(remembered.or_else(|| match &self.health {
+            Health::Foreign(edit) => claimed_lineage(&edit.value),
+            _ => None,
+        }))
+    }
+
+    /// The highest revision in the live file, the mirror and the backups. A backup's name alone
+    /// proves nothing: if the name claims more than the others hold, the backup is read.
+    pub(super) fn highest_revision(&self) -> Result<Option<Revision>> {
+        let live = match &self.health {
+            Health::Healthy(document) => {
+                let live = Some(document.seal.revision);
+                // The live file may be an older copy with the contents of the latest.
+                match self
+                    .live
+                    .as_ref()
+                    .map(|found| mirror_state(found, &self.backup_dir))
+                    .transpose()?
+                {
+                    None | Some(Mirror::Same) => live,
+                    Some(_) => live.max(highest_revision(self.backup_dir.copies()?)),
+                }
+            }
+            // A document from before seals has no history; with history it would be a foreign edit.
+            Health::Legacy(_) => None,
+            _ => return self.highest_remembered(),
+        };
+        let mut claims =
+            self.backup_dir.backups.iter().rev().filter(|backup| backup.revision > live);
+        let proven = claims.try_fold(None, |highest: Option<Revision>, backup| {
+            if highest.is_some() {
+                return Ok(highest);
+            }
+            let copy = self.backup_dir.read(backup.as_str())?;
+            FsResult::Ok(copy.seal().map(|seal| seal.revision))
+        })?;
+        let known = proven.max(live);
+        Ok(known.max(served(self, known)))
+    }
+
+    /// The highest revision where the live file is unusable: that of any copy, or a higher one that
+    /// was acknowledged and of which no copy is left. A revision must not be reused, or
+    /// `--if-revision` would confuse the two.
+    pub(super) fn highest_remembered(&self) -> Result<Option<Revision>> {
+        let copies = self.backup_dir.copies()?;
+        let found = highest_revision(copies);
+        let edited = match &self.health {
+            Health::Foreign(edit) => Some(&edit.value),
+            _ => None,
+        };
+        let claimed =
+            edited.and_then(|value| Revision::from_value(value.pointer("/metadata/revision")?));
+        let lineage = lineage_of(copies).or_else(|| claimed_lineage(edited?));
+        // `init --fresh` also needs it: its new lineage must not reuse a number of the old one.
+        let logged =
+            lineage.and_then(|lineage| self.last_commit(&lineage)).map(|commit| commit.revision);
+        let trace = self.backup_dir.trace();
+        let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
+        let named =
+            trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
+        // None of these is proven. A number that is far off is an error, not a record.
+        let near = |revision: &Revision| is_near(*revision, found);
+        let remembered = claimed.filter(near).max(logged.or(named).filter(near));
+        Ok(found.max(remembered).max(served(self, found)))
+    }
+}
+
+/// Returns whether an unproven revision is plausible, given a known one.
+fn is_near(revision: Revision, known: Option<Revision>) -> bool {
+    revision.get() <= known.map_or(0, Revision::get).saturating_add(PLAUSIBLE_LEAP)
+}
+
+/// The revision that readers may have been served although it was never committed.
+fn served(seen: &Observation, known: Option<Revision>) -> Option<Revision> {
+    seen.backup_dir.served.filter(|served| is_near(*served, known))
+}
+
+/// Refuses a document of `size` bytes, counted by [`full_size`], that is larger than `limit`.
+pub(super) fn check_size(size: usize, limit: usize) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "the document would have {size} bytes, and {} MiB is the limit; keep large data in files of their own",
+        WRITE_LIMIT >> 20
+    );
+    Err(Error::new(Kind::TooLarge, message)
+        .hint_command("state update 'del(.large)'", "for instance: remove what is large from it")
+        .detail("bytes", size))
+}
+
+/// Refuses a document of `size` bytes that a command of `author` would make of one of `base` bytes.
+/// A document that is already over the limit, because of what this program added, may be changed as
+/// long as it does not grow.
+pub(super) fn check_growth(size: usize, base: usize, author: Author) -> Result<()> {
+    match author {
+        Author::User => check_size(size, base.clamp(WRITE_LIMIT, WRITE_LIMIT + OWN_ROOM)),
+        Author::Program => check_size(size, WRITE_LIMIT + OWN_ROOM),
+    }
+}
+
+/// A new random lineage.
+pub(super) fn new_lineage() -> Result<Lineage> {
+    let bytes: [u8; 32] = random()?;
+    let (half, _) = bytes.split_at(16);
+    Ok(Lineage::from_bytes(half.try_into().unwrap_or_default()))
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
+        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
+    )?;
+    Ok(bytes)
+}

@@ -1,0 +1,238 @@
+//! Reading the document. A reader takes no lock, unless it has to heal damage or to finish an
+//! interrupted restore.
+
+use std::ffi::OsStr;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Store;
+use super::commit::OnDiskFull;
+use super::diagnosis::{Depth, Health};
+use super::observe::Observation;
+use super::state_file::StateFile;
+use super::transaction::Transaction;
+use crate::document::lazy::LazyDocument;
+use crate::document::seal::to_bytes;
+use crate::document::{Reading, rules};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Stat;
+use crate::fs::watch::Watch;
+use crate::store::options::LockPurpose;
+use crate::store::{ForeignEdits, layout};
+
+/// A document as a reader receives it.
+#[derive(Debug)]
+pub struct Served {
+    /// The document, in today's form.
+    pub value: LazyDocument,
+    /// The output of `state read`: the file's own bytes where they have the current form.
+    pub bytes: Bytes,
+}
+
+/// A file changed more recently than this may still be being written by an editor.
+const QUIET: Duration = Duration::from_secs(1);
+/// The time that a reader waits for the lock before it serves the copy that healing would restore.
+pub(super) const READER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Attempts of a reader, if its file is replaced each time before it has read the backup directory.
+const LOOKS: u32 = 100;
+
+impl Store {
+    /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
+    /// would restore is served with a warning and nothing is changed.
+    pub fn read(&self) -> Result<Served> {
+        let decided = self.intents().is_decided();
+        if decided.is_err() {
+            self.live()?; // damage to the state itself is the better error
+        }
+        if decided? && let Some(served) = self.finish_for_reader()? {
+            return Ok(served);
+        }
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let live = self.live()?;
+            self.warn_of_file(&live);
+            let is_plainly_healthy = self.is_plainly_healthy(&live)?;
+            let live = match live {
+                Some(StateFile { reading: Reading::Sealed(document), bytes, .. })
+                    if is_plainly_healthy =>
+                {
+                    return Ok(Served { value: document.value, bytes });
+                }
+                live => live,
+            };
+            let backup_dir = self.backup_dir_to_read()?;
+            // A commit between the two reads leaves a backup directory that does not match this
+            // file.
+            if looks < LOOKS && !self.is_still(live.as_ref())? {
+                continue;
+            }
+            let seen = self.diagnose(live, backup_dir, Depth::DigestOnly)?;
+            return match seen.health {
+                Health::Missing if looks < LOOKS && self.returns()? => continue,
+                Health::Damaged(_) if seen.is_healed_by_commands() => seen.heal_for_reader(),
+                _ => seen.serve(),
+            };
+        }
+    }
+
+    /// Returns whether the file itself shows that it can be served.
+    fn is_plainly_healthy(&self, live: &Option<StateFile>) -> Result<bool> {
+        // A file with an unusual name may be the second state file of its directory.
+        if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
+            self.backup_dir_to_read()?;
+        }
+        Ok(matches!(live, Some(StateFile { reading: Reading::Sealed(document), .. })
+            if rules::check(document.value.skeleton()).is_empty()))
+    }
+
+    fn try_to_heal(&self) -> Result<Served> {
+        let mut last = None;
+        let start = Instant::now();
+        let patience = READER_PATIENCE.min(self.settings.lock_timeout);
+        // An editor that keeps writing is awaited twice; then the file is diagnosed as it is.
+        let quiet_deadline = start + 2 * QUIET;
+        loop {
+            // The wait holds no lock, so that readers that meet the same editor do not queue.
+            let seen = self.observe(Depth::DigestOnly)?;
+            if !matches!(seen.health, Health::Damaged(_)) {
+                return seen.serve();
+            }
+            if let Some(until) = self.unquiet(&seen.live, &mut last, quiet_deadline) {
+                self.await_quiet(until);
+                continue;
+            }
+            let tx = self.begin(LockPurpose::Write, Instant::now() + patience)?;
+            if matches!(tx.seen.health, Health::Damaged(_))
+                && self.unquiet(&tx.seen.live, &mut last, quiet_deadline).is_none()
+            {
+                tx.heal(OnDiskFull::Fail)?;
+            }
+        }
+    }
+
+    /// Begins a transaction on a file that is not damaged: heals damage first, where that is
+    /// allowed and possible.
+    pub(super) fn begin_undamaged(
+        &self,
+        purpose: LockPurpose,
+        deadline: Instant,
+    ) -> Result<Transaction<'_>> {
+        let mut last = None;
+        loop {
+            let tx = self.begin(purpose, deadline)?;
+            if !matches!(tx.seen.health, Health::Damaged(_)) {
+                return Ok(tx);
+            }
+            if !tx.seen.is_healed_by_commands() {
+                return Err(tx.seen.refusal());
+            }
+            match self.unquiet(&tx.seen.live, &mut last, deadline) {
+                Some(until) => {
+                    drop(tx);
+                    self.await_quiet(until);
+                }
+                // Check again: another writer may have committed.
+                None => drop(tx.heal(OnDiskFull::PruneBackups)?),
+            }
+        }
+    }
+
+    /// Returns until when to wait for a live file that may still be being written. `seen` remembers
+    /// the file between calls: a file that did not change during a wait is quiet, whatever its
+    /// timestamp says.
+    pub(super) fn unquiet(
+        &self,
+        live: &Option<StateFile>,
+        seen: &mut Option<Stat>,
+        deadline: Instant,
+    ) -> Option<Instant> {
+        let found = live.as_ref()?;
+        let (seconds, nanos) = found.stat.mtime;
+        let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
+        let age =
+            self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let waited = seen.is_some_and(|seen| seen.unchanged(&found.stat));
+        if age >= QUIET || waited || Instant::now() >= deadline {
+            return None;
+        }
+        *seen = Some(found.stat);
+        Some(Instant::now() + (QUIET - age))
+    }
+
+    /// Waits until the live file changes, or `until`.
+    fn await_quiet(&self, until: Instant) {
+        let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
+        watch.wait(Some(until));
+    }
+}
+
+impl Observation<'_> {
+    /// Heals damage that a reader found, or serves the copy that healing would restore.
+    fn heal_for_reader(&self) -> Result<Served> {
+        match self.store.try_to_heal() {
+            // Any other error stops the reader.
+            Err(error) if error.is_write_blocked() => {
+                let copy = self.newest_copy()?;
+                self.store.warn(format!(
+                    "{} is {}, and healing it was not possible: {error}; {} is served",
+                    self.store.shown(),
+                    self.health.kind(),
+                    copy.name
+                ));
+                let value = copy.document.into_value();
+                let bytes = to_bytes(&value).unwrap_or_default();
+                Ok(Served { value: value.into(), bytes: bytes.into() })
+            }
+            served => served,
+        }
+    }
+
+    fn serve(self) -> Result<Served> {
+        match self.health {
+            Health::Healthy(document) => {
+                let bytes = match self.live {
+                    Some(found) if document.older.is_none() => found.bytes,
+                    _ => written(&document.value)?,
+                };
+                Ok(Served { value: document.value, bytes })
+            }
+            Health::Legacy(migrated) => serve_unsealed(migrated.value),
+            Health::Foreign(ref edit)
+                if self.store.settings.foreign_edits == ForeignEdits::Accept =>
+            {
+                let Ok(migrated) = edit.acceptable() else { return Err(self.refusal()) };
+                self.store.warn(format!(
+                    "{} was changed by something else and is served as it is: {}",
+                    self.store.shown(),
+                    edit.summary()
+                ));
+                Ok(Served {
+                    bytes: to_bytes(&migrated.value).unwrap_or_default().into(),
+                    value: migrated.value.into(),
+                })
+            }
+            _ => Err(self.refusal()),
+        }
+    }
+}
+
+/// A document without a seal, for readers. Revision 0 lets a later write notice that the document
+/// was sealed in between.
+fn serve_unsealed(mut value: Value) -> Result<Served> {
+    let fields = value.as_object_mut();
+    let metadata =
+        fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));
+    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
+        metadata.insert("revision".into(), 0.into());
+    }
+    Ok(Served { bytes: written(&value)?, value: value.into() })
+}
+
+pub(super) fn written(value: &Value) -> Result<Bytes> {
+    let unwritable = || Error::new(Kind::Internal, "the document cannot be written as JSON");
+    to_bytes(value).map(Bytes::from).ok_or_else(unwritable)
+}

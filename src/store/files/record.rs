@@ -1,0 +1,196 @@
+//! Records of commits: written to the journal and the audit log, and read back.
+
+use std::collections::BTreeMap;
+
+use super::Store;
+use super::diagnosis::Health;
+use super::observe::Observation;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use crate::audit::{Committed, Level, fact};
+use crate::document::Reading;
+use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
+use crate::journal::{Changes, Commit, Event, Events, Journal, Owner};
+use crate::lock::{Namespace, process_name};
+use crate::store::layout::automatic_reason;
+use crate::store::options::WriteOptions;
+use crate::time::rfc3339_millis;
+
+impl Store {
+    /// The script that this command acts for: the named owner of locks, else the parent process.
+    fn owner_of_command(&self) -> Owner {
+        let parent = || {
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+        };
+        let pid = self.settings.lock_env.owner.unwrap_or_else(parent);
+        Owner {
+            pid,
+            uid: crate::user::current(),
+            host: Namespace::host_name(),
+            program: if pid == 0 { String::new() } else { process_name(pid) },
+        }
+    }
+
+    /// The events in this root's journal; empty where it cannot be read.
+    pub fn journal(&self) -> Events {
+        self.backup_dir_to_read().map(|backup_dir| backup_dir.events()).unwrap_or_default()
+    }
+}
+
+impl Observation<'_> {
+    /// The recorded commits of a lineage in this root, by revision: those in the journal; for
+    /// revisions without a line there, those in the audit log with this lineage and this path.
+    pub(super) fn commits(&self, lineage: &Lineage) -> BTreeMap<Revision, Committed> {
+        let logged = self.store.audit.commits(lineage, &self.store.shown());
+        let mut commits: BTreeMap<_, _> =
+            logged.into_iter().map(|commit| (commit.revision, commit)).collect();
+        for commit in self.backup_dir.events().commits().filter(|commit| commit.lineage == *lineage)
+        {
+            let committed = Committed {
+                time: commit.time.clone(),
+                revision: commit.revision,
+                reason: commit.reason.clone().unwrap_or_else(|| commit.default_reason().to_owned()),
+                pid: commit.pid,
+                command: commit.command.clone(),
+            };
+            commits.insert(commit.revision, committed);
+        }
+        commits
+    }
+
+    /// The lineage of the last recorded commit of this root, from the journal or else the audit
+    /// log.
+    pub(super) fn last_lineage(&self) -> Option<Lineage> {
+        if let Some(commit) = self.backup_dir.events().commits().last() {
+            return Some(commit.lineage.clone());
+        }
+        let (path, mut last) = (fact("path", self.store.shown()), None);
+        self.store.audit.each_line(std::slice::from_ref(&path), &mut |line| {
+            let mut words = line.split(' ');
+            if line.trim_end().ends_with(&path)
+                && let Some(lineage) = words.find_map(|word| word.strip_prefix("lineage="))
+            {
+                last = Lineage::from_value(&lineage.into()).or(last.take());
+            }
+        });
+        last
+    }
+
+    /// The last recorded commit of a lineage in this root.
+    pub(super) fn last_commit(&self, lineage: &Lineage) -> Option<Committed> {
+        self.commits(lineage).pop_last().map(|(_, commit)| commit)
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes the journal where it is missing.
+    pub(super) fn make_journal(&mut self) {
+        let Some(dir) = self.seen.backup_dir.dir() else { return };
+        match Journal::new(&self.store.disk, dir).make() {
+            Ok(()) => self.seen.backup_dir.has_journal = true,
+            Err(error) => {
+                self.store.warn(format!("there is no journal of this state: {error}"));
+            }
+        }
+    }
+
+    /// Records a commit that has happened. The caller still holds the state lock.
+    pub(super) fn record_commit(
+        &self,
+        options: &WriteOptions,
+        sealed: &Sealed,
+        facts: &[(&str, &str)],
+    ) {
+        let pid = std::process::id();
+        self.journal_commit((options, pid), sealed);
+        // A restore may have settled a guard since the files were observed.
+        if !self.seen.backup_dir.guards.is_empty()
+            && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
+        {
+            self.store.warn_of_guards(&self.lock.root, &backup_dir);
+        }
+        let seal = &sealed.document.seal;
+        let reason = options.reason.as_deref().unwrap_or(options.action);
+        let entry = self.store.logs().entry(Level::Info, options.action, "committed");
+        let entry = entry
+            .with("revision", seal.revision)
+            .with("reason", automatic_reason(reason, options.action))
+            .with("pid", pid)
+            .with("command", options.command())
+            .with("lineage", &seal.lineage)
+            .with("bytes", sealed.text.size())
+            .with("waited", format!("{:.6}", self.lock.waited.as_secs_f64()));
+        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
+        self.store.audit.record(&entry.with("path", self.store.shown()));
+    }
+
+    /// Records the live revision if the journal has no line of it: its writer died before that.
+    pub(super) fn record_unrecorded(&self, options: &WriteOptions, from: &str) {
+        let (Health::Healthy(document), Some(found)) = (&self.seen.health, self.seen.live.as_ref())
+        else {
+            return;
+        };
+        let seal = &document.seal;
+        let is_recorded = self
+            .seen
+            .backup_dir
+            .events()
+            .commits()
+            .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
+        if !is_recorded {
+            let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
+            self.record_commit(options, &sealed, &[("from", from)]);
+        }
+    }
+
+    fn journal_commit(&self, (options, pid): (&WriteOptions, u32), sealed: &Sealed) {
+        let Some(dir) = self.seen.backup_dir.dir().filter(|_| self.seen.backup_dir.has_journal)
+        else {
+            return;
+        };
+        let seal = &sealed.document.seal;
+        let commit = Commit {
+            time: rfc3339_millis(self.store.disk.now()),
+            lineage: seal.lineage.clone(),
+            revision: seal.revision,
+            digest: seal.digest.clone(),
+            command: options.command(),
+            reason: options.reason.clone(),
+            pid,
+            owner: self.store.owner_of_command(),
+            waited: self.lock.waited.as_secs_f64(),
+            bytes: sealed.text.size() as u64,
+            changes: changes(&self.seen, sealed),
+            guards: self.lock.guards_of_commit(&self.seen.backup_dir),
+        };
+        self.lock.append_to_journal(dir, &Event::Commit(commit));
+    }
+}
+
+impl StateLock<'_> {
+    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, event: &Event) {
+        if let Err(why) = Journal::new(&self.store.disk, dir).append(event, self.flock.inode()) {
+            self.store.warn(format!("the journal has no line of this: {why}"));
+        }
+    }
+}
+
+fn changes(seen: &Observation, sealed: &Sealed) -> Option<Changes> {
+    if let Health::Healthy(live) = &seen.health
+        && live.seal.digest == sealed.document.seal.digest
+    {
+        return None; // it is in place already, and the state before it is not on record
+    }
+    let reference = match &seen.health {
+        Health::Foreign(edit) => Some(to_bytes(&edit.reference.as_ref()?.value)?),
+        _ => None,
+    };
+    let old = match &reference {
+        Some(bytes) => bytes,
+        None => match seen.live.as_ref()? {
+            found if matches!(found.reading, Reading::Damaged(_)) => return None,
+            found => &*found.bytes,
+        },
+    };
+    Changes::between(old, sealed.text.iter())
+}

@@ -1,0 +1,486 @@
+//! Restoring a checkpoint: the state, `config/` and `.signals/`, all or nothing.
+//!
+//! 1. The checkpoint is verified byte by byte, and the current state and trees become a checkpoint
+//!    themselves (`pre-restore`).
+//! 2. The probe finds out how each target can be replaced (`probe`); one that cannot be replaced
+//!    refuses the restore. Everything new, including the sealed state, is staged on the file system
+//!    of its target and synced.
+//! 3. The intent is put in place and synced: that is the commit. A crash before it leaves only
+//!    files that the next writer removes; after it the next command carries the restore out
+//!    (`roll_forward`).
+//! 4. `config/` and `.signals/` are exchanged with the staged trees, or their contents are replaced
+//!    file by file (`copy_into`); then the state is committed. The state comes last: where it is
+//!    in place everything is, and an undo only has to put the trees back.
+//! 5. The intent is removed, durably; then the replaced trees are removed.
+
+mod abort;
+mod copy_into;
+mod obstacle;
+mod origin;
+mod plan;
+pub(super) mod probe;
+mod replacement;
+mod roll_forward;
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+pub use self::abort::Aborted;
+pub use self::origin::Interrupted;
+pub use self::plan::Planned;
+pub(super) use self::probe::Probe;
+pub use self::probe::RestorePlan;
+pub use self::roll_forward::Intents;
+pub(super) use self::roll_forward::Settled;
+use super::Store;
+use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
+pub(super) use super::checkpoint::lock_lost;
+use super::checkpoint::retention::Retention;
+use super::checkpoint::{Made, Snapshot, Unkept};
+use super::diagnosis::{Health, newer_schema};
+use super::next_revision::new_lineage;
+use super::observe::Observation;
+use super::staging::StagingDir;
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
+use crate::document::migrate::{self, Unfit};
+use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
+use crate::document::{READ_LIMIT, Reading, inspect};
+use crate::error::{Error, Hint, Kind, Result};
+use crate::fs::stage::Durability;
+use crate::fs::{Dir, FsError, FsResult};
+use crate::lock::Fence;
+use crate::name::Name;
+use crate::store::checkpoint::manifest;
+use crate::store::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
+use crate::store::options::{LockPurpose, WriteOptions};
+use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState, Swap};
+use crate::tree::{self, Attributes, Listing, What};
+
+/// The state, staged in the staging directory.
+pub(super) fn staged_state(number: u64) -> String {
+    format!("state-{number}.json")
+}
+
+/// A tree that is to replace `config/` or `.signals/`.
+pub(super) struct Tree<'a> {
+    /// The directory that contains it.
+    pub dir: &'a Dir,
+    /// Its name there: that of its kind in a manifest.
+    pub name: &'static str,
+    /// Its entries; `None` if the target is to be removed.
+    pub listing: Option<Listing>,
+}
+
+/// The target of a restore: a state and trees. A tree that is `None` stays as it is.
+pub(super) struct Proposed<'a> {
+    /// The checkpoint that the record names.
+    pub id: String,
+    /// The state.
+    pub value: Value,
+    /// The lineage that the value had, for a root that has none.
+    pub lineage: Option<Lineage>,
+    /// The new `config/`.
+    pub config: Option<Tree<'a>>,
+    /// The new `.signals/`.
+    pub signals: Option<Tree<'a>>,
+}
+
+/// The result of a restore.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The checkpoint.
+    pub id: String,
+    /// The checkpoint of what it replaced.
+    pub pre_restore: String,
+    /// The revision that holds the restored state.
+    pub revision: u64,
+    /// Entries of `config/` that no checkpoint holds: they were moved to a name beside it.
+    pub left: Vec<String>,
+}
+
+impl Store {
+    /// Restores a checkpoint.
+    pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
+        let deadline = self.deadline();
+        // Everything that can be refused is refused before anything is created or awaited. Copies
+        // are compared once more.
+        let checkpoint = self.restores().sound_checkpoint(which)?;
+        let seen = self.examine()?;
+        if let Health::TooNew(_) = seen.health {
+            return Err(seen.refusal());
+        }
+        let lock = self.lock_all(LockPurpose::Restore, deadline)?;
+        let checkpoint = self.checkpoints().find(&Which::Id(checkpoint.id))?;
+        let proposed = self.restores().whole(&checkpoint)?;
+        lock.begin()?.restore(&proposed, options, deadline)
+    }
+
+    pub(super) fn no_config_root(&self) -> Error {
+        let root = self.settings.root.display();
+        Error::new(
+            Kind::DependencyMissing,
+            format!("the root {root}, which config/ lies in, does not exist"),
+        )
+        .hint_command("--help", "--root names another")
+    }
+}
+
+/// Restores, from the decision to the end.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Restores<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Restores<'_> {
+    /// The whole contents of a checkpoint.
+    pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
+        let (value, lineage) = self.state_of(checkpoint)?;
+        let tree = |name: &'static str| {
+            Some(Tree { dir: &checkpoint.dir, name, listing: checkpoint.listing.below(name) })
+        };
+        let (config, signals) = (tree(manifest::CONFIG), tree(manifest::SIGNALS));
+        Ok(Proposed { id: checkpoint.id.clone(), value, lineage, config, signals })
+    }
+
+    /// Stages the sealed state.
+    pub(super) fn stage_state(
+        &self,
+        staging: &StagingDir<'_>,
+        intent: Intent,
+        sealed: &Sealed,
+    ) -> Result<Intent> {
+        self.store
+            .disk
+            .stage(
+                &staging.dir,
+                &staged_state(intent.number),
+                &sealed.text.whole(),
+                Durability::Fsync,
+            )?
+            .keep();
+        self.store.disk.sync_dir(&staging.dir)?;
+        let Seal { revision, lineage, digest } = sealed.document.seal.clone();
+        Ok(Intent { state: Some(StagedState { revision, lineage, digest }), ..intent })
+    }
+
+    /// The state in a checkpoint, in the current form, and its own lineage.
+    fn state_of(&self, checkpoint: &Checkpoint) -> Result<(Value, Option<Lineage>)> {
+        let id = &checkpoint.id;
+        let unfit = |why: String| {
+            Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
+                .hint_command("recover list", "see which others there are")
+                .detail("checkpoint", id.as_str())
+                .caused_by(Unrestorable { id: id.clone() })
+        };
+        let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
+            return Err(unfit("there was no state when it was made".to_owned()));
+        };
+        let found = self
+            .store
+            .disk
+            .read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?
+            .map(|found| found.bytes);
+        let is_listed = |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
+        let bytes = found
+            .filter(is_listed)
+            .ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
+        let (value, lineage) = match inspect(&bytes) {
+            Reading::Sealed(document) => {
+                let lineage = document.seal.lineage.clone();
+                (document.into_value(), Some(lineage))
+            }
+            Reading::Unsealed(value) => (value, None),
+            Reading::Broken(_) => {
+                return Err(unfit("its state was edited by something else".to_owned()));
+            }
+            Reading::Damaged(why) => {
+                return Err(unfit(format!("its state was damaged when it was made: {why}")));
+            }
+            Reading::Conflicted(_) => {
+                return Err(unfit("its state has git's conflict markers".to_owned()));
+            }
+        };
+        match migrate::usable(&value) {
+            Ok(migrated) => Ok((migrated.value, lineage)),
+            Err(Unfit::TooNew(too_new)) => {
+                Err(newer_schema(&format!("the checkpoint {id}"), &too_new))
+            }
+            Err(Unfit::Invalid(findings)) => {
+                let finding = findings.first().map_or_else(String::new, ToString::to_string);
+                Err(unfit(format!("its state breaks the rules: {finding}")))
+            }
+        }
+    }
+
+    /// The chosen checkpoint, if it can be restored; the error names the newest other one that can
+    /// be.
+    fn sound_checkpoint(&self, which: &Which) -> Result<Checkpoint> {
+        let found = self.store.checkpoints().find(which).and_then(|checkpoint| {
+            self.check_restorable(&checkpoint)?;
+            Ok(checkpoint)
+        });
+        found.map_err(|mut error| {
+            let bad = error.cause::<Unrestorable>();
+            if let Some(other) =
+                bad.and_then(|bad| self.store.checkpoints().restoring_other_than(Some(&bad.id)))
+            {
+                error.hints.insert(
+                    0,
+                    Hint::Command(
+                        other,
+                        "bring back the newest checkpoint that is sound".to_owned(),
+                    ),
+                );
+            }
+            error
+        })
+    }
+
+    /// Refuses a checkpoint that cannot be restored.
+    pub(super) fn check_restorable(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.verify(&self.store.disk)?;
+        self.state_of(checkpoint).map(|_| ())
+    }
+
+    /// Stages trees beside or inside the current ones, which the checkpoint `before` holds. The
+    /// staged files of an interrupted restore stay until its intent is replaced: a reader in
+    /// between must find exactly the files that the intent names.
+    pub(super) fn stage_trees(
+        &self,
+        staging: &StagingDir<'_>,
+        (lock, plan): (&StateLock, RestorePlan),
+        (config, signals): (Option<&Tree<'_>>, Option<&Tree<'_>>),
+        before: &Checkpoint,
+    ) -> Result<Intent> {
+        // Staged files are removed by the command that finds the staging directory, so the staging
+        // directory must be durable first.
+        self.store.disk.sync_dir(&staging.checkpoints)?;
+        let places = self.places(lock)?;
+        let number = self.store.staging_area().free_number(&lock.root)?;
+        let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
+            let Some(tree) = tree else { return Ok(None) };
+            let parent = places.of(name);
+            let (old, manner) = (before.listing.below(tree.name), plan.of(name));
+            let old = old.map(|listing| listing.fingerprint());
+            let Some(listing) = &tree.listing else {
+                return Ok(Some(Swap { new: None, old, manner }));
+            };
+            let target = match manner {
+                Manner::Move => None,
+                Manner::CopyInto => {
+                    copy_into::keep_listing(&self.store.disk, &staging.dir, name, number, listing)?;
+                    Some(self.store.disk.open_dir(parent, name)?)
+                }
+            };
+            let beside = target.as_ref().unwrap_or(parent);
+            let modified = self.store.disk.stat(beside, ".")?.map(|stat| stat.mtime);
+            let new =
+                self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
+            if let Some(modified) = modified.filter(|_| target.is_some()) {
+                self.store.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
+            }
+            self.store.disk.sync_dir(beside)?;
+            Ok(Some(Swap { new: Some(new), old, manner }))
+        };
+        let config = stage(config, CONFIG)?;
+        let signals = stage(signals, SIGNALS)?;
+        // Their names must be durable before the record that refers to them.
+        self.store.disk.sync_dir(places.of(CONFIG))?;
+        self.store.disk.sync_dir(&lock.root)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        self.store.disk.sync_dir(&staging.checkpoints)?;
+        Ok(Intent {
+            action: Action::Restore,
+            number,
+            checkpoint: before.id.clone(),
+            pre_restore: before.id.clone(),
+            origin: Some(self.store.intents().origin(&lock.root, places.of(CONFIG))?),
+            config,
+            signals,
+            state: None,
+        })
+    }
+
+    fn stage_tree(
+        &self,
+        from: (&Dir, &str),
+        to: (&Dir, &str),
+        listing: &Listing,
+    ) -> Result<Digest> {
+        let copied = tree::copy(&self.store.disk, from, to, Attributes::Listed(listing))?
+            .unwrap_or_default();
+        let listing = listing.without_lost_clutter(&copied);
+        match listing.first_difference(&copied) {
+            None => Ok(copied.fingerprint()),
+            Some(difference) => {
+                let shown = from.0.path_of(from.1);
+                Err(Error::new(
+                    Kind::Corrupt,
+                    format!("{} changed while it was copied: {difference}", shown.display()),
+                )
+                .hint_command("recover verify", "see which checkpoints are sound"))
+            }
+        }
+    }
+
+    /// Puts the intent in place: the commit. A failure before it leaves nothing; after it all
+    /// staged files stay, whatever else happens.
+    fn decide(
+        &self,
+        staging: &mut StagingDir<'_>,
+        lock: &StateLock,
+        intent: &Intent,
+        (fences, deadline): (&[Fence], Instant),
+    ) -> Result<()> {
+        const DRAFT: &str = "intent.draft";
+        let bytes = intent.write()?;
+        self.store.disk.stage(&staging.dir, DRAFT, &bytes, Durability::Fsync)?.keep();
+        if !lock.flock.is_current(&self.store.disk, &lock.root)? {
+            return Err(lock_lost());
+        }
+        let gate = self.store.locks.pass_fences(fences, deadline)?;
+        let renamed = self
+            .store
+            .disk
+            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)));
+        drop(gate);
+        let unknown = |is: &str, error: &FsError| {
+            let message = format!(
+                "the restore of {} {is} decided, but the disk did not confirm it: {error}; if it is, the next command finishes it",
+                intent.checkpoint
+            );
+            Error::new(Kind::DurabilityUnknown, message)
+                .hint_command("recover status", "see what is there")
+        };
+        if let Err(error) = renamed {
+            let holds = || -> FsResult<bool> {
+                let found = self.store.disk.read(&staging.dir, INTENT, intent::LIMIT)?;
+                Ok(found.is_some_and(|found| found.bytes == bytes))
+            };
+            match holds() {
+                Ok(true) => {} // the rename happened despite its error
+                Ok(false) => return Err(error.into()),
+                Err(_) => {
+                    staging.keep();
+                    return Err(unknown("may be", &error));
+                }
+            }
+        }
+        staging.keep();
+        self.store.disk.sync_dir(&staging.dir).map_err(|error| unknown("is", &error))
+    }
+}
+
+impl Transaction<'_> {
+    /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
+    /// both trees, and observed the files under them.
+    pub(super) fn restore(
+        &self,
+        proposed: &Proposed<'_>,
+        options: &WriteOptions,
+        deadline: Instant,
+    ) -> Result<Restored> {
+        if let Health::TooNew(_) = self.seen.health {
+            return Err(self.seen.refusal());
+        }
+        self.store.check_conditions(options, self.seen.revision())?;
+        let sealed = self.seal_proposed(proposed)?;
+        // A target that cannot be replaced refuses the restore before anything is created.
+        let plan = self.store.probe().under(&self.lock)?;
+        self.keep_mirror();
+
+        let id = proposed.id.clone();
+        let metadata = json!({"restored": id});
+        let snapshot = Snapshot {
+            operation: Name::parse("operation", pinned::PRE_RESTORE)?,
+            phase: None,
+            metadata,
+        };
+        let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
+        let made = self.take_snapshot(&snapshot, Retention::Automatic, unkept)?;
+        let Made { id: pre_restore, left, .. } = made;
+
+        let mut staging = self.store.staging_area().open(&self.lock)?;
+        let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
+        let intent = self.store.restores().stage_trees(
+            &staging,
+            (&self.lock, plan),
+            (proposed.config.as_ref(), proposed.signals.as_ref()),
+            &before,
+        );
+        let intent = intent.and_then(|intent| {
+            self.store.restores().stage_state(
+                &staging,
+                Intent { checkpoint: id.clone(), ..intent },
+                &sealed,
+            )
+        });
+        let intent = intent.map_err(|error| self.store.without_staged_path(error))?;
+        self.store.restores().decide(
+            &mut staging,
+            &self.lock,
+            &intent,
+            (&options.fences, deadline),
+        )?;
+        let revision =
+            self.store.restores().roll_forward(&self.lock, staging, &intent, options).map_err(
+                |error| {
+                    let message = format!(
+                        "{}; the restore of {id} is decided, and the next command finishes it",
+                        error.message
+                    );
+                    Error { message, ..error }.or_abort()
+                },
+            )?;
+        self.store.checkpoints().retire(&self.lock, &id);
+        Ok(Restored { id, pre_restore, revision, left })
+    }
+
+    /// The proposed state as the next revision of this root. It is also above that of an
+    /// interrupted restore, which a reader may have been served.
+    fn seal_proposed(&self, proposed: &Proposed<'_>) -> Result<Sealed> {
+        let interrupted = match self.store.intents().read(&self.lock.root) {
+            Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
+            // A damaged record has no revision, and is reported when the intent is replaced.
+            _ => None,
+        };
+        self.seen.sealed_from(&proposed.value, proposed.lineage.as_ref(), interrupted)
+    }
+}
+
+impl Observation<'_> {
+    fn sealed_from(
+        &self,
+        value: &Value,
+        own_lineage: Option<&Lineage>,
+        interrupted: Option<Revision>,
+    ) -> Result<Sealed> {
+        let lineage = match self.known_lineage()?.or_else(|| own_lineage.cloned()) {
+            Some(lineage) => lineage,
+            None => new_lineage()?,
+        };
+        let created = value.pointer("/metadata/created").cloned();
+        // Where no copy is left, the number must still be above those that this lineage used.
+        let given_out = || {
+            let logged = self.last_commit(&lineage).map(|commit| commit.revision);
+            logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
+        };
+        let highest = self.highest_revision()?.or_else(given_out).max(interrupted);
+        match highest.and_then(|highest| Revision::after(Some(highest))) {
+            Some(revision) => {
+                self.store.seal_as(value.clone(), revision, &lineage, created.as_ref())
+            }
+            None => self.seal(value.clone(), &lineage, created.as_ref()),
+        }
+    }
+}
+
+impl Error {
+    /// Suggests aborting a restore that is decided and cannot continue.
+    pub(super) fn or_abort(self) -> Self {
+        self.hint_command("recover restore --abort", "or put back what it replaced, and give it up")
+    }
+}

@@ -1,0 +1,260 @@
+//! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
+
+use super::replacement::Replacement;
+use super::{Restores, Tree};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::roll_forward::is_in_place;
+use crate::audit::Level;
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::store::checkpoint::manifest;
+use crate::store::files::Store;
+use crate::store::files::backup_dir::BackupCopy;
+use crate::store::files::diagnosis::Health;
+use crate::store::files::observe::Observation;
+use crate::store::files::staging::StagingDir;
+use crate::store::files::state_lock::StateLock;
+use crate::store::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
+use crate::store::options::{LockPurpose, WriteOptions};
+use crate::store::restore::intent::{Action, Intent, Swap};
+
+/// The result of an undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// Trees were put back.
+    Trees,
+    /// Nothing had been replaced.
+    Nothing,
+}
+
+/// The result of `recover restore --abort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// No restore was interrupted, or all of it was in place already.
+    Nothing,
+    /// The record was dropped, with the files staged for it: nothing had been replaced, or it was
+    /// foreign or damaged.
+    Dropped {
+        /// The checkpoint that was being restored, where the record names it.
+        checkpoint: Option<String>,
+    },
+    /// Everything that had been replaced was put back.
+    Undone {
+        /// The checkpoint that was being restored.
+        checkpoint: String,
+    },
+}
+
+impl Store {
+    /// Aborts an interrupted restore. A foreign or damaged record is dropped, and no other file is
+    /// changed.
+    pub fn abort_restore(&self) -> Result<Aborted> {
+        let deadline = self.deadline();
+        loop {
+            let lock = self.lock_state(LockPurpose::Abort, deadline)?;
+            if !self.staging_area().exists(&lock.root)? {
+                return Ok(Aborted::Nothing);
+            }
+            let intent = match self.intents().read(&lock.root) {
+                Ok(Some((_, intent))) => intent,
+                Ok(None) if self.intents().foreign_start(&lock.root)?.is_some() => {
+                    self.lineages().keep_archive(&lock)?;
+                    self.lineages().drop_start(self.staging_area().open(&lock)?)?;
+                    return Ok(Aborted::Dropped { checkpoint: None });
+                }
+                Ok(None) => {
+                    if !self.lineages().settle(&lock)? {
+                        self.staging_area().clear(&lock.root)?;
+                    }
+                    return Ok(Aborted::Nothing);
+                }
+                Err(error) if error.kind == Kind::Corrupt => {
+                    self.lineages().keep_archive(&lock)?;
+                    self.restores().drop_intent(self.staging_area().open(&lock)?)?;
+                    return Ok(Aborted::Dropped { checkpoint: None });
+                }
+                Err(error) => return Err(error),
+            };
+            let checkpoint = intent.checkpoint.clone();
+            if self.intents().foreign(&lock.root, &intent)?.is_some() {
+                self.restores().drop_intent(self.staging_area().open(&lock)?)?;
+                self.restores().record_abort(&checkpoint, "dropped");
+                return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });
+            }
+            let Some(_trees) = self.try_lock_trees()? else {
+                drop(lock);
+                self.await_trees(deadline)?;
+                continue;
+            };
+            let staging = self.staging_area().open(&lock)?;
+            if intent.action == Action::Undo || intent.is_committed(&lock.observe()?)? {
+                self.restores().roll_forward(
+                    &lock,
+                    staging,
+                    &intent,
+                    &WriteOptions { group: "recover", ..WriteOptions::of("restore") },
+                )?;
+                return Ok(match intent.action {
+                    Action::Undo => Aborted::Undone { checkpoint },
+                    Action::Restore => Aborted::Nothing,
+                });
+            }
+            return Ok(match self.restores().undo(&lock, staging, &intent)? {
+                Undone::Trees => Aborted::Undone { checkpoint },
+                Undone::Nothing => Aborted::Dropped { checkpoint: Some(checkpoint) },
+            });
+        }
+    }
+}
+
+impl Intent {
+    /// Returns whether the restored state was committed, even if the live file was damaged or
+    /// edited since: no other commit uses its number.
+    pub(super) fn is_committed(&self, seen: &Observation<'_>) -> Result<bool> {
+        let Some(wanted) = &self.state else { return Ok(false) };
+        let is_it = |copy: &BackupCopy| {
+            copy.seal().is_some_and(|seal| {
+                seal.lineage == wanted.lineage && seal.revision >= wanted.revision
+            })
+        };
+        Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
+    }
+}
+
+impl Restores<'_> {
+    /// Puts back what an abandoned restore replaced. This is itself a restore: of the trees in the
+    /// checkpoint that was made before, and of the live state as the next revision, above that of
+    /// the restore, which a reader may have been served. Its intent replaces the other. Where
+    /// nothing was replaced, the record is dropped.
+    pub(super) fn undo(
+        &self,
+        lock: &Rc<StateLock<'_>>,
+        mut staging: StagingDir<'_>,
+        intent: &Intent,
+    ) -> Result<Undone> {
+        let places = self.places(lock)?;
+        let mut replaced = Vec::new();
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            if !replacement.is_untouched()? {
+                replaced.push(replacement.name);
+            }
+        }
+        if replaced.is_empty() {
+            lock.keep_number(intent);
+            self.drop_intent(staging)?;
+            self.record_abort(&intent.checkpoint, "dropped");
+            return Ok(Undone::Nothing);
+        }
+        let fatal = |error: Error| {
+            let is_lost = error.code() == ExitCode::StateCorruption || error.kind == Kind::NotFound;
+            if is_lost { lost(intent, &error) } else { error }
+        };
+        let before = self
+            .store
+            .checkpoints()
+            .open(&staging.checkpoints, &intent.pre_restore)
+            .map_err(fatal)?;
+        before.verify(&self.store.disk).map_err(fatal)?;
+        let plan = self.store.probe().run(lock)?;
+        let tree = |place: &str, name: &'static str| {
+            let listing = before.listing.below(name);
+            replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
+        };
+        let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
+        let undo =
+            self.stage_trees(&staging, (lock, plan), (config.as_ref(), signals.as_ref()), &before)?;
+        // What the undo replaces is what the restore put in place, unless it was edited since.
+        let put_in_place = |undone: Option<Swap>, swap: &Option<Swap>| {
+            undone.map(|undone| Swap {
+                old: swap.as_ref().and_then(|swap| swap.new.clone()),
+                ..undone
+            })
+        };
+        let undo = Intent {
+            action: Action::Undo,
+            checkpoint: intent.checkpoint.clone(),
+            config: put_in_place(undo.config, &intent.config),
+            signals: put_in_place(undo.signals, &intent.signals),
+            ..undo
+        };
+        let seen = lock.observe()?;
+        let undo = match (&seen.health, &intent.state) {
+            (Health::Healthy(document), Some(restored)) => {
+                let highest = seen.highest_revision()?.max(Some(restored.revision));
+                let next = self.store.revision_after(highest)?;
+                let created = document.value.skeleton().pointer("/metadata/created").cloned();
+                let live = document.clone().into_value();
+                let sealed =
+                    self.store.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
+                self.stage_state(&staging, undo, &sealed)?
+            }
+            _ => undo,
+        };
+        self.decide(&mut staging, lock, &undo, (&[], Instant::now()))?;
+        let options = WriteOptions {
+            group: "recover",
+            reason: Some("abort".to_owned()),
+            ..WriteOptions::of("restore")
+        };
+        self.roll_forward(lock, staging, &undo, &options)?;
+        self.record_abort(&intent.checkpoint, "undone");
+        Ok(Undone::Trees)
+    }
+
+    /// Removes the record, durably, and then what was staged for it.
+    fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        if let Err(error) = staging.clear() {
+            self.store.warn(format!(
+                "what was staged could not be removed, and the next writer tries again: {error}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn record_abort(&self, checkpoint: &str, text: &str) {
+        let entry =
+            self.store.logs().recovery_entry(Level::Info, "abort", text).with("id", checkpoint);
+        self.store
+            .audit
+            .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
+    }
+}
+
+impl StateLock<'_> {
+    /// Keeps the number of the abandoned state from being reused: readers may have been served it.
+    fn keep_number(&self, intent: &Intent) {
+        let Some(staged) = &intent.state else { return };
+        let keep = || -> Result<()> {
+            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            let name = format!("{SERVED_PREFIX}{}", staged.revision);
+            if self.store.disk.stat(&backup_dir, &name)?.is_none() {
+                drop(self.store.disk.create(&backup_dir, &name)?);
+            }
+            Ok(self.store.disk.sync_dir(&backup_dir)?)
+        };
+        if let Err(error) = keep() {
+            let number = staged.revision;
+            self.store.warn(format!(
+                "the number {number} of the revision that is given up may be used again: {error}"
+            ));
+        }
+    }
+}
+
+/// The error of a restore that can neither be finished nor undone.
+fn lost(intent: &Intent, error: &Error) -> Error {
+    let id = &intent.checkpoint;
+    let message = format!(
+        "an interrupted restore of {id} can neither be finished nor undone: {}",
+        error.message
+    );
+    Error::new(Kind::Corrupt, message)
+        .hint_command(
+            format!("recover restore {id}"),
+            "begin it again; or another one: recover list",
+        )
+        .detail("checkpoint", id.as_str())
+}

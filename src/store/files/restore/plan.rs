@@ -1,0 +1,74 @@
+//! `recover restore --dry-run`: the effect that a restore would have.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::document::diff::{Difference, diff};
+use crate::document::seal::without_seal;
+use crate::error::Result;
+use crate::store::checkpoint::manifest;
+use crate::store::files::Store;
+use crate::store::files::checkpoint::catalog::Which;
+use crate::store::files::diagnosis::known;
+use crate::store::layout::{CONFIG, SIGNALS};
+use crate::tree::{self, Entry, Listing, What};
+
+/// The effect that a restore would have.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The checkpoint.
+    pub id: String,
+    /// The differences in the state, and the files that differ.
+    pub changes: Vec<Difference>,
+}
+
+impl Store {
+    /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
+    pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
+        let checkpoint = self.restores().sound_checkpoint(which)?;
+        let seen = self.examine()?;
+        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
+        let (value, lineage) = self.restores().state_of(&checkpoint)?;
+        let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
+        let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
+        let root = self.open_root()?;
+        let config_root = self.config_root()?;
+        for (from, parent, name) in [
+            (manifest::CONFIG, config_root.as_ref(), CONFIG),
+            (manifest::SIGNALS, Some(&root), SIGNALS),
+        ] {
+            let old = parent
+                .map(|parent| tree::list(&self.disk, parent, name))
+                .transpose()?
+                .flatten()
+                .unwrap_or_default();
+            let new = checkpoint.listing.below(from).unwrap_or_default();
+            changes.extend(differences(name, &old, &new));
+        }
+        Ok(Planned { id: checkpoint.id, changes })
+    }
+}
+
+/// The files of a tree that would change, each with its kind and digest.
+fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Difference> {
+    let show = |entry: Option<&Entry>| {
+        entry.map(|entry| {
+            Value::from(match &entry.what {
+                What::File { bytes, sha256 } => {
+                    let digest: String = sha256.as_str().chars().take(12).collect();
+                    format!("{bytes} bytes, sha256 {digest}…, mode {:04o}", entry.mode)
+                }
+                What::Directory => format!("a directory, mode {:04o}", entry.mode),
+                What::Link { target } => format!("a link to {target}"),
+            })
+        })
+    };
+    let paths: BTreeSet<&str> =
+        old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
+    let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
+    let changed = both.filter(|(_, old, new)| old != new);
+    changed
+        .map(|(path, old, new)| Difference { path: format!("{name}/{path}"), old, new })
+        .collect()
+}

@@ -1,0 +1,404 @@
+//! Carries out a decided restore: in the command that decided it, or in the next one.
+//!
+//! The trees themselves show the progress, not notes: what is staged, what is in place, and the
+//! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
+
+use super::replacement::{Places, Progress, Replacement};
+use super::{Restores, lock_lost, staged_state};
+use std::ffi::OsStr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use super::super::{Served, Signals, written};
+use super::origin::Interrupted;
+use crate::audit::Level;
+use crate::document::migrate::{self, Unfit};
+use crate::document::seal::{Document, Sealed};
+use crate::document::{READ_LIMIT, Reading, inspect_text};
+use crate::error::{Error, ExitCode, Hint, Kind, Result};
+use crate::fs::Dir;
+use crate::store::files::commit::{OnDiskFull, Plan, Published};
+use crate::store::files::diagnosis::{Health, newer_schema};
+use crate::store::files::observe::Observation;
+use crate::store::files::staging::StagingDir;
+use crate::store::files::state_lock::StateLock;
+use crate::store::files::{Store, new_lineage};
+use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
+use crate::store::options::{LockPurpose, WriteOptions};
+use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState};
+use crate::{side, user};
+
+/// Whether an interrupted restore is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Settled {
+    /// It is, or there was none.
+    Yes,
+    /// Another owner holds `config` or `signals`; the caller must release the flock to wait for it.
+    Busy,
+}
+
+impl Store {
+    /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
+    /// returns the document as it is going to be.
+    pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
+        let root = self.open_root()?;
+        let refusal = match self.intents().read(&root) {
+            Ok(Some((_, intent))) => self.intents().foreign(&root, &intent)?,
+            Ok(None) => self.intents().foreign_start(&root)?,
+            Err(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            self.warn(format!("{refusal}; the live state is served"));
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.readers_patience();
+        let error = match self.lock_state(LockPurpose::Write, deadline).map(drop) {
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind == Kind::NewerSchema => return Err(error),
+            Err(error) => error,
+        };
+        let Some((dir, intent)) = self.intents().read(&root)? else { return Ok(None) };
+        let Some(wanted) = &intent.state else { return Ok(None) };
+        if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)
+            && is_it(&live, wanted)
+        {
+            return Ok(None);
+        }
+        let Some(sealed) = self.restores().staged_state(&dir, intent.number, wanted)? else {
+            return Err(error);
+        };
+        self.warn(format!(
+            "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
+            intent.checkpoint
+        ));
+        let bytes = match &sealed.document.older {
+            None => sealed.text.whole(),
+            Some(_) => written(&sealed.document.value)?,
+        };
+        Ok(Some(Served { value: sealed.document.value, bytes }))
+    }
+}
+
+/// The record of an interrupted restore or `init --fresh`.
+#[derive(Clone, Copy, Debug)]
+pub struct Intents<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl Intents<'_> {
+    /// The checkpoint of a restore that is decided and not carried out yet. Changes nothing.
+    pub fn interrupted(&self) -> Result<Option<Interrupted>> {
+        if !self.is_decided()? {
+            return Ok(None);
+        }
+        let root = self.store.open_root()?;
+        let intent = match self.read(&root) {
+            Ok(Some((_, intent))) => intent,
+            Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
+            Err(error) if error.kind == Kind::Corrupt => {
+                return Ok(Some(Interrupted::Ours("an unknown checkpoint".to_owned())));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(match self.foreign(&root, &intent)? {
+            Some(refusal) => Interrupted::Foreign(refusal),
+            None => Interrupted::Ours(intent.checkpoint),
+        }))
+    }
+
+    /// Returns whether a restore that is decided and not carried out yet restores a checkpoint, or
+    /// would be undone by it.
+    pub(in super::super) fn names(&self, id: &str) -> Result<bool> {
+        if !self.is_decided()? {
+            return Ok(false);
+        }
+        let intent = self.read(&self.store.open_root()?)?;
+        Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
+    }
+
+    /// Returns whether a restore is decided and not carried out yet, with one lookup, for readers.
+    /// An intent in a directory of another user would not be followed, so it may be missed.
+    pub(in super::super) fn is_decided(&self) -> Result<bool> {
+        let path = self.store.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
+        match self.store.disk.stat(&Dir::working(), &path) {
+            // Reported by the command that opens it.
+            Err(error) if error.is(Errno::NOTDIR) => Ok(false),
+            Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => {
+                Ok(false)
+            }
+            found => Ok(found?.is_some()),
+        }
+    }
+
+    /// Warns where another user owns the checkpoints; returns false where none does.
+    fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
+        let path = self.store.settings.directory.join(CHECKPOINTS);
+        let found = self.store.disk.stat(&Dir::working(), &path)?;
+        let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != user::current())
+        else {
+            return Ok(false);
+        };
+        let (shown, name) = (path.display(), user::describe(owner));
+        let next = match user::use_as(owner) {
+            Hint::Shell(command, why) => format!("{why}: {command}"),
+            _ => "`recover doctor` says how to give it back".to_owned(),
+        };
+        self.store.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
+        Ok(true)
+    }
+
+    /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
+    pub(in super::super) fn read(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
+        let Some(checkpoints) = side::open_to_read(&self.store.disk, root, CHECKPOINTS)? else {
+            return Ok(None);
+        };
+        let Some(dir) = side::open_to_read(&self.store.disk, &checkpoints, WORKSHOP)? else {
+            return Ok(None);
+        };
+        match self.store.disk.read(&dir, INTENT, intent::LIMIT)? {
+            Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
+            Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Restores<'_> {
+    /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
+    /// state lock.
+    pub(in super::super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<Settled> {
+        let Some((_, intent)) = self.store.intents().read(&lock.root)? else {
+            if self.store.lineages().settle(lock)? {
+                return Ok(Settled::Yes);
+            }
+            if let Err(error) = self.store.staging_area().clear(&lock.root) {
+                // It blocks nothing, and an immutable file in it must not keep writers from
+                // writing.
+                self.store.warn(format!("what a killed command left cannot be removed: {error}"));
+            }
+            return Ok(Settled::Yes);
+        };
+        if let Some(refusal) = self.store.intents().foreign(&lock.root, &intent)? {
+            return Err(refusal);
+        }
+        let Some(_trees) = self.store.try_lock_trees()? else { return Ok(Settled::Busy) };
+        self.finish_or_undo(lock, &intent).map_err(|error| {
+            let message = format!(
+                "an interrupted restore of {} cannot be finished: {}",
+                intent.checkpoint, error.message
+            );
+            Error { message, ..error }.or_abort()
+        })?;
+        Ok(Settled::Yes)
+    }
+
+    fn finish_or_undo(&self, lock: &Rc<StateLock<'_>>, intent: &Intent) -> Result<()> {
+        let id = &intent.checkpoint;
+        let staging = self.store.staging_area().open(lock)?;
+        if self.can_be_carried_out(lock, &staging, intent)? {
+            let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
+            self.roll_forward(lock, staging, intent, &options)?;
+            let done = if intent.action == Action::Restore { "finished" } else { "undone" };
+            self.report_recovery(&format!("an interrupted restore of {id} was {done}"));
+        } else {
+            self.undo(lock, staging, intent)?;
+            self.report_recovery(&format!(
+                "an interrupted restore of {id} could not be finished, since what was staged is gone or damaged: it was undone"
+            ));
+        }
+        Ok(())
+    }
+
+    fn report_recovery(&self, story: &str) {
+        self.store.errors.record(Level::Warn, "restore", story, ExitCode::General);
+        self.store.warn(story);
+    }
+
+    /// Returns whether everything is either in place or staged as the intent states. Changes
+    /// nothing.
+    fn can_be_carried_out(
+        &self,
+        lock: &Rc<StateLock<'_>>,
+        staging: &StagingDir<'_>,
+        intent: &Intent,
+    ) -> Result<bool> {
+        let places = self.places(lock)?;
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            // The state comes last: once it is committed, a tree that differs was edited since.
+            if replacement.progress()? == Progress::Broken {
+                return intent.is_committed(&lock.observe()?);
+            }
+        }
+        let Some(wanted) = &intent.state else { return Ok(true) };
+        Ok(self.staged_state(&staging.dir, intent.number, wanted)?.is_some()
+            || is_in_place(&lock.observe()?, wanted))
+    }
+
+    /// The parent directories of the trees.
+    pub(super) fn places<'a>(&self, lock: &'a StateLock) -> Result<Places<'a>> {
+        let config_root = self.store.config_root()?.ok_or_else(|| self.store.no_config_root())?;
+        Ok(Places { root: &lock.root, config_root })
+    }
+
+    /// Carries out a decided restore; returns the resulting revision of the state.
+    pub(super) fn roll_forward(
+        &self,
+        lock: &Rc<StateLock<'_>>,
+        staging: StagingDir<'_>,
+        intent: &Intent,
+        options: &WriteOptions,
+    ) -> Result<u64> {
+        let places = self.places(lock)?;
+        for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
+            match replacement.progress()? {
+                Progress::Done => {}
+                Progress::Ready if replacement.swap.manner == Manner::CopyInto => {
+                    replacement.copy_into(&staging.checkpoints, intent)?;
+                }
+                Progress::Ready => replacement.exchange()?,
+                Progress::Broken if intent.is_committed(&lock.observe()?)? => {}
+                Progress::Broken => return Err(broken(intent, replacement.name)),
+            }
+            self.store.disk.sync_dir(replacement.parent)?;
+        }
+        let revision = match &intent.state {
+            Some(wanted) => self.publish_staged(lock, &staging, wanted, intent, options)?,
+            None => 0,
+        };
+        lock.settle_guard_in(intent, options)?;
+        self.finish(&places, staging, intent)?;
+        let text = if intent.action == Action::Undo { "undone" } else { "restored" };
+        let entry = self
+            .store
+            .logs()
+            .recovery_entry(Level::Info, "restore", text)
+            .with("id", &intent.checkpoint);
+        let entry = entry.with("before", &intent.pre_restore).with("pid", std::process::id());
+        self.store.audit.record(&entry.with("path", self.store.shown()));
+        Ok(revision)
+    }
+
+    fn publish_staged(
+        &self,
+        lock: &Rc<StateLock<'_>>,
+        staging: &StagingDir<'_>,
+        wanted: &StagedState,
+        intent: &Intent,
+        options: &WriteOptions,
+    ) -> Result<u64> {
+        loop {
+            let tx = lock.begin()?;
+            let seen = &tx.seen;
+            if is_in_place(seen, wanted) {
+                // Its writer died after the commit: the steps after a commit are done before the
+                // intent is removed.
+                tx.renew_mirror()?;
+                if options.guard.is_none() {
+                    lock.settle_guard_in(intent, options)?;
+                }
+                tx.record_unrecorded(options, &intent.checkpoint);
+                return Ok(seen.revision());
+            }
+            if let Health::TooNew(_) = seen.health {
+                return Err(seen.refusal());
+            }
+            let Some(sealed) = self.staged_state(&staging.dir, intent.number, wanted)? else {
+                return Err(broken(intent, "the state"));
+            };
+            let staged = staged_state(intent.number);
+            let highest = seen.highest_revision()?;
+            let is_next = highest.is_none_or(|highest| highest < wanted.revision);
+            // It was in place and destroyed again: its number is used.
+            let (sealed, source) = if is_next {
+                (sealed, Some((&staging.dir, OsStr::new(&staged))))
+            } else {
+                let created = sealed.document.value.pointer("/metadata/created").cloned();
+                (seen.seal(sealed.document.into_value(), &wanted.lineage, created.as_ref())?, None)
+            };
+            // Signal files that are not replaced follow the state.
+            let follows = intent.action == Action::Restore && intent.signals.is_none();
+            let plan = Plan {
+                source,
+                replaced: seen.replaced_for(pinned::PRE_RESTORE),
+                signals: if follows { &Signals::Follow } else { &Signals::STAY },
+                fences: &[],            // they held when the restore was decided
+                room: OnDiskFull::Fail, // staged files must not be removed to free space
+                ..Plan::of(&sealed, options)
+            };
+            if let Published::Done { .. } = tx.publish(&plan)? {
+                if options.guard.is_none() {
+                    lock.settle_guard_in(intent, options)?;
+                }
+                tx.record_commit(options, &sealed, &[("from", &intent.checkpoint)]);
+                return Ok(sealed.document.seal.revision.get());
+            }
+            if !lock.flock.is_current(&self.store.disk, &lock.root)? {
+                return Err(lock_lost());
+            }
+        }
+    }
+
+    /// The staged state, if it matches the intent: its text as staged, its value in the current
+    /// form.
+    pub(in super::super) fn staged_state(
+        &self,
+        dir: &Dir,
+        number: u64,
+        wanted: &StagedState,
+    ) -> Result<Option<Sealed>> {
+        let Some(found) = self.store.disk.read(dir, staged_state(number), READ_LIMIT)? else {
+            return Ok(None);
+        };
+        let bytes = Bytes::from(found.bytes);
+        match inspect_text(bytes.clone()) {
+            Reading::Sealed(document) if document.seal.digest == wanted.digest => {
+                match migrate::usable_sealed(document) {
+                    Ok(document) => Ok(Some(Sealed { document, text: bytes.into() })),
+                    Err(Unfit::TooNew(too_new)) => Err(newer_schema(
+                        "the state that an interrupted restore brings back",
+                        &too_new,
+                    )),
+                    Err(Unfit::Invalid(_)) => Ok(None),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Everything is in place: removes the record, durably, then the replaced trees.
+    fn finish(&self, places: &Places<'_>, staging: StagingDir<'_>, intent: &Intent) -> Result<()> {
+        for replacement in Replacement::all(self.store, &staging.dir, places, intent) {
+            if replacement.swap.manner == Manner::Move {
+                replacement.keep_if_edited()?;
+            }
+        }
+        self.store.disk.unlink(&staging.dir, INTENT)?;
+        self.store.disk.sync_dir(&staging.dir)?;
+        if let Err(error) = staging.clear() {
+            self.store.warn(format!(
+                "what was displaced could not be removed, and the next writer tries again: {error}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the live file holds the restored state, or a later revision.
+pub(super) fn is_in_place(seen: &Observation, wanted: &StagedState) -> bool {
+    matches!(&seen.health, Health::Healthy(document) if is_it(document, wanted))
+}
+
+fn is_it(document: &Document, wanted: &StagedState) -> bool {
+    document.seal.lineage == wanted.lineage && document.seal.revision >= wanted.revision
+}
+
+fn broken(intent: &Intent, what: &str) -> Error {
+    let message = format!(
+        "what was staged of {what} for the restore of {} is gone or damaged",
+        intent.checkpoint
+    );
+    Error::new(Kind::Corrupt, message).hint_command("recover status", "see how things are")
+}

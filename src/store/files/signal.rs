@@ -1,0 +1,271 @@
+//! `.signals/NAME.json`: the file of a signal in the state.
+//!
+//! The state is authoritative. Signal files are staged and synced before the commit and put in
+//! place after it, so that they never announce a signal that the state does not have. For a cleared
+//! signal a note is staged, a file without a time. If a writer dies in between, its staged file
+//! names the signal that the state is to have, and its time: the next writer puts the file in place
+//! if the state matches, and removes it if not.
+//!
+//! In a commit that restores an old document, they follow the document ([`Signals::Follow`]).
+//!
+//! They are staged in the backup directory, which every writer lists anyway.
+
+mod follow;
+
+use std::ffi::OsStr;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+pub use self::follow::Signals;
+use super::Store;
+use super::backup_dir::BackupDir;
+use super::diagnosis::Health;
+use super::state_lock::StateLock;
+use crate::document::{READ_LIMIT, json as text, seal};
+use crate::error::{Error, Kind, Result};
+use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
+use crate::fs::{Dir, FsResult};
+use crate::name::Name;
+use crate::store::ForeignEdits;
+use crate::store::layout::{BACKUPS, SIGNALS};
+use crate::time::epoch_seconds;
+
+/// A signal's file: its new content, or nothing if it is to be removed.
+#[derive(Clone, Debug)]
+pub struct SignalFile {
+    /// The signal.
+    pub name: Name,
+    /// The file's content; `None` removes it.
+    pub content: Option<Vec<u8>>,
+}
+
+impl SignalFile {
+    /// Sets a signal in `document`, which has its final phase, and returns the accompanying file.
+    pub fn give(
+        document: &mut Value,
+        name: &Name,
+        metadata: &Value,
+        now: SystemTime,
+    ) -> Result<Self> {
+        let now = text::parse(epoch_seconds(now).as_bytes()).map_err(|error| {
+            Error::new(Kind::Internal, format!("a time that is no number: {error}"))
+        })?;
+        if let Some(signals) = document.get_mut("signals").and_then(Value::as_object_mut) {
+            signals.insert(name.to_string(), now.clone());
+        }
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("lastSignal".to_owned(), name.as_str().into());
+        }
+        let mut file = json!({"signal": name.as_str(), "phase": document.get("phase")});
+        // json! would rewrite the digits of numbers.
+        if let Some(fields) = file.as_object_mut() {
+            fields.insert("timestamp".to_owned(), now);
+            fields.insert("metadata".to_owned(), metadata.clone());
+        }
+        if text::is_nested_too_deep(&file) {
+            let message = format!(
+                "the signal's metadata is nested deeper than {} levels",
+                text::MAX_DEPTH - 1
+            );
+            return Err(Error::new(Kind::InvalidJson, message).hint_command(
+                "state signal --help",
+                "keep what is nested in the document, or in a file",
+            ));
+        }
+        Ok(Self { name: name.clone(), content: seal::to_bytes(&file) })
+    }
+
+    fn file(&self) -> String {
+        format!("{}.json", self.name)
+    }
+
+    /// The staged content. The removal of a signal needs no sync: a power cut cannot tear it.
+    fn draft(&self) -> Option<(Vec<u8>, Durability)> {
+        match &self.content {
+            Some(content) => Some((content.clone(), Durability::Fsync)),
+            None => Some((
+                seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?,
+                Durability::None,
+            )),
+        }
+    }
+
+    /// The staged content, if the state matches it.
+    fn due(staged: Vec<u8>, state: &Value) -> Option<Self> {
+        let draft = text::parse(&staged).ok()?;
+        let name = named(&draft)?;
+        let known = state.get("signals").and_then(|signals| signals.get(name.as_str()));
+        match draft.get("timestamp")? {
+            Value::Null => known.is_none().then_some(Self { name, content: None }),
+            time => (known == Some(time)).then_some(Self { name, content: Some(staged) }),
+        }
+    }
+}
+
+/// The signal that a file belongs to.
+fn named(file: &Value) -> Option<Name> {
+    Name::parse("signal", file.get("signal")?.as_str()?).ok()
+}
+
+/// Returns whether a name in the backup directory is a staged signal file of a running or dead
+/// writer.
+pub fn is_staged(name: &str) -> bool {
+    is_temporary(name) && name.contains(STAGED)
+}
+
+const STAGED: &str = "-signal-";
+
+impl Store {
+    fn carry_out(
+        &self,
+        (backup_dir, staged): (&Dir, &OsStr),
+        dir: &Dir,
+        signal: &SignalFile,
+    ) -> FsResult<()> {
+        let file = signal.file();
+        let Some(content) = &signal.content else {
+            self.disk.unlink(dir, &file)?;
+            return self.disk.unlink(backup_dir, staged);
+        };
+        match self.disk.rename((backup_dir, staged), (dir, OsStr::new(&file))) {
+            // `.signals/` is on another mount: the file is staged there once more.
+            Err(error) if error.is(Errno::XDEV) => {
+                let again = staged.to_string_lossy();
+                let copy = self.disk.stage(dir, &again, content, Durability::Fsync)?;
+                self.disk.rename((dir, OsStr::new(&*again)), (dir, OsStr::new(&file)))?;
+                copy.keep();
+                self.disk.unlink(backup_dir, staged)
+            }
+            result => result,
+        }
+    }
+
+    /// The signals that have a staged file.
+    pub fn staged_signals(&self) -> Result<Vec<Name>> {
+        let backup_dir = self.backup_dir_to_read()?;
+        let Some(dir) = backup_dir.dir() else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for staged in
+            backup_dir.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged))
+        {
+            let found = self.disk.read(dir, staged, READ_LIMIT)?;
+            names.extend(found.and_then(|found| named(&text::parse(&found.bytes).ok()?)));
+        }
+        Ok(names)
+    }
+}
+
+impl StateLock<'_> {
+    /// Stages the files under temporary names, and a note for each that is to be removed.
+    pub(super) fn stage_signals<'a>(
+        &'a self,
+        backup_dir: &'a Dir,
+        signals: &[SignalFile],
+    ) -> Result<Vec<StagedFile<'a>>> {
+        let stage = |(index, signal): (usize, &SignalFile)| {
+            let (bytes, sync) = signal
+                .draft()
+                .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+            Ok(self.store.disk.stage(backup_dir, &staged_name(self, index), &bytes, sync)?)
+        };
+        signals.iter().enumerate().map(stage).collect()
+    }
+
+    /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
+    /// and the staged file stays for the next writer.
+    pub(super) fn finish_signals(&self, backup_dir: &Dir, signals: &[SignalFile]) {
+        if signals.is_empty() {
+            return;
+        }
+        let finish = || -> Result<()> {
+            let dir = self.store.side_directory(&self.root, SIGNALS)?;
+            for (index, signal) in signals.iter().enumerate() {
+                self.store.carry_out(
+                    (backup_dir, OsStr::new(&staged_name(self, index))),
+                    &dir,
+                    signal,
+                )?;
+            }
+            Ok(self.store.disk.sync_dir(&dir)?)
+        };
+        if let Err(error) = finish() {
+            self.store.warn(format!(
+                "the state is committed, but {} may not be up to date: {error}",
+                files(signals)
+            ));
+        }
+    }
+
+    /// Writes or removes signal files when the state itself does not change.
+    pub(super) fn place_signals(&self, signals: &[SignalFile]) {
+        if signals.is_empty() {
+            return;
+        }
+        let place = || -> Result<()> {
+            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            self.stage_signals(&backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
+            self.finish_signals(&backup_dir, signals);
+            Ok(())
+        };
+        if let Err(error) = place() {
+            self.store.warn(format!("{} may not be up to date: {error}", files(signals)));
+        }
+    }
+
+    /// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
+    /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
+    pub(super) fn settle_signals(&self, backup_dir: &BackupDir, health: &Health) {
+        let state = match health {
+            Health::Healthy(document) => document.value.skeleton(),
+            Health::Legacy(migrated) => &migrated.value,
+            Health::Foreign(edit)
+                if self.store.settings.foreign_edits == ForeignEdits::Accept
+                    && edit.is_document() =>
+            {
+                &edit.value
+            }
+            _ => return,
+        };
+        let Some(dir) = backup_dir.dir() else { return };
+        let mut staged = backup_dir
+            .temporaries
+            .iter()
+            .filter(|name| name.to_str().is_some_and(is_staged))
+            .peekable();
+        if staged.peek().is_none() || self.store.staging_area().exists(&self.root).unwrap_or(true) {
+            return;
+        }
+        let settle = |staged: &OsStr| -> Result<()> {
+            let found = self.store.disk.read(dir, staged, READ_LIMIT)?;
+            match found.and_then(|found| SignalFile::due(found.bytes, state)) {
+                Some(due) => {
+                    let place = self.store.side_directory(&self.root, SIGNALS)?;
+                    self.store.carry_out((dir, staged), &place, &due)?;
+                    // It may be visible to other processes from here on.
+                    Ok(self.store.disk.sync_dir(&place)?)
+                }
+                None => Ok(self.store.disk.unlink(dir, staged)?),
+            }
+        };
+        for staged in staged {
+            if let Err(error) = settle(staged) {
+                self.store.warn(format!(
+                    "what a killed command left of a signal stays for the next writer: {error}"
+                ));
+            }
+        }
+    }
+}
+
+fn files(signals: &[SignalFile]) -> String {
+    let files: Vec<String> =
+        signals.iter().map(|signal| format!("{SIGNALS}/{}", signal.file())).collect();
+    files.join(", ")
+}
+
+/// The staged name of a signal's file until the state is committed.
+fn staged_name(lock: &StateLock, index: usize) -> String {
+    temporary(lock.flock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
+}

@@ -1,0 +1,47 @@
+//! A writer's turn: it locks, observes, proposes, commits and records.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Store;
+use super::observe::Observation;
+use super::state_lock::StateLock;
+use crate::error::Result;
+use crate::store::options::{LockPurpose, check_deadline};
+
+/// The state lock, and the files as observed under it.
+#[derive(Debug)]
+pub(super) struct Transaction<'s> {
+    pub store: &'s Store,
+    pub seen: Observation<'s>,
+    pub lock: Rc<StateLock<'s>>,
+}
+
+impl Store {
+    /// Takes the state lock and observes the files under it.
+    pub(super) fn begin(&self, purpose: LockPurpose, deadline: Instant) -> Result<Transaction<'_>> {
+        self.lock_state(purpose, deadline)?.begin()
+    }
+
+    /// Runs `attempt` until it has a result. An attempt without one was overtaken by another
+    /// writer, and begins again; `None` only until the lock timeout passes.
+    pub(super) fn retry<T>(
+        &self,
+        mut attempt: impl FnMut(Instant) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = self.deadline();
+        loop {
+            if let Some(done) = attempt(deadline)? {
+                return Ok(done);
+            }
+            check_deadline(deadline)?;
+        }
+    }
+}
+
+impl<'s> StateLock<'s> {
+    /// Observes the files under this lock.
+    pub(super) fn begin(self: &Rc<Self>) -> Result<Transaction<'s>> {
+        Ok(Transaction { store: self.store, seen: self.observe()?, lock: self.clone() })
+    }
+}
