@@ -57,7 +57,7 @@ pub fn guard(
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.
     store.restore_plan()?;
-    let begun = store.begin_guard(snapshot)?;
+    let begun = store.guards().begin(snapshot)?;
     let (id, shown) = (&begun.id, &begun.shown);
     notify(GuardStep::Created(id));
     // From here on a signal ends the command or the wait, but not putting the changes back.
@@ -67,7 +67,7 @@ pub fn guard(
     let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
     let ended = policy.run(command, &signals, &|what| notify(GuardStep::Failed(what)));
     if ended.code == 0 || ended.attempts == 0 {
-        if let Err(error) = store.end_guard(id) {
+        if let Err(error) = store.guards().end(id) {
             notify(GuardStep::StaysOnRecord(&error));
         }
         return Ok(Guarded { ended, unrestored: None });
@@ -79,7 +79,7 @@ pub fn guard(
         reason: Some(format!("guard {}", snapshot.operation)),
         ..WriteOptions::of("restore")
     };
-    let unrestored = match store.settle_failed_guard(&begun.record, &order) {
+    let unrestored = match store.guards().settle_failed(&begun.record, &order) {
         Ok(Settlement::Restored { left }) => {
             notify(GuardStep::Restored { id, left: &left });
             None
@@ -104,7 +104,7 @@ pub fn guard(
 }
 
 fn unrestored(store: &Store, id: &str, why: String) -> Error {
-    let guard: OnRecord = store.unrestored_guard(id.to_owned(), why);
+    let guard: OnRecord = store.guards().unrestored(id.to_owned(), why);
     let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default())
         .detail("guard", guard.id.as_str());
     Error { hints: guard.hints(), ..error }

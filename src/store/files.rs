@@ -51,6 +51,7 @@ pub use self::candidate::Wanted;
 use self::checkpoint::catalog::Checkpoints;
 use self::diagnosis::{Depth, Health};
 use self::fresh::Lineages;
+use self::guard::Guards;
 use self::logs::Logs;
 use self::observe::Observation;
 pub use self::read::Served;
@@ -155,6 +156,11 @@ impl Store {
     /// The record of an interrupted restore.
     pub fn intents(&self) -> Intents<'_> {
         Intents { store: self }
+    }
+
+    /// The guards of this root.
+    pub fn guards(&self) -> Guards<'_> {
+        Guards { store: self }
     }
 
     fn staging_area(&self) -> Staging<'_> {

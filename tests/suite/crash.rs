@@ -274,14 +274,14 @@ fn begin_guard(store: &Store) -> Result<()> {
         phase: None,
         metadata: Value::Null,
     };
-    store.begin_guard(&snapshot).map(|_| ())
+    store.guards().begin(&snapshot).map(|_| ())
 }
 
 fn settle_guard(store: &Store) -> Result<()> {
-    let id = store.guards()?.pop().map(|guard| guard.id).unwrap_or_default();
+    let id = store.guards().list()?.pop().map(|guard| guard.id).unwrap_or_default();
     let path = store.settings().root.join(".state-backups").join(file_name(&id));
     let record = Record::read(&id, &fs::read(path).unwrap_or_default()).expect("a record");
-    let settled = store.settle_failed_guard(&record, &WriteOptions::of("restore"))?;
+    let settled = store.guards().settle_failed(&record, &WriteOptions::of("restore"))?;
     assert!(matches!(settled, Settlement::Restored { .. }), "{settled:?}");
     Ok(())
 }
@@ -289,7 +289,7 @@ fn settle_guard(store: &Store) -> Result<()> {
 /// Readable records that have their checkpoint.
 fn guarded(_: &Sandbox, store: &Store) -> Facts {
     let ids = store.checkpoints().ids().unwrap();
-    let records = store.guards().unwrap().into_iter();
+    let records = store.guards().list().unwrap().into_iter();
     let sound =
         records.filter(|guard| guard.standing != Standing::Damaged && ids.contains(&guard.id));
     sound.map(|_| "a guard on record".to_owned()).collect()

@@ -456,7 +456,7 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             phase: None,
             metadata: json!({}),
         };
-        let begun = real.begin_guard(&snapshot).unwrap();
+        let begun = real.guards().begin(&snapshot).unwrap();
         for (field, value) in [("n", 99), ("theirs", 1)] {
             let set = |document: &mut serde_json::Value| document[field] = value.into();
             // a recovery is never the guard's change
@@ -491,7 +491,8 @@ fn the_verdict_and_its_rollback_share_one_lock() {
             Fault::None
         })));
         let settled = store(&root, disk)
-            .settle_failed_guard(&begun.record, &WriteOptions::of("restore"))
+            .guards()
+            .settle_failed(&begun.record, &WriteOptions::of("restore"))
             .unwrap();
         let is_put_back = matches!(settled, Settlement::PutBack { .. });
         assert_eq!(

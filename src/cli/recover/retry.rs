@@ -72,7 +72,7 @@ fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = &arguments.forget {
-        store.forget_guard(id)?;
+        store.guards().forget(id)?;
         output.confirm(&format!("Guard forgotten: {id}"), &json!({"id": id}));
         return Ok(ExitCode::Success as u8);
     }

@@ -221,7 +221,7 @@ impl Examination<'_> {
     }
 
     fn guards(&mut self) -> Result<()> {
-        for guard in self.store.guards()? {
+        for guard in self.store.guards().list()? {
             let Some(problem) = guard.problem() else { continue };
             let code = match guard.standing {
                 Standing::Unknown => ExitCode::General,

@@ -11,7 +11,6 @@ mod verdict;
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
-use serde::Serialize;
 
 use self::settle::Aftermath;
 use super::Store;
@@ -22,7 +21,7 @@ use super::diagnosis::Health;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
 use crate::document::seal::Digest;
-use crate::error::{Error, Hint, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
@@ -30,12 +29,9 @@ use crate::journal::{Event, GuardEvent, Journal};
 use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
 use crate::name::Name;
 use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
+use crate::store::guard::{OnRecord, Standing};
 use crate::store::options::LockPurpose;
 use crate::time::rfc3339_millis;
-
-/// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
-/// first.
-pub const GUARD_TOKEN: &str = "PIPELINE_GUARD_TOKEN";
 
 /// A guard that has begun.
 #[derive(Debug)]
@@ -49,117 +45,21 @@ pub struct Begun<'s> {
     _lifeline: Option<GuardLifeline<'s>>,
 }
 
-/// The condition of a guard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "standing", content = "why")]
-pub enum Standing {
-    /// Its command runs.
-    Running,
-    /// This process cannot find out whether its command runs: it sees neither the guard's process
-    /// nor a lifeline.
-    Unknown,
-    /// Its process ended without recording a result; nothing was put back.
-    Killed,
-    /// Its command failed, and not everything was put back; the reason.
-    Unrestored(String),
-    /// The record was made in another root or on another machine.
-    Foreign,
-    /// The record cannot be read.
-    Damaged,
+/// The guards of a root.
+#[derive(Clone, Copy, Debug)]
+pub struct Guards<'s> {
+    pub(super) store: &'s Store,
 }
 
-/// A guard on record.
-#[derive(Clone, Debug, Serialize)]
-pub struct OnRecord {
-    /// Its id, which is that of its checkpoint.
-    pub id: String,
-    /// Its condition.
-    #[serde(flatten)]
-    pub standing: Standing,
-    /// Whether its checkpoint can be restored.
-    #[serde(skip)]
-    pub is_restorable: bool,
-}
-
-impl OnRecord {
-    /// The problem with it, if there is one.
-    pub fn problem(&self) -> Option<String> {
-        let id = &self.id;
-        let problem = match &self.standing {
-            Standing::Running => return None,
-            Standing::Unknown => {
-                format!("whether the guard {id} still runs cannot be determined from here")
-            }
-            Standing::Killed => format!(
-                "the guard {id} was killed, and nothing that its command changed was put back"
-            ),
-            Standing::Unrestored(why) => {
-                format!("the guard {id} did not put everything back: {why}")
-            }
-            Standing::Foreign => {
-                return Some(format!("the record of the guard {id} is of another root or machine"));
-            }
-            Standing::Damaged => return Some(format!("the record of the guard {id} is damaged")),
-        };
-        Some(match self.is_restorable {
-            true => problem,
-            false => format!("{problem}; its checkpoint is gone or damaged"),
-        })
-    }
-
-    /// The commands that resolve the problem.
-    pub fn hints(&self) -> Vec<Hint> {
-        let run = |command: &str, why: &str| {
-            Hint::Command(format!("{command} {}", self.id), why.to_owned())
-        };
-        let restore =
-            run("recover restore", "put everything back, also what others committed since");
-        let forget = run("recover guard --forget", "keep everything as it is");
-        match self.standing {
-            Standing::Running => Vec::new(),
-            Standing::Unknown => {
-                vec![run("recover guard --forget", "if its command has ended: remove the record")]
-            }
-            Standing::Killed | Standing::Unrestored(_) if self.is_restorable => {
-                vec![restore, forget]
-            }
-            Standing::Killed | Standing::Unrestored(_) => vec![forget],
-            Standing::Foreign | Standing::Damaged => {
-                vec![run("recover guard --forget", "remove the record")]
-            }
-        }
-    }
-}
-
-/// The end of a guard after its command failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// Everything that the command changed was put back.
-    Restored {
-        /// Entries that no checkpoint holds: they were moved aside.
-        left: Vec<String>,
-    },
-    /// Other writers committed, and only the changes of the command were put back.
-    PutBack {
-        /// The revision that was committed for it, if one was needed.
-        revision: Option<u64>,
-        /// Entries that no checkpoint holds: they were moved aside.
-        left: Vec<String>,
-    },
-    /// It failed after it was decided, and was finished all the same.
-    Finished,
-    /// Not everything was put back; the reason.
-    Unrestored(String),
-}
-
-impl Store {
+impl<'s> Guards<'s> {
     /// Makes a checkpoint and puts a guard on record, both under one lock.
-    pub fn begin_guard(&self, snapshot: &Snapshot) -> Result<Begun<'_>> {
+    pub fn begin(&self, snapshot: &Snapshot) -> Result<Begun<'s>> {
         let token = new_token()?;
         // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
-        let lifeline = self.locks.guard_lifeline(self.deadline()).ok();
+        let lifeline = self.store.locks.guard_lifeline(self.store.deadline()).ok();
         let mut begun_record = None;
         let id = self
+            .store
             .checkpoint_then(snapshot, Retention::Automatic, &mut |tx, made| {
                 let record = Record {
                     lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
@@ -191,7 +91,7 @@ impl Store {
         let process = Identity::of(std::process::id())?.ok_or_else(|| {
             Error::new(Kind::DependencyMissing, "/proc does not show this process")
         })?;
-        let root = DirId::of(&self.disk, &tx.lock.root)?;
+        let root = DirId::of(&self.store.disk, &tx.lock.root)?;
         let root =
             root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
         let base = match &tx.seen.health {
@@ -206,7 +106,7 @@ impl Store {
         Ok(Record {
             id: named.0.to_owned(),
             operation: named.1.to_string(),
-            started: rfc3339_millis(self.disk.now()),
+            started: rfc3339_millis(self.store.disk.now()),
             process,
             lifeline: None,
             token: Digest::of(token.as_bytes()),
@@ -242,31 +142,33 @@ impl Store {
             .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
         let bytes = record.write()?;
         let put = || {
-            let staged = self.disk.stage(dir, name, &bytes, Durability::Fsync)?;
-            self.disk.rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
+            let staged = self.store.disk.stage(dir, name, &bytes, Durability::Fsync)?;
+            self.store
+                .disk
+                .rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
             staged.keep();
-            self.disk.sync_dir(dir)
+            self.store.disk.sync_dir(dir)
         };
         Ok(put())
     }
 
     fn drop_record(&self, backup_dir: &Dir, id: &str) -> FsResult<()> {
-        self.disk.unlink(backup_dir, file_name(id))?;
-        self.disk.sync_dir(backup_dir)
+        self.store.disk.unlink(backup_dir, file_name(id))?;
+        self.store.disk.sync_dir(backup_dir)
     }
 
     /// Removes the record of a guard after its command succeeded. Takes no lock, since another
     /// writer may hold it for long.
-    pub fn end_guard(&self, id: &str) -> Result<()> {
-        let root = self.open_root()?;
-        let backup_dir = self.backup_dir_of(&root)?;
+    pub fn end(&self, id: &str) -> Result<()> {
+        let root = self.store.open_root()?;
+        let backup_dir = self.store.backup_dir_of(&root)?;
         backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
     }
 
     /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
-    pub fn forget_guard(&self, id: &str) -> Result<()> {
-        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
-        let backup_dir = self.backup_dir_of(&lock.root)?;
+    pub fn forget(&self, id: &str) -> Result<()> {
+        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
+        let backup_dir = self.store.backup_dir_of(&lock.root)?;
         if !backup_dir.guards.iter().any(|guard| guard == id) {
             return Err(Error::new(
                 Kind::NotFound,
@@ -288,22 +190,20 @@ impl Store {
         Ok(())
     }
 
-    // ---- guards on record ----
-
     /// Lists the guards on record. Changes nothing.
-    pub fn guards(&self) -> Result<Vec<OnRecord>> {
-        let root = self.open_root()?;
-        let backup_dir = self.backup_dir_of(&root)?;
-        self.guards_in(&root, &backup_dir, |id| self.checkpoints().is_sound(id).unwrap_or(true))
+    pub fn list(&self) -> Result<Vec<OnRecord>> {
+        let root = self.store.open_root()?;
+        let backup_dir = self.store.backup_dir_of(&root)?;
+        self.among(&root, &backup_dir, |id| self.store.checkpoints().is_sound(id).unwrap_or(true))
     }
 
     /// A guard that did not put everything back.
-    pub fn unrestored_guard(&self, id: String, why: String) -> OnRecord {
-        let is_restorable = self.checkpoints().is_sound(&id).unwrap_or(true);
+    pub fn unrestored(&self, id: String, why: String) -> OnRecord {
+        let is_restorable = self.store.checkpoints().is_sound(&id).unwrap_or(true);
         OnRecord { id, standing: Standing::Unrestored(why), is_restorable }
     }
 
-    fn guards_in(
+    fn among(
         &self,
         root: &Dir,
         backup_dir: &BackupDir,
@@ -343,7 +243,7 @@ impl Store {
             Liveness::Unknown => return Ok(Some(Standing::Unknown)),
             Liveness::Dead => {}
         }
-        Ok(match self.put_back_by((root, backup_dir), self.live()?.as_ref(), &record)? {
+        Ok(match self.put_back_by((root, backup_dir), self.store.live()?.as_ref(), &record)? {
             Aftermath::Nothing => Some(Standing::Killed),
             Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
             Aftermath::PutBack | Aftermath::Decided => None,
@@ -352,13 +252,13 @@ impl Store {
 
     /// A record; `None` where it cannot be read or is damaged.
     fn read_record(&self, backup_dir: &BackupDir, id: &str) -> Option<Record> {
-        let found = self.disk.read(backup_dir.dir()?, file_name(id), LIMIT).ok()??;
+        let found = self.store.disk.read(backup_dir.dir()?, file_name(id), LIMIT).ok()??;
         Record::read(id, &found.bytes)
     }
 
     /// Returns whether a record was made in another root or on another machine.
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
-        let Some(found) = DirId::of(&self.disk, root)? else { return Ok(true) };
+        let Some(found) = DirId::of(&self.store.disk, root)? else { return Ok(true) };
         let (here, there) = (Namespace::here()?, &record.process.namespace);
         let is_other_machine =
             there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
@@ -367,7 +267,7 @@ impl Store {
 
     /// The liveness of the process of a guard of this root.
     fn liveness(&self, record: &Record) -> Result<Liveness> {
-        self.locks.guard_liveness(&record.process, record.lifeline.as_ref())
+        self.store.locks.guard_liveness(&record.process, record.lifeline.as_ref())
     }
 
     /// Returns whether the process of a guard of this root has ended.
@@ -407,14 +307,14 @@ impl Store {
     }
 
     /// Warns of guards that ended without putting everything back.
-    pub(super) fn warn_of_guards(&self, root: &Dir, backup_dir: &BackupDir) {
+    pub(super) fn warn(&self, root: &Dir, backup_dir: &BackupDir) {
         if backup_dir.guards.is_empty() {
             return;
         }
-        for guard in self.guards_in(root, backup_dir, |_| true).unwrap_or_default() {
+        for guard in self.among(root, backup_dir, |_| true).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
                 // The doctor reads the whole checkpoint, and knows whether it can be restored.
-                self.warn_last(format!("{problem}; next: recover doctor"));
+                self.store.warn_last(format!("{problem}; next: recover doctor"));
             }
         }
     }
@@ -423,7 +323,7 @@ impl Store {
 impl StateLock<'_> {
     /// Puts a record in place, durably.
     fn put_record(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
-        Ok(self.store.put_record_as(
+        Ok(self.store.guards().put_record_as(
             &temporary(self.flock.inode(), "guard"),
             backup_dir,
             record,
@@ -469,7 +369,7 @@ impl StateLock<'_> {
         if backup_dir.guards.is_empty() {
             return Vec::new();
         }
-        let running = self.store.running(&self.root, backup_dir).unwrap_or_default();
+        let running = self.store.guards().running(&self.root, backup_dir).unwrap_or_default();
         let ancestors = ancestry(std::process::id()).unwrap_or_default();
         let shown = &self.store.settings.lock_env.guards;
         let is_under = |record: &Record| {

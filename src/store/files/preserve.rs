@@ -276,7 +276,7 @@ impl Transaction<'_> {
             return;
         };
         let listing = &self.seen.backup_dir;
-        let guarded = self.store.first_guarded_revision(&self.lock.root, listing);
+        let guarded = self.store.guards().first_guarded_revision(&self.lock.root, listing);
         let is_guarded = |backup: &BackupName| {
             guarded.is_some_and(|first| {
                 backup.revision.is_some_and(|revision| revision.get() >= first)

@@ -107,7 +107,7 @@ impl Transaction<'_> {
         if !self.seen.backup_dir.guards.is_empty()
             && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
         {
-            self.store.warn_of_guards(&self.lock.root, &backup_dir);
+            self.store.guards().warn(&self.lock.root, &backup_dir);
         }
         let seal = &sealed.document.seal;
         let reason = options.reason.as_deref().unwrap_or(options.action);

@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::Store;
 use super::backup_dir::lineage_of;
 use super::diagnosis::{Depth, Health, HealthKind, Mirror, known, mirror_state, newer_schema};
-use super::guard::OnRecord;
 use super::observe::Observation;
 use super::restore::Interrupted;
 use super::state_file::StateFile;
@@ -23,6 +22,7 @@ use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
+use crate::store::guard::OnRecord;
 use crate::store::layout::MIRROR;
 use crate::{side, time};
 
@@ -277,7 +277,7 @@ impl Report<'_> {
                 .ok()
                 .flatten()
                 .map(|error| error.message),
-            guards: self.store.guards()?,
+            guards: self.store.guards().list()?,
             disk_free: rustix::fs::fstatvfs(root.at())
                 .ok()
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
@@ -287,7 +287,7 @@ impl Report<'_> {
         };
         self.store.warn_of_file(&live);
         self.store.warn_of_side_directories(&root)?;
-        self.store.warn_of_guards(&root, &backup_dir);
+        self.store.guards().warn(&root, &backup_dir);
         Ok((status, error))
     }
 

@@ -5,33 +5,29 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::Settlement;
+use super::Guards;
 use super::settle::Aftermath;
 use super::verdict::Verdict;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
 use crate::store::checkpoint::manifest;
-use crate::store::files::Store;
 use crate::store::files::checkpoint::catalog::{Checkpoint, Which};
 use crate::store::files::commit::Plan;
 use crate::store::files::diagnosis::Health;
 use crate::store::files::restore::{Proposed, Restored};
 use crate::store::files::signal::Signals;
 use crate::store::files::transaction::Transaction;
+use crate::store::guard::Settlement;
 use crate::store::guard::record::{Base, Record, Status};
 use crate::store::layout::{CONFIG, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::tree;
 
-impl Store {
+impl Guards<'_> {
     /// Puts back the changes of a guard's command, or returns the reason why it does not; `begun`
     /// is the record of the guard as it began. The verdict is reached and carried out under one
     /// lock. On failure the guard is recorded as unrestored.
-    pub fn settle_failed_guard(
-        &self,
-        begun: &Record,
-        options: &WriteOptions,
-    ) -> Result<Settlement> {
+    pub fn settle_failed(&self, begun: &Record, options: &WriteOptions) -> Result<Settlement> {
         let is_on_record = Cell::new(false);
         match self.put_back(begun, options, &is_on_record) {
             Ok(Settlement::Unrestored(why)) => {
@@ -43,7 +39,7 @@ impl Store {
                 match self.mark_unrestored(begun, &error.message, is_on_record.get()) {
                     Ok(Marked::Unrestored) => {}
                     Ok(Marked::Settled) => return Ok(Settlement::Finished),
-                    Err(second) => self.warn(format!(
+                    Err(second) => self.store.warn(format!(
                         "that the guard {} put nothing back is not on record: {second}",
                         begun.id
                     )),
@@ -60,14 +56,14 @@ impl Store {
     fn mark_unrestored(&self, begun: &Record, why: &str, was_on_record: bool) -> Result<Marked> {
         let id = &begun.id;
         let unrestored = |record, why| Record { status: Status::Unrestored(why), ..record };
-        if let Ok(lock) = self.lock_state(LockPurpose::Restore, Instant::now()) {
-            let backup_dir = self.backup_dir_of(&lock.root)?;
+        if let Ok(lock) = self.store.lock_state(LockPurpose::Restore, Instant::now()) {
+            let backup_dir = self.store.backup_dir_of(&lock.root)?;
             let record = match self.read_record(&backup_dir, id) {
                 Some(record) => record,
                 None if was_on_record => return Ok(Marked::Settled),
                 None => begun.clone(),
             };
-            let live = self.live()?;
+            let live = self.store.live()?;
             let why = match self.put_back_by((&lock.root, &backup_dir), live.as_ref(), &record)? {
                 Aftermath::PutBack => {
                     lock.settle_record(&backup_dir, id)?;
@@ -80,7 +76,7 @@ impl Store {
             lock.journal_guard(&backup_dir, id, "unrestored");
             return Ok(Marked::Unrestored);
         }
-        let backup_dir = self.backup_dir_of(&self.open_root()?)?;
+        let backup_dir = self.store.backup_dir_of(&self.store.open_root()?)?;
         let record = self.read_record(&backup_dir, id).unwrap_or_else(|| begun.clone());
         self.put_record_unlocked(&backup_dir, &unrestored(record, why.to_owned()))?;
         Ok(Marked::Unrestored)
@@ -93,8 +89,8 @@ impl Store {
         is_on_record: &Cell<bool>,
     ) -> Result<Settlement> {
         let options = WriteOptions { guard: Some(begun.id.clone()), ..options.clone() };
-        self.retry(|deadline| {
-            let tx = self.lock_all(LockPurpose::Restore, deadline)?.begin()?;
+        self.store.retry(|deadline| {
+            let tx = self.store.lock_all(LockPurpose::Restore, deadline)?.begin()?;
             let record = tx.record_of(begun)?;
             is_on_record.set(true);
             tx.put_back(&record, &options, deadline)
@@ -104,10 +100,10 @@ impl Store {
     /// Returns whether `config/` differs from the checkpoint's. An entry that no checkpoint can
     /// hold is a difference.
     fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
-        let Some(root) = self.config_root()? else { return Ok(false) };
+        let Some(root) = self.store.config_root()? else { return Ok(false) };
         let before =
             checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
-        match tree::list(&self.disk, &root, CONFIG) {
+        match tree::list(&self.store.disk, &root, CONFIG) {
             Ok(listing) => Ok(listing.map(|listing| listing.fingerprint()) != before),
             Err(error) if tree::cannot_be_kept(&error) => Ok(true),
             Err(error) => Err(error),
@@ -127,7 +123,7 @@ impl Transaction<'_> {
     /// The guard's record. The guarded command may have removed or damaged the file; then it is
     /// written again.
     fn record_of(&self, begun: &Record) -> Result<Record> {
-        if let Some(record) = self.store.read_record(&self.seen.backup_dir, &begun.id) {
+        if let Some(record) = self.store.guards().read_record(&self.seen.backup_dir, &begun.id) {
             return Ok(record);
         }
         self.lock.put_record(&self.seen.backup_dir, begun)?;
@@ -148,8 +144,10 @@ impl Transaction<'_> {
         let sealed = self.seen.seal(document, &live.seal.lineage, created.as_ref())?;
         let Seal { revision, lineage, digest } = sealed.document.seal.clone();
         self.keep_mirror();
-        if let Some(record) =
-            options.guard.as_ref().and_then(|id| self.store.read_record(&self.seen.backup_dir, id))
+        if let Some(record) = options
+            .guard
+            .as_ref()
+            .and_then(|id| self.store.guards().read_record(&self.seen.backup_dir, id))
         {
             let commit = Base { revision, lineage, digest };
             let status = Status::PuttingBack { commit, unrestored: unrestored.cloned() };
@@ -173,7 +171,7 @@ impl Transaction<'_> {
         let checkpoint = store.checkpoints().find(&Which::Id(id.clone()))?;
         checkpoint.verify(&store.disk)?;
         let whole = store.restores().whole(&checkpoint)?;
-        let is_config_changed = || store.is_config_changed(&checkpoint);
+        let is_config_changed = || store.guards().is_config_changed(&checkpoint);
         let done = match seen.verdict(record, &whole.value, is_config_changed)? {
             Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
             Verdict::OnlyTheGuard => {
@@ -182,7 +180,7 @@ impl Transaction<'_> {
             }
             Verdict::Others { document, config, unclear } => {
                 let part = Part { document, config, unclear };
-                let is_config_changed = store.is_config_changed(&checkpoint)?;
+                let is_config_changed = store.guards().is_config_changed(&checkpoint)?;
                 if is_config_changed && part.config.is_none() {
                     self.restore_part(whole, part, options, deadline)?
                 } else {

@@ -4,16 +4,16 @@
 //! is killed, the document and its history show whether that commit happened. Where a restore does
 //! the work, its intent shows it.
 
-use super::Standing;
+use super::Guards;
 use crate::document::Reading;
 use crate::document::seal::Seal;
 use crate::error::Result;
 use crate::fs::Dir;
-use crate::store::files::Store;
 use crate::store::files::backup_dir::BackupDir;
 use crate::store::files::checkpoint::catalog::{number_of, time_of};
 use crate::store::files::state_file::StateFile;
 use crate::store::files::state_lock::StateLock;
+use crate::store::guard::Standing;
 use crate::store::guard::record::{Base, Record, Status};
 use crate::store::options::WriteOptions;
 use crate::store::restore::intent::{Action, Intent};
@@ -32,7 +32,7 @@ pub(super) enum Aftermath {
     Unrestored(String),
 }
 
-impl Store {
+impl Guards<'_> {
     /// The changes that a dead guard had put back.
     pub(super) fn put_back_by(
         &self,
@@ -46,7 +46,7 @@ impl Store {
             return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
         }
         // A damaged intent is reported by the command that follows it.
-        let intent = self.intents().read(root).ok().flatten().map(|(_, intent)| intent);
+        let intent = self.store.intents().read(root).ok().flatten().map(|(_, intent)| intent);
         let is_its = intent.is_some_and(|intent| {
             intent.action == Action::Restore && intent.checkpoint == record.id
         });
@@ -116,7 +116,7 @@ impl StateLock<'_> {
     fn settle_later_guards(&self, backup_dir: &BackupDir, id: &str) {
         let order = |id: &str| (time_of(id), number_of(id));
         for later in backup_dir.guards.iter().filter(|guard| order(guard) > order(id)) {
-            let standing = self.store.standing_of(&self.root, backup_dir, later);
+            let standing = self.store.guards().standing_of(&self.root, backup_dir, later);
             if let Ok(Some(Standing::Killed | Standing::Unrestored(_))) = standing {
                 self.settle_guard_of(backup_dir, later);
             }
@@ -126,9 +126,9 @@ impl StateLock<'_> {
     /// Removes the guard's record: everything was put back.
     pub(super) fn settle_record(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
         if let Some(dir) =
-            backup_dir.dir().filter(|_| self.store.read_record(backup_dir, id).is_some())
+            backup_dir.dir().filter(|_| self.store.guards().read_record(backup_dir, id).is_some())
         {
-            self.store.drop_record(dir, id)?;
+            self.store.guards().drop_record(dir, id)?;
             self.journal_guard(backup_dir, id, "restored");
         }
         Ok(())
@@ -142,8 +142,10 @@ impl StateLock<'_> {
             return;
         };
         let settle = || -> Result<()> {
-            if self.store.standing_of(&self.root, backup_dir, id)? != Some(Standing::Running) {
-                self.store.drop_record(dir, id)?;
+            if self.store.guards().standing_of(&self.root, backup_dir, id)?
+                != Some(Standing::Running)
+            {
+                self.store.guards().drop_record(dir, id)?;
                 self.journal_guard(backup_dir, id, "restored");
             }
             Ok(())
@@ -162,15 +164,15 @@ impl StateLock<'_> {
     ) {
         let mut settled = Vec::new();
         for id in &backup_dir.guards {
-            let Some(record) = self.store.read_record(backup_dir, id) else { continue };
+            let Some(record) = self.store.guards().read_record(backup_dir, id) else { continue };
             if !matches!(record.status, Status::PuttingBack { .. }) {
                 continue;
             }
             let settle = || -> Result<bool> {
-                if !self.store.is_gone(&self.root, &record)? {
+                if !self.store.guards().is_gone(&self.root, &record)? {
                     return Ok(false);
                 }
-                match self.store.put_back_by((&self.root, backup_dir), live, &record)? {
+                match self.store.guards().put_back_by((&self.root, backup_dir), live, &record)? {
                     Aftermath::PutBack => self.settle_record(backup_dir, id).map(|()| true),
                     Aftermath::Unrestored(why) => {
                         let status = Status::Unrestored(why);
