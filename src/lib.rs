@@ -46,6 +46,7 @@ pub mod hook;
 pub mod journal;
 pub mod lock;
 pub mod name;
+pub mod owner_view;
 pub mod placement;
 pub mod printable;
 pub mod recovery;

@@ -172,7 +172,8 @@ pub fn foreign_owner(path: &Path, owner: u32) -> Error {
     let (owner_name, own_name) = (user::describe(owner), user::describe(user::current()));
     let message = format!("{shown} belongs to {owner_name}, not to you, {own_name}");
     let mut error =
-        Error::new(Kind::ForeignOwner, message).detail("path", shown).detail("owner", owner);
+        Error::new(Kind::ForeignOwner, message).detail("path", shown).detail("uid", owner);
+    error = error.detail("user", user::name(owner));
     error.hints.push(user::use_as(owner));
     error
 }

@@ -33,7 +33,17 @@ pub fn rfc3339(time: SystemTime) -> String {
 
 /// `2023-11-01T10:30:00.123Z`
 pub fn rfc3339_millis(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+    let seconds = date(time);
+    let exact = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => seconds + Duration::from_millis(since.subsec_millis().into()),
+        Err(_) => seconds,
+    };
+    exact.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A time of RFC 3339 with milliseconds; text that states no time as it is.
+pub fn with_millis(text: &str) -> String {
+    parse_rfc3339(text).map_or_else(|| text.to_owned(), rfc3339_millis)
 }
 
 /// `20231101-103000`
@@ -46,23 +56,42 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     DateTime::parse_from_rfc3339(text).ok().map(SystemTime::from)
 }
 
-/// Serializes a time as RFC 3339.
+/// Serializes a time as RFC 3339 with milliseconds.
 pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*time))
+    serializer.serialize_str(&rfc3339_millis(*time))
 }
 
-/// Serializes a time as RFC 3339, or as null.
+/// Serializes a time as RFC 3339 with milliseconds, or as null.
 pub fn serialize_some<S: Serializer>(
     time: &Option<SystemTime>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    time.map(rfc3339).serialize(serializer)
+    time.map(rfc3339_millis).serialize(serializer)
+}
+
+/// Serializes a text that should state a time, with milliseconds.
+pub fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&with_millis(text))
+}
+
+/// Serializes such a text, or null.
+#[allow(clippy::ref_option)] // as serde calls it
+pub fn serialize_some_text<S: Serializer>(
+    text: &Option<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    text.as_deref().map(with_millis).serialize(serializer)
 }
 
 /// Reads `20231101-103000`.
 pub fn parse_compact(text: &str) -> Option<SystemTime> {
     let time = NaiveDateTime::parse_from_str(text, "%Y%m%d-%H%M%S").ok()?;
     Some(time.and_utc().into())
+}
+
+/// The time of these seconds since 1970; `None` if a clock cannot have it.
+pub fn from_epoch_seconds(seconds: f64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 /// Seconds since 1970 with six decimals, the form of signals.
@@ -122,6 +151,15 @@ mod tests {
             rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
             "1969-12-31T23:59:59Z"
         );
+        assert_eq!(rfc3339_millis(SystemTime::UNIX_EPOCH + end), "9999-12-31T23:59:59.807Z");
+        assert_eq!(rfc3339_millis(SystemTime::UNIX_EPOCH - start), "0000-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_written_time_gets_milliseconds() {
+        assert_eq!(with_millis("2023-11-01T11:30:00+01:00"), "2023-11-01T10:30:00.000Z");
+        assert_eq!(with_millis("2023-11-01T10:30:00.1239Z"), "2023-11-01T10:30:00.123Z");
+        assert_eq!(with_millis("yesterday"), "yesterday");
     }
 
     #[test]

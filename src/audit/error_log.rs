@@ -72,6 +72,7 @@ impl ErrorLog {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorLogEntry {
     /// Its time, RFC 3339.
+    #[serde(serialize_with = "crate::time::serialize_text")]
     pub time: String,
     /// INFO, WARN or ERROR.
     pub level: String,

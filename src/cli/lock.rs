@@ -24,7 +24,7 @@ use crate::fs::watch::places::WatchedDir;
 use crate::lock::owner::Resolved;
 use crate::lock::{
     Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, EntryStatus, Grant, LOCKS,
-    Lifeline, LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec, Token,
+    Lifeline, LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec,
     command_of, owner, shorten,
 };
 use crate::name::{Name, nearest};
@@ -32,7 +32,7 @@ use crate::side;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::store::writable::is_writable;
-use crate::time::{parse_duration, rfc3339};
+use crate::time::{from_epoch_seconds, parse_duration, rfc3339, rfc3339_millis};
 use crate::user;
 
 type Run = anyhow::Result<u8>;
@@ -95,7 +95,7 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
             mark.display(),
             user::describe(owner)
         );
-        error = error.detail("owner", owner);
+        error = error.detail("uid", owner).detail("user", user::name(owner));
         error.hints.push(user::work_as(owner));
     }
     error.message = message;
@@ -187,8 +187,9 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             let lifeline = Lifeline::of_waiter(id).ok_or_else(|| no_id(id))?;
             let BrokenWait { names, owner } = locks.break_waiter(&lifeline, soon)?;
             let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            let pid = owner.pid;
             let facts = json!({"waiter": id, "locks": names, "owner": owner});
-            let text = format!("Wait broken: {} (waiter {id}, owner {owner})", names.join(","));
+            let text = format!("Wait broken: {} (waiter {id}, owner {pid})", names.join(","));
             output.confirm(&text, &facts);
             Ok(ExitCode::Success as u8)
         }
@@ -198,7 +199,8 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             for grant in locks.break_lock(&Name::parse("lock", name)?, target, soon)? {
                 let owner = grant.owner.as_ref().map(|owner| owner.pid);
                 let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-                let facts = json!({"lock": name, "token": grant.token.get(), "owner": owner});
+                let facts =
+                    json!({"lock": name, "token": grant.token.get(), "owner": grant.owner_view()});
                 output.confirm(
                     &format!("Lock broken: {name} (token {}, owner {shown})", grant.token),
                     &facts,
@@ -209,13 +211,11 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         Lock::Renew(args::Renew { name, ttl, token, owner_pid }) => {
             let requester = owner::self_and_ancestors(*owner_pid, locks.env())?;
             let until = locks.renew(&Name::parse("lock", name)?, *ttl, *token, &requester, soon)?;
-            let time = Duration::try_from_secs_f64(until).map_or_else(
-                |_| "for ever".to_owned(),
-                |since| SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(String::new, rfc3339),
-            );
+            let until = from_epoch_seconds(until);
+            let time = until.map_or_else(|| "for ever".to_owned(), rfc3339);
             output.confirm(
                 &format!("Lock renewed: {name} (until {time})"),
-                &json!({"lock": name, "until": until}),
+                &json!({"lock": name, "until": until.map(rfc3339_millis)}),
             );
             Ok(ExitCode::Success as u8)
         }
@@ -349,8 +349,7 @@ fn acquire(
         }
         Err(error) => match error.cause() {
             Some(AlreadyHeld { grant, .. }) if arguments.borrow && suffices(grant, &request) => {
-                let owner = grant.owner.as_ref().map(|owner| owner.pid);
-                confirm_borrowed(&arguments.names, grant.token, owner, output);
+                confirm_borrowed(&arguments.names, grant, output);
                 return Ok(());
             }
             _ => return Err(error.into()),
@@ -372,8 +371,8 @@ fn acquire(
     for Acquired { name, grant, .. } in &acquired {
         let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
         let facts = json!({
-            "lock": name.as_str(), "token": grant.token.get(), "owner": owner, "type": grant.mode.name(),
-            "count": grant.count,
+            "lock": name.as_str(), "token": grant.token.get(), "owner": grant.owner_view(),
+            "mode": grant.mode.name(), "count": grant.count,
         });
         output.confirm(
             &format!("Lock acquired: {name} (token {}, owner {owner})", grant.token),
@@ -383,9 +382,13 @@ fn acquire(
     Ok(())
 }
 
-fn confirm_borrowed(names: &str, token: Token, owner: Option<u32>, output: &Output<'_>) {
-    let facts = json!({"lock": names, "token": token.get(), "owner": owner, "borrowed": true});
-    let shown = owner.map_or_else(|| "null".to_owned(), |pid| pid.to_string());
+fn confirm_borrowed(names: &str, grant: &Grant, output: &Output<'_>) {
+    let Grant { token, mode, owner, count, .. } = grant;
+    let facts = json!({
+        "lock": names, "token": token.get(), "owner": grant.owner_view(), "mode": mode.name(),
+        "count": count, "borrowed": true,
+    });
+    let shown = owner.as_ref().map_or_else(|| "unknown".to_owned(), |owner| owner.pid.to_string());
     output.confirm(&format!("Lock borrowed: {names} (token {token}, owner {shown})"), &facts);
 }
 
@@ -485,7 +488,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
         table.row([
             text(Some(entry.lock.clone())),
             entry.mode.name().into(),
-            text(entry.pid.map(|pid| format!("{pid}{place}"))),
+            text(entry.pid().map(|pid| format!("{pid}{place}"))),
             text(Some(shorten(&entry.command)).filter(|command| !command.is_empty())),
             dash(entry.token).into(),
             text(entry.waiter.clone()),

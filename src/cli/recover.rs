@@ -21,13 +21,14 @@ use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::name::Name;
+use crate::owner_view::OwnerView;
 use crate::recovery::degraded::{Degraded, features};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::options::{Author, Mode, WriteOptions};
 use crate::store::restore::{Aborted, Interrupted};
-use crate::time::rfc3339;
+use crate::time::{rfc3339, with_millis};
 use crate::tree::What;
 
 type Run = anyhow::Result<u8>;
@@ -187,7 +188,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
     let progress = output.progress("restoring a checkpoint");
     let restored = store.restore(&which, &order)?;
     drop(progress);
-    let facts = json!({"id": restored.id, "preRestore": restored.pre_restore, "revision": restored.revision});
+    let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
     Ok(())
 }
@@ -277,9 +278,10 @@ fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
 
 fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
-    let metadata = json!(checkpoint.metadata);
     let entries = checkpoint.listing.entries();
     if output.is_json() {
+        let of = &checkpoint.metadata;
+        let owner = OwnerView { pid: of.pid, host: of.hostname.clone(), ..OwnerView::default() };
         let files: Vec<Value> = entries
             .iter()
             .map(|entry| {
@@ -293,8 +295,13 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
                 }
             })
             .collect();
-        return output.json(&json!({"metadata": metadata, "files": files}));
+        return output.json(&json!({
+            "id": of.id, "time": with_millis(&of.timestamp), "operation": of.operation,
+            "phase": of.phase, "revision": of.revision, "automatic": of.automatic, "owner": owner,
+            "metadata": of.metadata, "files": files,
+        }));
     }
+    let metadata = json!(checkpoint.metadata);
     let mut text = String::new();
     for (name, value) in metadata.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -397,7 +404,8 @@ fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow
     let answer = feature.map_or(mode.is_on, |feature| mode.disables(feature));
     if output.is_json() {
         output.json(&json!({
-            "degraded": mode.is_on, "reason": mode.reason, "since": mode.since, "disabledFeatures": mode.features,
+            "degraded": mode.is_on, "reason": mode.reason, "since": mode.since_view(),
+            "disabled_features": mode.features,
             "feature": feature, "disabled": feature.map(|feature| mode.disables(feature)),
         }))?;
     } else if answer {

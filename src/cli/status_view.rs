@@ -203,7 +203,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
     let words = |command: &str| {
         let Some(first) = first else { return "it has no holder".to_owned() };
         let who =
-            first.pid.map_or_else(|| command.to_owned(), |pid| describe_process(pid, command));
+            first.pid().map_or_else(|| command.to_owned(), |pid| describe_process(pid, command));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let since = if first.since.is_empty() {
             String::new()
@@ -250,7 +250,7 @@ pub fn processes(locks: &LockSummary) -> Vec<u32> {
         .entries
         .iter()
         .filter(|entry| entry.namespace.is_none() && entry.status != EntryStatus::Stale);
-    let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid).collect();
+    let mut pids: Vec<u32> = here.filter_map(|entry| entry.pid()).collect();
     pids.sort_unstable();
     pids.dedup();
     pids

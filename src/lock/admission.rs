@@ -10,7 +10,7 @@ use super::queue::{Answer, Blocker, answer, blockers, dequeue, drop_dead_at_fron
 use super::record::{Grant, Purpose, Record, Waiter};
 use super::request::Request;
 use crate::name::Name;
-use crate::time::rfc3339;
+use crate::time::rfc3339_millis;
 
 /// The time of a check.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +107,7 @@ fn new_waiter(request: &Request, edit: &RecordEdit, now: Now) -> Waiter {
         owner: requester.owner.clone(),
         process: requester.process.clone(),
         command: request.command.clone(),
-        since: rfc3339(now.time),
+        since: rfc3339_millis(now.time),
         until: unix_seconds(now.time) + now.left.as_secs_f64(),
         own: requester.own_grant(&edit.name, &edit.record).map(|grant| grant.token),
         purpose: spec.purpose,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::describe::describe_process;
 use super::identity::Identity;
 use super::liveness::{LivenessOracle, WaiterState};
+use super::process::owner_view;
 use super::queue::{Blocker, blockers_of_waiter, waiter_state};
 use super::record::{Mode, Purpose, Record, Waiter};
 use crate::error::{Error, Kind};
@@ -37,12 +38,12 @@ struct Blocking<'a> {
 /// One edge of a cycle.
 #[derive(Clone, Debug)]
 struct CycleEdge {
-    pid: u32,
+    owner: Identity,
     command: String,
     lock: Name,
     purpose: Purpose,
     how: &'static str,
-    blocker: u32,
+    blocker: Identity,
     blocker_command: String,
 }
 
@@ -164,20 +165,26 @@ impl<'a> WaitGraph<'a> {
 impl CycleEdge {
     fn new(wait: &WaitNode<'_>, blocking: &Blocking<'_>) -> Self {
         Self {
-            pid: wait.waiter.owner.pid,
+            owner: wait.waiter.owner.clone(),
             command: wait.waiter.command.clone(),
             lock: wait.lock.clone(),
             purpose: wait.waiter.purpose,
             how: blocking.how,
-            blocker: blocking.owner.pid,
+            blocker: blocking.owner.clone(),
             blocker_command: blocking.command.to_owned(),
         }
     }
 
     fn to_json(&self) -> Value {
         json!({
-            "pid": self.pid, "command": self.command, "waitsFor": self.lock.as_str(),
-            "blockedBy": {"pid": self.blocker, "command": self.blocker_command, "how": self.how},
+            "owner": owner_view(&self.owner, &self.command),
+            "command": self.command,
+            "waits_for": self.lock.as_str(),
+            "blocked_by": {
+                "owner": owner_view(&self.blocker, &self.blocker_command),
+                "command": self.blocker_command,
+                "how": self.how,
+            },
         })
     }
 }
@@ -224,8 +231,8 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
             Purpose::Commit => format!("waits to commit ({})", edge.lock),
         };
         let (waiter, blocker) = (
-            describe_process(edge.pid, &edge.command),
-            describe_process(edge.blocker, &edge.blocker_command),
+            describe_process(edge.owner.pid, &edge.command),
+            describe_process(edge.blocker.pid, &edge.blocker_command),
         );
         format!("{waiter} {what}, {} {blocker}", edge.how)
     });
@@ -248,7 +255,7 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
     };
     error
         .detail("lock", own)
-        .detail("circle", edges.iter().map(CycleEdge::to_json).collect::<Vec<_>>())
+        .detail("cycle", edges.iter().map(CycleEdge::to_json).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,19 +1,24 @@
 //! Descriptions of processes, holders and blockers in messages.
 
 use super::files::layout::LOCKS;
+use super::identity::Identity;
 use super::liveness::{Liveness, LivenessOracle};
+use super::process::owner_view;
 use super::queue::{Blocker, blockers};
 use super::record::{Grant, Mode, Record};
 use super::request::Request;
 use crate::name::Name;
+use crate::owner_view::OwnerView;
 
 /// A blocker of a request.
 #[derive(Clone, Debug)]
 pub struct BlockerInfo {
     /// The lock that it blocks.
     pub lock: Name,
-    /// The pid of its owner, if it is known.
-    pub pid: Option<u32>,
+    /// Its owner, if it is known.
+    pub owner: Option<Identity>,
+    /// The owner's command line.
+    pub command: String,
     /// Its liveness, as far as this process can find out.
     pub liveness: Liveness,
     /// Its description: `held by 123 (bash deploy.sh) since …`.
@@ -23,11 +28,18 @@ pub struct BlockerInfo {
 }
 
 impl BlockerInfo {
+    /// Its owner for JSON.
+    pub fn owner_view(&self) -> Option<OwnerView> {
+        self.owner.as_ref().map(|owner| owner_view(owner, &self.command))
+    }
+
     /// Describes a blocker of this lock.
     pub fn new(lock: &Name, blocker: &Blocker<'_>, oracle: &dyn LivenessOracle) -> Self {
-        let (owner, process) = match blocker {
-            Blocker::Holder(grant) => (grant.owner.as_ref(), grant.owner.as_ref()),
-            Blocker::Waiter(waiter) => (Some(&waiter.owner), Some(&waiter.process)),
+        let (owner, process, command) = match blocker {
+            Blocker::Holder(grant) => (grant.owner.as_ref(), grant.owner.as_ref(), &grant.command),
+            Blocker::Waiter(waiter) => {
+                (Some(&waiter.owner), Some(&waiter.process), &waiter.command)
+            }
         };
         let elsewhere = process.filter(|process| oracle.process(process) == Liveness::Unknown);
         let place = elsewhere.map_or_else(String::new, |process| {
@@ -47,7 +59,14 @@ impl BlockerInfo {
                 (oracle.waiting_process(waiter), text, id)
             }
         };
-        Self { lock: lock.clone(), pid: owner.map(|owner| owner.pid), liveness, text, waiter }
+        Self {
+            lock: lock.clone(),
+            owner: owner.cloned(),
+            command: command.clone(),
+            liveness,
+            text,
+            waiter,
+        }
     }
 
     /// Describes all that blocks a request: for each lock the holders, then the earlier waiters.

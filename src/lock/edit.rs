@@ -9,7 +9,7 @@ use super::queue::{Answer, answer, dequeue};
 use super::record::{Grant, Record, Token, Waiter};
 use super::request::Request;
 use crate::name::Name;
-use crate::time::rfc3339;
+use crate::time::rfc3339_millis;
 
 /// A lock that was granted.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ fn new_grant(request: &Request, token: Token, now: SystemTime) -> Grant {
         mode: request.spec.mode,
         owner: Some(request.requester.owner.clone()),
         command: request.command.clone(),
-        since: rfc3339(now),
+        since: rfc3339_millis(now),
         count: 1,
         metadata: request.metadata.clone(),
         ttl,

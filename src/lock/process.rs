@@ -18,6 +18,7 @@ use super::deadlock::Ancestry;
 use super::identity::{Identity, Namespace};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
+use crate::owner_view::OwnerView;
 
 /// A process at the moment of its lookup.
 #[derive(Clone, Debug)]
@@ -140,6 +141,42 @@ pub fn process_name(pid: u32) -> String {
     number_in_proc(pid)
         .and_then(|number| text_of(&format!("/proc/{number}/comm")))
         .unwrap_or_default()
+}
+
+/// The real user of a process.
+fn uid_of(pid: u32) -> Option<u32> {
+    let status = number_in_proc(pid).and_then(|number| text_of(&format!("/proc/{number}/status")));
+    let line =
+        status.ok()?.lines().find_map(|line| line.strip_prefix("Uid:").map(str::to_owned))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// An owner as JSON shows it: by `/proc` if it runs here, else by its command line on record.
+pub fn owner_view(owner: &Identity, command: &str) -> OwnerView {
+    let runs_here = Namespace::here().is_ok_and(|here| {
+        (&owner.namespace.boot, owner.namespace.pid_namespace) == (&here.boot, here.pid_namespace)
+    }) && Process::of(owner.pid).is_ok_and(|process| process.start == owner.start);
+    let file = command.split(' ').next().unwrap_or_default();
+    let program = file.rsplit('/').next().map(str::to_owned);
+    let view = OwnerView {
+        pid: owner.pid,
+        host: owner.namespace.host.clone(),
+        program: program.filter(|program| !program.is_empty()),
+        start: Some(owner.start),
+        ..OwnerView::default()
+    };
+    match runs_here {
+        false => view,
+        true => {
+            OwnerView { program: Some(process_name(owner.pid)), ..view }.of_user(uid_of(owner.pid))
+        }
+    }
+}
+
+/// A process that runs here, as an owner.
+pub fn view_of_running(pid: u32) -> Option<OwnerView> {
+    let identity = Process::of(pid).ok()?.identity().ok()?;
+    Some(owner_view(&identity, &process_name(pid)))
 }
 
 /// Returns whether a process has this file open, as far as this user may see.

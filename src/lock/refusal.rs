@@ -57,7 +57,7 @@ pub(super) fn already_held(name: &Name, own: &Grant, request: &Request) -> Error
         .detail("lock", name.as_str())
         .detail("token", token.get())
         .detail("mode", mode.name())
-        .detail("owner", own.owner.as_ref().map(|owner| owner.pid))
+        .detail("owner", json!(own.owner_view()))
         .caused_by(AlreadyHeld { lock: name.clone(), grant: own.clone() })
 }
 
@@ -74,10 +74,10 @@ pub(super) fn timed_out(request: &Request, blockers: &[BlockerInfo], waited: Dur
     };
     let blocked_by = blockers
         .iter()
-        .map(|one| json!({"lock": one.lock.as_str(), "pid": one.pid, "how": one.text}));
+        .map(|one| json!({"lock": one.lock.as_str(), "owner": one.owner_view(), "how": one.text}));
     let error = Error::new(Kind::LockTimeout, message)
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
-        .detail("blockedBy", blocked_by.collect::<Vec<_>>())
+        .detail("blocked_by", blocked_by.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
     match blockers.iter().find(|one| one.liveness == Liveness::Unknown) {
         Some(BlockerInfo { waiter: Some(id), .. }) => error.hint_command(

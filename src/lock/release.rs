@@ -86,7 +86,7 @@ impl Selection<'_> {
                 "{name} is held by {by}, not by this process or an ancestor; nothing was {command}d"
             ),
         };
-        let pids = holders.iter().map(|grant| grant.owner.as_ref().map(|owner| owner.pid));
+        let holders = holders.iter().map(|grant| grant.owner_view());
         Error::new(Kind::NotOwner, message)
             .hint_command(format!("lock {command} {name} --token {first}"), "if it is yours")
             .hint_command(
@@ -94,7 +94,7 @@ impl Selection<'_> {
                 "or take it away from its holder",
             )
             .detail("lock", name.as_str())
-            .detail("holders", pids.collect::<Vec<_>>())
+            .detail("holders", serde_json::json!(holders.collect::<Vec<_>>()))
     }
 }
 

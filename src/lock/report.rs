@@ -1,15 +1,19 @@
 //! Reports on locks: the state of one, and all their holders and waiters.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::describe::describe_holder;
 use super::liveness::{Liveness, LivenessOracle, WaiterState};
+use super::process::owner_view;
 use super::queue::{Blocker, blockers_of_waiter};
 use super::record::{Grant, Mode, Purpose, Record, Waiter};
 use crate::name::Name;
+use crate::owner_view::OwnerView;
+use crate::time::{self, from_epoch_seconds};
 
 /// The state of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ impl fmt::Display for Standing {
 
 /// The status of a holder or a waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum EntryStatus {
     /// Its owner lives and holds the lock.
     Held,
@@ -115,12 +119,11 @@ pub struct LockEntry {
     /// The lock.
     pub lock: String,
     /// The mode in which it is held or requested.
-    #[serde(rename = "type")]
     pub mode: Mode,
     /// Its status.
     pub status: EntryStatus,
-    /// The owner.
-    pub pid: Option<u32>,
+    /// The owner; `None` if a damaged record hides it.
+    pub owner: Option<OwnerView>,
     /// Its command line, or what is wrong with a damaged record.
     pub command: String,
     /// The grant's number; `None` for a waiter.
@@ -132,10 +135,11 @@ pub struct LockEntry {
     #[serde(skip)]
     pub liveness: Liveness,
     /// The start of the hold or of the wait, RFC 3339.
+    #[serde(serialize_with = "time::serialize_text")]
     pub since: String,
-    /// The end of a wait or of a time to live: seconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<f64>,
+    /// The end of a wait or of a time to live.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "time::serialize_some")]
+    pub until: Option<SystemTime>,
     /// The pids of the owners that block a waiter.
     pub waiting_for: Vec<u32>,
     /// The number of releases it takes.
@@ -169,7 +173,19 @@ pub struct LockSummary {
     pub entries: Vec<LockEntry>,
 }
 
+impl Grant {
+    /// Its owner, if it is known.
+    pub fn owner_view(&self) -> Option<OwnerView> {
+        self.owner.as_ref().map(|owner| owner_view(owner, &self.command))
+    }
+}
+
 impl LockEntry {
+    /// The process id of the owner.
+    pub fn pid(&self) -> Option<u32> {
+        self.owner.as_ref().map(|owner| owner.pid)
+    }
+
     /// The holders of a record, then its waiters in their order.
     pub(super) fn all(name: &Name, record: &Record, oracle: &dyn LivenessOracle) -> Vec<Self> {
         let holders = record.holders.iter().map(|grant| Self::of_grant(name, grant, oracle));
@@ -194,7 +210,7 @@ impl LockEntry {
                 Liveness::Dead => EntryStatus::Stale,
                 Liveness::Unknown => EntryStatus::Unknown,
             },
-            pid: grant.owner.as_ref().map(|owner| owner.pid),
+            owner: grant.owner_view(),
             command: match grant.owner {
                 Some(_) => grant.command.clone(),
                 None => describe_holder(grant),
@@ -203,7 +219,7 @@ impl LockEntry {
             waiter: None,
             liveness,
             since: grant.since.clone(),
-            until: grant.expires,
+            until: grant.expires.and_then(from_epoch_seconds),
             waiting_for: Vec::new(),
             count: Some(grant.count),
             namespace: elsewhere.map(|owner| oracle.describe_namespace(owner)),
@@ -224,7 +240,7 @@ impl LockEntry {
                 WaiterState::Waiting => EntryStatus::Waiting,
                 WaiterState::Skipped => EntryStatus::Stopped,
             },
-            pid: Some(waiter.owner.pid),
+            owner: Some(owner_view(&waiter.owner, &waiter.command)),
             command: match waiter.purpose {
                 Purpose::Hold => waiter.command.clone(),
                 Purpose::Commit => format!("{} (a commit)", waiter.command),
@@ -233,7 +249,7 @@ impl LockEntry {
             waiter: waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned()),
             liveness: oracle.waiting_process(waiter),
             since: waiter.since.clone(),
-            until: Some(waiter.until),
+            until: from_epoch_seconds(waiter.until),
             waiting_for: Vec::new(),
             count: None,
             namespace: is_elsewhere.then(|| oracle.describe_namespace(&waiter.process)),
@@ -246,7 +262,7 @@ impl LockEntry {
             lock: name.to_string(),
             mode: Mode::Exclusive,
             status: EntryStatus::Damaged,
-            pid: None,
+            owner: None,
             command: why,
             token: None,
             waiter: None,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::document::json as text;
 use crate::error::{Error, Kind, Result};
+use crate::time::with_millis;
 
 /// The field of the document.
 const FIELD: &str = "degradedMode";
@@ -54,6 +55,11 @@ impl Degraded {
         if let Some(fields) = document.as_object_mut() {
             fields.insert(FIELD.to_owned(), field);
         }
+    }
+
+    /// Its start for JSON; `None` in normal mode.
+    pub fn since_view(&self) -> Option<String> {
+        Some(with_millis(&self.since)).filter(|since| !since.is_empty())
     }
 
     /// Returns whether a feature is to be left alone.

@@ -25,7 +25,7 @@ fn a_lost_race_has_a_code_of_its_own_and_is_worth_repeating() {
     let error = root.run("state set a=b --if-revision 2 --json").expect_json_error("conflict");
     assert_eq!((&error["code"], &error["name"]), (&json!(75), &json!("CONFLICT")));
     let handled = root.run("recover handle 75 --json").expect(0).json();
-    assert_eq!((&handled["tryAgain"], &handled["name"]), (&json!(true), &json!("CONFLICT")));
+    assert_eq!((&handled["try_again"], &handled["name"]), (&json!(true), &json!("CONFLICT")));
     assert!(root.ok("--help").contains("75 conflict: read again, repeat"));
     // a third attempt succeeds after two lost races
     let script = "n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count

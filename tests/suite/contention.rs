@@ -106,7 +106,7 @@ fn a_lock_timeout_of_a_writer_names_the_holder() {
     assert_eq!(sandbox.run("state set a=b --lock-timeout 0 --lock-exit 75").code, 75);
     let error = sandbox.run("state set a=b --lock-timeout 0 --json").expect_json_error("timeout");
     assert_eq!(
-        (error["code"].clone(), error["details"]["holder"]["pid"].to_string()),
+        (error["code"].clone(), error["details"]["holder"]["owner"]["pid"].to_string()),
         (2.into(), me)
     );
     // readers need no lock

@@ -293,7 +293,8 @@ impl View {
             signals: root.names(".signals"),
             checkpoints,
             locks: entries
-                .map(|entry| (entry.lock, entry.mode.name(), entry.pid, entry.count))
+                .map(|entry| (entry.pid(), entry))
+                .map(|(pid, entry)| (entry.lock, entry.mode.name(), pid, entry.count))
                 .collect(),
         }
     }

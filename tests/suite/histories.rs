@@ -236,7 +236,7 @@ impl<'a> Client<'a> {
         let ran = Ran::of(self.command(&["lock", "list", "json"]).output().unwrap()).expect(0);
         let owners = self.arena.owners.lock().unwrap().clone();
         let entry = |entry: &Value| {
-            let pid = entry["pid"].as_u64()?;
+            let pid = entry["owner"]["pid"].as_u64()?;
             let (_, client) = owners.iter().rev().find(|(owner, _)| u64::from(*owner) == pid)?;
             // dead entries are shown until they are removed, and commits queue as well
             let shown = ["held", "waiting"].contains(&entry["status"].as_str()?);

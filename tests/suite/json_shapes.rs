@@ -1,9 +1,9 @@
 //! JSON output matches its description in `--help`: every named field, with its types, and no
 //! other.
 //!
-//! The shapes are in the help of each command, below `JSON:`; these tests read them and compare
-//! them with real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any
-//! names; `the same` is the type of the previous field, and "as `GROUP COMMAND`" that of another
+//! The shapes are in the help of each command, below `JSON:`, and `docs/json.md` lists them; these
+//! tests compare them with real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any
+//! names; `TIME` and `OWNER` are as the page defines them; `the same` is the type of the previous field, and "as `GROUP COMMAND`" that of another
 //! command.
 
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ enum Shape {
     Boolean,
     Number,
     Text,
+    Time,
     AnyObject,
     List(Box<Shape>),
     Map(Box<Shape>),
@@ -46,6 +47,7 @@ impl Shape {
             | (Self::Number, Value::Number(_))
             | (Self::Text, Value::String(_))
             | (Self::AnyObject, Value::Object(_)) => true,
+            (Self::Time, Value::String(text)) => is_time_with_millis(text),
             (Self::List(one), Value::Array(all)) => {
                 return all
                     .iter()
@@ -127,6 +129,7 @@ impl Reader<'_> {
             ("boolean", Shape::Boolean),
             ("number", Shape::Number),
             ("string", Shape::Text),
+            ("TIME", Shape::Time),
             ("object", Shape::AnyObject),
         ];
         if let Some((_, shape)) = words.into_iter().find(|(word, _)| self.takes(word)) {
@@ -134,6 +137,9 @@ impl Reader<'_> {
         }
         if self.takes("the same") {
             return before.expect("a field before").clone();
+        }
+        if self.takes("OWNER") {
+            return owner_shape(self.root);
         }
         if self.takes("as `") {
             let command = self.until('`');
@@ -168,6 +174,22 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// `2026-01-02T03:04:05.678Z`
+fn is_time_with_millis(text: &str) -> bool {
+    let digits = text.replace(|c: char| c.is_ascii_digit(), "0");
+    digits == "0000-00-00T00:00:00.000Z"
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
+const PAGE_HEAD: &str = "## What each command prints";
+
+/// The shape of an owner, by the page of the documentation.
+fn owner_shape(root: &Sandbox) -> Shape {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let text = page.split("OWNER is ").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    Reader { text: &text, root }.shape(None)
 }
 
 /// The help of a command.
@@ -278,6 +300,57 @@ impl Witness<'_> {
     }
 }
 
+/// The shapes of all commands, from their help, as the page lists them.
+fn listed_shapes(root: &Sandbox) -> String {
+    let mut text = format!("{PAGE_HEAD}\n\nThe same text is in each command's `--help`.\n");
+    for command in GROUPS.iter().flat_map(|group| commands(root, group)) {
+        let help = root.ok(&format!("{command} --help"));
+        let shape = help.split("\nJSON:\n").nth(1).unwrap_or_else(|| panic!("{command}: {help}"));
+        text.push_str(&format!("\n### {command}\n\n```text\n{}\n```\n", shape.trim_end()));
+    }
+    text
+}
+
+/// `UPDATE_DOCS=1 cargo test --test suite the_page_lists_the_shapes` writes it.
+#[test]
+fn the_page_lists_the_shapes_of_all_commands() {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let (before, listed) = page.split_at(page.find(PAGE_HEAD).unwrap());
+    let shapes = listed_shapes(&Sandbox::empty());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(PAGE, format!("{before}{shapes}")).unwrap();
+    } else if listed != shapes {
+        panic!(
+            "docs/json.md is out of date; \
+             UPDATE_DOCS=1 cargo test --test suite the_page_lists_the_shapes writes it"
+        );
+    }
+}
+
+/// The program's own field names are snake_case: in every shape, and in the details of errors.
+#[test]
+fn field_names_are_snake_case() {
+    let root = Sandbox::empty();
+    let shapes = listed_shapes(&root);
+    let names = shapes.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let sources = walkdir::WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let sources: Vec<String> = sources
+        .into_iter()
+        .filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok())
+        .collect();
+    let details = sources
+        .iter()
+        .flat_map(|text| text.split(".detail(\"").skip(1))
+        .filter_map(|rest| rest.split('"').next());
+    let is_camel = |name: &str| {
+        name.chars().zip(name.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase())
+    };
+    let camel: Vec<&str> = names.chain(details).filter(|name| is_camel(name)).collect();
+    assert!(camel.is_empty(), "{camel:?}");
+}
+
+const GROUPS: [&str; 4] = ["state", "lock", "recover", "hook"];
+
 #[test]
 fn json_output_of_every_command_matches_its_help() {
     let root = Sandbox::empty();
@@ -288,10 +361,7 @@ fn json_output_of_every_command_matches_its_help() {
     the_locks(&mut witness, me);
     recovery(&mut witness);
     hooks(&mut witness);
-    let all: BTreeSet<String> = ["state", "lock", "recover", "hook"]
-        .iter()
-        .flat_map(|group| commands(&root, group))
-        .collect();
+    let all: BTreeSet<String> = GROUPS.iter().flat_map(|group| commands(&root, group)).collect();
     assert!(all.len() >= 45, "{all:?}");
     assert_eq!(witness.seen, all, "every command is held against its help");
 }
@@ -394,7 +464,7 @@ fn the_locks(witness: &mut Witness<'_>, me: u32) {
     let third = Owner::new();
     let doomed = crate::owners::Waiting::in_queue(root, "a", &third);
     let list = root.run("lock list json").json();
-    let is_doomed = |entry: &&Value| entry["pid"] == third.pid();
+    let is_doomed = |entry: &&Value| entry["owner"]["pid"] == third.pid();
     let id = list.as_array().unwrap().iter().find(is_doomed).unwrap()["waiter"]
         .as_str()
         .unwrap()

@@ -194,7 +194,8 @@ pub fn leftovers(root: &Sandbox) -> Vec<String> {
 /// The ID of an owner's waiter.
 pub fn waiter_id(root: &Sandbox, owner: &Owner) -> String {
     let list = root.run("lock list json").expect(0).json();
-    let mut entries = list.as_array().unwrap().iter().filter(|entry| entry["pid"] == owner.pid());
+    let mut entries =
+        list.as_array().unwrap().iter().filter(|entry| entry["owner"]["pid"] == owner.pid());
     entries.find_map(|entry| entry["waiter"].as_str()).unwrap().to_owned()
 }
 

@@ -95,7 +95,10 @@ fn where_the_kernel_lists_no_holder_the_note_of_one_that_has_the_file_open_names
         .saying(&format!("; held; last taken by process {me} ("))
         .saying(&format!("hint: ps -fp {me}"));
     let ran = apart(&root, &["-m"], status).unwrap().expect(0);
-    assert_eq!((&ran.json()["pid"], &ran.json()["known_by"]), (&me.into(), &"lock_file".into()));
+    assert_eq!(
+        (&ran.json()["owner"]["pid"], &ran.json()["known_by"]),
+        (&me.into(), &"lock_file".into())
+    );
     // One that lives and has not locked it, one that has ended, none, and no number.
     for note in [
         std::os::unix::process::parent_id().to_string(),
@@ -109,7 +112,7 @@ fn where_the_kernel_lists_no_holder_the_note_of_one_that_has_the_file_open_names
         assert!(ran.stderr.contains("hint: pipeline-state state status"), "{note}: {}", ran.stderr);
         let ran = apart(&root, &["-m"], status).unwrap().expect(0);
         assert_eq!(
-            (&ran.json()["pid"], &ran.json()["known_by"]),
+            (&ran.json()["owner"]["pid"], &ran.json()["known_by"]),
             (&().into(), &"nothing".into()),
             "{note}"
         );

@@ -321,7 +321,7 @@ fn of_those_that_share_a_lock_only_the_dead_are_cleaned_away() {
     let statuses = |pid: u32| {
         let rows = sandbox.rows();
         rows.iter()
-            .find(|row| row["pid"] == pid)
+            .find(|row| row["owner"]["pid"] == pid)
             .map(|row| row["status"].as_str().unwrap().to_owned())
     };
     assert_eq!(pids.map(statuses), [None, Some("held".to_owned()), Some("unknown".to_owned())]);
@@ -576,5 +576,8 @@ fn metadata_is_an_object_and_is_shown_of_those_that_wait_too() {
     let pid: u32 = waiter.line().parse().unwrap();
     sandbox.await_row("waiting", pid);
     let rows = sandbox.rows();
-    assert_eq!(rows.iter().find(|row| row["pid"] == pid).unwrap()["metadata"]["for"], "tests");
+    assert_eq!(
+        rows.iter().find(|row| row["owner"]["pid"] == pid).unwrap()["metadata"]["for"],
+        "tests"
+    );
 }

@@ -45,7 +45,7 @@ fn a_holder_of_the_state_writes_at_once_and_others_queue() {
         sandbox.run("state set x=y --lock-timeout 0").expect(2).saying(&script.pid().to_string());
     assert!(refused.stderr.contains("the state is locked"), "{refused:?}");
     let error = sandbox.run("state set x=y --lock-timeout 0 --json").expect_json_error("timeout");
-    assert_eq!(error["details"]["blockedBy"][0]["lock"], "state");
+    assert_eq!(error["details"]["blocked_by"][0]["lock"], "state");
     script.go();
     script.until("done");
     let document = sandbox.document();

@@ -335,7 +335,7 @@ fn status_names_problems_and_next_steps() {
         (all["health"].as_str(), all["errors"]["8"].as_u64()),
         (Some("foreign edit"), Some(12))
     );
-    assert_eq!(all["degraded"]["disabledFeatures"], json!(["mail"]));
+    assert_eq!(all["degraded"]["disabled_features"], json!(["mail"]));
 }
 
 #[test]

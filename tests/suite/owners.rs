@@ -122,9 +122,9 @@ pub fn listed(root: &Sandbox) -> Vec<Entry> {
     let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
     let entry = |entry: &Value| Entry {
         lock: text(entry, "lock"),
-        mode: text(entry, "type"),
+        mode: text(entry, "mode"),
         status: text(entry, "status"),
-        pid: entry["pid"].as_u64().unwrap(),
+        pid: entry["owner"]["pid"].as_u64().unwrap(),
         token: entry["token"].as_u64(),
     };
     list.as_array().unwrap().iter().map(entry).collect()

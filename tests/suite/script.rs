@@ -164,7 +164,7 @@ impl Sandbox {
     #[track_caller]
     pub fn await_row(&self, status: &str, pid: u32) {
         until(&format!("{pid} {status}"), || {
-            self.rows().iter().any(|row| row["status"] == status && row["pid"] == pid)
+            self.rows().iter().any(|row| row["status"] == status && row["owner"]["pid"] == pid)
         });
     }
 

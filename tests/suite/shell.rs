@@ -146,7 +146,7 @@ pub fn on_record(sandbox: &Sandbox) -> Vec<(String, String, u32)> {
             (
                 text(entry, "lock"),
                 text(entry, "status"),
-                entry["pid"].as_u64().unwrap().try_into().unwrap(),
+                entry["owner"]["pid"].as_u64().unwrap().try_into().unwrap(),
             )
         })
         .collect()

@@ -25,8 +25,8 @@ Examples:
   token=$(pipeline-state lock acquire deploy --print-token --owner-pid $$)
 
 JSON:
-  {lock: string, token: number, owner: number, type: string, count: number}, a
-    line for each lock"
+  {lock: string, token: number, owner: OWNER, mode: string, count: number,
+    borrowed?: boolean}, a line for each lock"
     )]
     Acquire(Acquire),
     /// Release locks
@@ -59,9 +59,9 @@ Examples:
   pipeline-state lock list json | jq '.[] | select(.status == \"waiting\")'
 
 JSON:
-  [{lock: string, type: string, status: string, pid: number|null,
-    command: string, token: number|null, waiter?: string, since: string,
-    until?: number, waiting_for: [number], count?: number, place?: string,
+  [{lock: string, mode: string, status: string, owner: OWNER|null,
+    command: string, token: number|null, waiter?: string, since: TIME|string,
+    until?: TIME, waiting_for: [number], count?: number, place?: string,
     metadata: object|null}]"
     )]
     List {
@@ -92,8 +92,8 @@ Examples:
   pipeline-state lock break --waiter 5f0c1e77a94b2d38  # an ID of the list
 
 JSON:
-  {lock: string, token: number, owner: number|null}, a line for each grant
-  with --waiter: {waiter: string, locks: [string], owner: number}"
+  {lock: string, token: number, owner: OWNER|null}, a line for each grant
+  with --waiter: {waiter: string, locks: [string], owner: OWNER}"
     )]
     Break(Break),
     /// Renew the time to live of a lock
@@ -101,7 +101,7 @@ JSON:
   pipeline-state lock renew deploy --ttl 10m
 
 JSON:
-  {lock: string, until: number}")]
+  {lock: string, until: TIME|null}")]
     Renew(Renew),
     /// Count the locks that are held, waited for and stale
     #[command(after_help = "Examples:

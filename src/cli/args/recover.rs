@@ -37,7 +37,7 @@ Examples:
   pipeline-state recover restore --abort  # give up one that cannot be finished
 
 JSON:
-  {id: string, preRestore: string, revision: number}
+  {id: string, pre_restore: string, revision: number}
   with --dry-run: [{path: string, old?: any, new?: any}]
   with --abort: {aborted: string|null, undone: boolean}"
     )]
@@ -52,7 +52,7 @@ Examples:
   pipeline-state recover list json | jq -r '.[].id'
 
 JSON:
-  [{id: string, time: string|null, operation: string|null, phase: string|null,
+  [{id: string, time: TIME|null, operation: string|null, phase: string|null,
     revision: number|null, files: number|null, bytes: number|null,
     metadata: object|null, problem?: string}]"
     )]
@@ -65,9 +65,9 @@ JSON:
   pipeline-state recover show checkpoint-20231101-103000-deployment
 
 JSON:
-  {metadata: {id: string, operation: string, phase: string|null,
-    timestamp: string, pid: number, hostname: string, revision: number|null,
-    metadata: object}, files: [{path: string, type: string, mode?: string,
+  {id: string, time: TIME|string, operation: string, phase: string|null,
+    revision: number|null, automatic: boolean, owner: OWNER,
+    metadata: object, files: [{path: string, type: string, mode?: string,
     bytes?: number, sha256?: string, target?: string}]}")]
     Show {
         /// The checkpoint
@@ -183,8 +183,8 @@ JSON:
   pipeline-state recover degraded notifications >/dev/null || ./notify.sh
 
 JSON:
-  {degraded: boolean, reason: string, since: string,
-    disabledFeatures: [string], feature: string|null, disabled: boolean|null}")]
+  {degraded: boolean, reason: string, since: TIME|string|null,
+    disabled_features: [string], feature: string|null, disabled: boolean|null}")]
     Degraded(Degraded),
     /// Do what helps against an exit code, and say what was done and what to type next
     #[command(after_help = "Exit 0 if it is worth trying again, 1 if an operator has to decide.
@@ -194,7 +194,7 @@ Examples:
 
 JSON:
   {code: number, name: string, done: [string], next: [string],
-    tryAgain: boolean}")]
+    try_again: boolean}")]
     Handle(Handle),
     /// Check everything and say what to do about what is found
     #[command(
@@ -225,9 +225,9 @@ JSON:
     interrupted_restore: string|null, guards: [{id: string,
     standing: string, why?: string}], checkpoints: number,
     newest_checkpoint: string|null, errors: {[code]: number},
-    last_errors: [{time: string, level: string, component: string,
+    last_errors: [{time: TIME|string, level: string, component: string,
     message: string, code: number}], degraded: {enabled: boolean,
-    reason: string, since: string, disabledFeatures: [string]},
+    reason: string, since: TIME|string|null, disabled_features: [string]},
     next: [string]}")]
     Status(Watched),
     /// Lock wait times, state size, backup rate, recoveries
@@ -235,7 +235,7 @@ JSON:
   pipeline-state recover metrics prometheus > /var/lib/node/pipeline.prom
 
 JSON:
-  {path: string, since: string|null, state_bytes: number|null,
+  {path: string, since: TIME|null, state_bytes: number|null,
     first_bytes: number|null, commits: number, backups: {[kind]: number},
     backups_last_day: number, backups_kept: number,
     recoveries: {[kind]: number}, errors: {[code]: number},

@@ -149,7 +149,7 @@ Examples:
 
 JSON:
   [{name: string, revision: number|null, reason: string|null, kept: string,
-    time: string, bytes: number, pinned: boolean, valid: boolean,
+    time: TIME, bytes: number, pinned: boolean, valid: boolean,
     problem?: string}]"
     )]
     Backups,
@@ -161,7 +161,7 @@ JSON:
 
 JSON:
   {recovered: boolean, file?: string, revision?: number,
-    preMigration?: string|null}
+    pre_migration?: string|null}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Recover {
         /// Part of a backup's name, or a glob; the newest valid one that matches
@@ -200,7 +200,7 @@ JSON:
   pipeline-state state history
 
 JSON:
-  [{revision: number, reason: string|null, time: string|null,
+  [{revision: number, reason: string|null, time: TIME|null,
     pid: number|null, command: string|null, file: string|null}]")]
     History,
     /// Show what differs between two revisions or backups
@@ -272,11 +272,11 @@ JSON:
   {path: string, health: string, findings: [{path: string, problem: string}],
     revision: number|null, lineage: string|null, schema: string|null,
     phase: string|null, completed_tasks: number|null, signals: number|null,
-    last_signal: string|null, degraded: boolean, last_modified: string|null,
+    last_signal: string|null, degraded: boolean, last_modified: TIME|null,
     bytes: number|null, mode: string|null, mirror: string,
     backups: {automatic: number, pinned: number, evidence: number,
-    archives: number, newest: string|null}, state_lock: {pid: number|null,
-    command: string, known_by: string}|null, locks: as `lock status`,
+    archives: number, newest: TIME|null}, state_lock: {owner: OWNER|null,
+    known_by: string}|null, locks: as `lock status`,
     checkpoints: number, interrupted_restore: string|null,
     restore_obstacle: string|null,
     guards: [{id: string, standing: string, why?: string}],

@@ -94,7 +94,7 @@ pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> 
     if output.is_json() {
         output.json(&json!({
             "code": arguments.code, "name": handled.name, "done": handled.done, "next": next,
-            "tryAgain": handled.next_step == NextStep::Retry,
+            "try_again": handled.next_step == NextStep::Retry,
         }))?;
     } else {
         for done in &handled.done {

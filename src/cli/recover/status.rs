@@ -45,8 +45,8 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
     let degraded = &overview.degraded;
     let mode = json!({
-        "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since,
-        "disabledFeatures": degraded.features,
+        "enabled": degraded.is_on, "reason": degraded.reason, "since": degraded.since_view(),
+        "disabled_features": degraded.features,
     });
     let facts = status_view::with(&overview, &[("degraded", mode), ("next", json!(next))]);
     let verdict = match overview.health {

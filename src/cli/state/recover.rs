@@ -42,7 +42,7 @@ pub(super) fn run(
             });
             let lines =
                 ["Current state is valid; nothing to recover"].into_iter().chain(kept.as_deref());
-            let facts = json!({"recovered": false, "preMigration": pre_migration});
+            let facts = json!({"recovered": false, "pre_migration": pre_migration});
             output.confirm_in_lines(&lines.collect::<Vec<_>>(), &facts);
         }
     }

@@ -12,17 +12,19 @@ use crate::error::{Error, Kind, Result};
 use crate::lock::edit::BreakTarget;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, LivenessOracle as _};
+use crate::lock::process::owner_view;
 use crate::lock::queue::dequeue;
 use crate::lock::record::{Grant, Waiter};
 use crate::name::Name;
+use crate::owner_view::OwnerView;
 
 /// A wait that was ended.
 #[derive(Clone, Debug)]
 pub struct BrokenWait {
     /// The locks that the wait was for.
     pub names: Vec<Name>,
-    /// The pid of the owner that the locks were for.
-    pub owner: u32,
+    /// The owner that the locks were for.
+    pub owner: OwnerView,
 }
 
 /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
@@ -104,5 +106,5 @@ pub(in crate::lock) fn break_waiter(
         let entry = entry.with("waiter", lifeline.id()).with("owner", waiter.owner.pid);
         locks.log.record(entry.with("pid", std::process::id()));
     }
-    Ok(BrokenWait { names, owner: waiter.owner.pid })
+    Ok(BrokenWait { names, owner: owner_view(&waiter.owner, &waiter.command) })
 }

@@ -9,17 +9,18 @@
 use std::fs::File;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
-use crate::lock::process::{has_open, process_name};
+use crate::lock::process::{has_open, process_name, view_of_running};
 
 /// The bytes read from a lock file for its note: a pid has at most ten digits.
 const LIMIT: u64 = 64;
 
 /// A process that holds a lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlockHolder {
     /// Its process id; `None` if it cannot be named from here.
     pub pid: Option<u32>,
@@ -39,6 +40,15 @@ pub enum KnownBy {
     LockFile,
     /// Not at all.
     Nothing,
+}
+
+impl Serialize for FlockHolder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("FlockHolder", 2)?;
+        fields.serialize_field("owner", &self.pid.and_then(view_of_running))?;
+        fields.serialize_field("known_by", &self.known_by)?;
+        fields.end()
+    }
 }
 
 impl std::fmt::Display for FlockHolder {

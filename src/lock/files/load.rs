@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lock::edit::RecordEdit;
 use crate::lock::record::{Grant, Record};
 use crate::name::Name;
-use crate::time::{compact, rfc3339};
+use crate::time::{compact, rfc3339_millis};
 
 /// Loads records to change: see [`load`].
 pub(super) fn load_all(gate: &Gate<'_>, names: &[Name]) -> Result<Vec<RecordEdit>> {
@@ -58,7 +58,7 @@ fn quarantine(gate: &Gate<'_>, name: &Name, bytes: Option<&[u8]>, why: &str) -> 
             disk.link(from, (dir, to)).or_else(|_| disk.rename(from, (dir, to)))?;
         }
     }
-    let unknown = Grant::of_unknown_owner(token, rfc3339(time), kept.clone());
+    let unknown = Grant::of_unknown_owner(token, rfc3339_millis(time), kept.clone());
     let record = Record { holders: vec![unknown], ..Record::default() };
     gate.replace(&file_of(name), &encode(&record))?;
     let entry = locks.log.entry(Level::Warn, "quarantine", "a damaged record was put aside");

@@ -301,7 +301,7 @@ impl Examination<'_> {
 
     fn locks(&mut self) -> Result<()> {
         for entry in self.store.locks().list()? {
-            let who = entry.pid.map_or_else(String::new, |pid| {
+            let who = entry.pid().map_or_else(String::new, |pid| {
                 format!(" of {pid} ({})", one_line(&entry.command))
             });
             let lock = &entry.lock;

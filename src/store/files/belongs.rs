@@ -71,7 +71,9 @@ impl Ownership<'_> {
             "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
             self.store.settings.file_name.display()
         );
-        Err(self.own_directory(Error::new(Kind::OtherStateFile, message)).detail("owner", owner))
+        Err(self
+            .own_directory(Error::new(Kind::OtherStateFile, message))
+            .detail("state_file", owner))
     }
 
     fn is_usual(&self) -> bool {

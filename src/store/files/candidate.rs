@@ -207,5 +207,5 @@ pub(super) fn written_by_a_newer_program(copy: &BackupCopy) -> Error {
     );
     Error::new(Kind::NewerSchema, message)
         .hint_command("--version", "a newer one is needed; nothing was changed")
-        .detail("schemaVersion", version)
+        .detail("schema_version", version)
 }

@@ -52,6 +52,7 @@ pub struct Status {
     /// Whether degraded mode is on.
     pub degraded: bool,
     /// The time of the last change, RFC 3339.
+    #[serde(serialize_with = "time::serialize_some_text")]
     pub last_modified: Option<String>,
     /// Bytes of the state file.
     pub bytes: Option<u64>,
@@ -107,6 +108,7 @@ pub struct Remembered {
     /// The reason of the commit.
     pub reason: Option<String>,
     /// Its time, RFC 3339.
+    #[serde(serialize_with = "time::serialize_some_text")]
     pub time: Option<String>,
     /// The process that committed it.
     pub pid: Option<u32>,

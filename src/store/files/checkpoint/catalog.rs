@@ -16,7 +16,7 @@ use crate::store::checkpoint::manifest::{
 use crate::store::files::Store;
 use crate::store::layout::pinned::PRE_RESTORE;
 use crate::store::layout::{CHECKPOINT_PREFIX, CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
-use crate::time::parse_compact;
+use crate::time::{parse_compact, rfc3339_millis, with_millis};
 use crate::tree::{self, Listing};
 
 /// The choice of a checkpoint.
@@ -117,7 +117,7 @@ fn of_old_libraries(id: &str) -> Error {
     );
     Error::new(Kind::Unverifiable, message)
         .detail("checkpoint", id)
-        .detail("fromBefore", true)
+        .detail("legacy", true)
         .caused_by(Unrestorable { id: id.to_owned() })
 }
 
@@ -320,7 +320,7 @@ impl Checkpoints<'_> {
         let describe = |id: String| match self.open(&checkpoints, &id) {
             Ok(Checkpoint { metadata, listing, .. }) => Listed {
                 id,
-                time: Some(metadata.timestamp),
+                time: Some(with_millis(&metadata.timestamp)),
                 operation: Some(metadata.operation),
                 phase: metadata.phase,
                 revision: metadata.revision,
@@ -330,7 +330,7 @@ impl Checkpoints<'_> {
                 problem: None,
             },
             Err(error) => Listed {
-                time: time_of(&id).map(crate::time::rfc3339),
+                time: time_of(&id).map(rfc3339_millis),
                 id,
                 operation: None,
                 phase: None,

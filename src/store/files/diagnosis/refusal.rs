@@ -197,5 +197,5 @@ pub fn newer_schema(what: &str, too_new: &TooNew) -> Error {
         format!("{what} has schema {version}, and this program knows {known}"),
     )
     .hint_command("--version", "a newer one is needed; nothing was changed")
-    .detail("schemaVersion", version.as_str())
+    .detail("schema_version", version.as_str())
 }
