@@ -7,13 +7,15 @@
 
 pub mod changes;
 pub mod event;
+mod line;
+mod origin;
 pub mod totals;
 
 use std::ffi::OsStr;
 use std::fs::File;
 
 pub use self::changes::Changes;
-pub use self::event::{Commit, Event, GuardEvent, Owner, Skipped};
+pub use self::event::{Commit, Event, GuardEvent, GuardStep, Origin, Owner, Skipped};
 pub use self::totals::Totals;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
@@ -50,7 +52,7 @@ impl Events {
     pub fn commits(&self) -> impl Iterator<Item = &Commit> {
         self.list.iter().filter_map(|event| match event {
             Event::Commit(commit) => Some(commit),
-            Event::Guard(_) | Event::Totals(_) => None,
+            _ => None,
         })
     }
 
@@ -223,9 +225,11 @@ mod tests {
 
     fn event(number: usize) -> Event {
         Event::Guard(GuardEvent {
-            time: "2026-01-02T03:04:05.678Z".into(),
+            origin: Origin { time: "2026-01-02T03:04:05.678Z".into(), ..Origin::default() },
             id: number.to_string(),
-            step: "began".into(),
+            step: GuardStep::Began,
+            code: None,
+            attempts: None,
             guards: vec![],
         })
     }
@@ -233,7 +237,7 @@ mod tests {
     fn numbers(events: &Events) -> Vec<usize> {
         let number = |event: &Event| match event {
             Event::Guard(guard) => guard.id.parse().ok(),
-            Event::Commit(_) | Event::Totals(_) => None,
+            _ => None,
         };
         events.list.iter().filter_map(number).collect()
     }

@@ -37,6 +37,7 @@
 //! network file system flock and inotify may be unreliable.
 
 pub mod admission;
+mod author;
 pub mod deadlock;
 mod describe;
 pub mod edit;
@@ -63,6 +64,7 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use self::author::origin;
 pub use self::describe::{describe_process, shorten};
 pub use self::edit::{Acquired, BreakTarget};
 pub use self::fence::Fence;

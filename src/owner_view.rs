@@ -32,8 +32,14 @@ impl OwnerView {
 
 impl From<&Owner> for OwnerView {
     fn from(owner: &Owner) -> Self {
-        let Owner { pid, uid, host, program } = owner;
-        Self { pid: *pid, host: host.clone(), program: Some(program.clone()), ..Self::default() }
-            .of_user(Some(*uid))
+        let Owner { pid, uid, host, program, start } = owner;
+        Self {
+            pid: *pid,
+            host: host.clone(),
+            program: Some(program.clone()),
+            start: *start,
+            ..Self::default()
+        }
+        .of_user(Some(*uid))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use memchr::memmem;
 use serde_json::Value;
 
-use super::event::cut;
+use super::line::cut;
 use crate::document::json;
 use crate::document::path::{DocPath, PathStep};
 use crate::document::seal::OWN_FIELDS;

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::event::{Commit, Event, cut};
+use super::event::{Commit, Event};
+use super::line::cut;
 use crate::document::seal::{Lineage, Revision};
 
 /// The upper bounds, in seconds, of the buckets in which waits are counted.
@@ -43,13 +44,13 @@ impl Totals {
         events.into_iter().fold(Self::default(), |totals, event| match event {
             Event::Totals(before) => before.clone(),
             Event::Commit(commit) => totals.and(commit),
-            Event::Guard(_) => totals,
+            _ => totals,
         })
     }
 
     fn and(mut self, commit: &Commit) -> Self {
         if self.commits.is_empty() {
-            (self.since, self.first_bytes) = (commit.time.clone(), commit.bytes);
+            (self.since, self.first_bytes) = (commit.origin.time.clone(), commit.bytes);
         }
         let action = cut(commit.default_reason(), ACTIONS.1);
         let is_room = self.commits.len() < ACTIONS.0 || self.commits.contains_key(action);
@@ -82,19 +83,18 @@ impl Totals {
         self.ranges.iter().any(covers)
     }
 
-    pub(super) fn to_value(&self, version: u64) -> Value {
+    pub(super) fn to_fields(&self) -> Map<String, Value> {
         let lineages =
             self.ranges.iter().map(|(lineage, first, last)| json!([lineage.as_str(), first, last]));
-        json!({
-            "v": version,
-            "event": "totals",
-            "since": self.since,
-            "first_bytes": self.first_bytes,
-            "commits": self.commits,
-            "waited": format!("{:.6}", self.waited),
-            "within": self.within,
-            "lineages": lineages.collect::<Vec<Value>>(),
-        })
+        let fields = [
+            ("since", json!(self.since)),
+            ("first_bytes", json!(self.first_bytes)),
+            ("commits", json!(self.commits)),
+            ("waited", json!(format!("{:.6}", self.waited))),
+            ("within", json!(self.within)),
+            ("lineages", lineages.collect()),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     pub(super) fn read(value: &Value) -> Option<Self> {

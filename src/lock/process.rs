@@ -27,6 +27,8 @@ pub struct Process {
     pub pid: u32,
     /// Its parent's id.
     pub parent: u32,
+    /// Its short name.
+    pub name: String,
     /// Its start time, in clock ticks since boot, which distinguishes it from an earlier process of
     /// the same id.
     pub start: u64,
@@ -49,10 +51,9 @@ impl Process {
         };
         // The name is in parentheses and may hold anything, parentheses too.
         let text = String::from_utf8_lossy(&text);
-        let fields: Vec<&str> = match text.rsplit_once(')') {
-            Some((_, rest)) => rest.split_ascii_whitespace().collect(),
-            None => Vec::new(),
-        };
+        let (head, rest) = text.rsplit_once(')').unwrap_or_default();
+        let name = head.split_once('(').map_or_else(String::new, |(_, name)| name.to_owned());
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
         let unreadable = || {
             io::Error::new(
@@ -65,6 +66,7 @@ impl Process {
         Ok(Self {
             pid,
             parent: number_here(parent),
+            name,
             start: number(22).ok_or_else(unreadable)?,
             state: fields.first().and_then(|text| text.chars().next()).ok_or_else(unreadable)?,
             start_stack: number(28).unwrap_or(0),

@@ -147,7 +147,7 @@ impl Metrics {
         for commit in journal.commits() {
             self.commit_waits.seconds.push(commit.waited);
             let has_backup = !WITHOUT_BACKUP.contains(&commit.default_reason());
-            self.backups_last_day += u64::from(has_backup && commit.time >= yesterday);
+            self.backups_last_day += u64::from(has_backup && commit.origin.time >= yesterday);
             journaled.insert((commit.lineage.to_string(), commit.revision.get()));
         }
         self.commit_waits.before = waits_before(&journal.totals(), &self.commit_waits);

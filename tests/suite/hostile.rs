@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pipeline_state::document::seal::{Digest, Lineage, Revision, with_digest};
-use pipeline_state::journal::event::{Commit, Event, GuardEvent, Owner};
+use pipeline_state::journal::event::{
+    Blocker, CheckpointEvent, CheckpointStep, Commit, Event, Failure, GuardEvent, GuardStep,
+    LockEvent, LockStep, Origin, Owner, Party, RestoreEvent, RestoreStep, RetryEvent, RetryStep,
+    Role,
+};
 use serde_json::{Value, json};
 
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
@@ -303,35 +307,88 @@ fn guards(world: &World) {
     }
     let evil = "\u{1b}[2J$(touch owned)\u{202e}../../victim/secret";
     // an invalid time makes the line no event; with a valid one the rest is read
-    let commit = |time: &str| Commit {
+    let origin = |time: &str| Origin {
         time: time.to_owned(),
-        lineage: Lineage::from_value(&seal["lineage"]).unwrap(),
-        revision: Revision::from_value(&json!(999)).unwrap(),
-        digest: Digest::of(b"x"),
-        command: evil.to_owned(),
-        reason: Some(evil.to_owned()),
         pid: u32::MAX,
         owner: Owner {
             pid: u32::MAX,
             uid: u32::MAX,
             host: evil.to_owned(),
             program: evil.to_owned(),
+            start: Some(u64::MAX),
         },
-        waited: f64::MAX,
+    };
+    let party = Party { pid: Some(1), program: evil.into(), host: evil.into(), token: Some(1) };
+    let commit = |time: &str| Commit {
+        origin: origin(time),
+        lineage: Lineage::from_value(&seal["lineage"]).unwrap(),
+        revision: Revision::from_value(&json!(999)).unwrap(),
+        digest: Digest::of(b"x"),
+        command: evil.to_owned(),
+        reason: Some(evil.to_owned()),
+        waited: 1e300,
+        blockers: vec![Blocker { role: Role::Holder, party: party.clone() }],
         bytes: u64::MAX,
         changes: None,
         guards: vec![evil.to_owned()],
     };
     let guard = |time: &str| GuardEvent {
-        time: time.to_owned(),
+        origin: origin(time),
         id: evil.to_owned(),
-        step: evil.to_owned(),
+        step: GuardStep::Unrestored,
+        code: Some(1),
+        attempts: Some(u32::MAX),
         guards: vec![evil.to_owned()],
+    };
+    let lock = |time: &str| LockEvent {
+        origin: origin(time),
+        lock: evil.to_owned(),
+        step: LockStep::TimedOut,
+        mode: None,
+        token: Some(u64::MAX),
+        waited: 1e300,
+        blockers: vec![Blocker { role: Role::Waiter, party: party.clone() }],
+        subject: Some(party.clone()),
+    };
+    let checkpoint = |time: &str| CheckpointEvent {
+        origin: origin(time),
+        lineage: Some(evil.to_owned()),
+        id: evil.to_owned(),
+        step: CheckpointStep::Removed,
+    };
+    let restore = |time: &str| RestoreEvent {
+        origin: origin(time),
+        lineage: Some(evil.to_owned()),
+        id: evil.to_owned(),
+        step: RestoreStep::Restored,
+        revision: Some(u64::MAX),
+    };
+    let retry = |time: &str| RetryEvent {
+        origin: origin(time),
+        step: RetryStep::Failed,
+        program: evil.to_owned(),
+        attempts: Some(u32::MAX),
+        code: Some(255),
+    };
+    let failure = |time: &str| Failure {
+        origin: origin(time),
+        command: evil.to_owned(),
+        code: 2,
+        kind: evil.to_owned(),
+        message: evil.to_owned(),
     };
     let path = world.clone_dir().join(".state-backups/journal.jsonl");
     let mut journal = fs::read(&path).unwrap_or_default();
     for time in [evil, "2020-01-01T00:00:00.000Z"] {
-        for event in [Event::Commit(commit(time)), Event::Guard(guard(time))] {
+        for event in [
+            Event::Commit(commit(time)),
+            Event::Guard(guard(time)),
+            Event::Lock(lock(time)),
+            Event::Checkpoint(checkpoint(time)),
+            Event::Restore(restore(time)),
+            Event::Retry(retry(time)),
+            Event::Failure(failure(time)),
+        ] {
             journal.extend(event.to_line().unwrap().into_bytes());
         }
     }

@@ -48,7 +48,7 @@ fn a_commits_line_has_its_author_reason_and_changes() {
     assert_eq!((all.len(), commit.revision.get(), commit.command.as_str()), (2, 2, "state set"));
     assert_eq!(commit.reason.as_deref(), Some(reason));
     assert_eq!(
-        (commit.owner.program.as_str(), commit.owner.uid),
+        (commit.origin.owner.program.as_str(), commit.origin.owner.uid),
         ("deploy.sh", rustix::process::geteuid().as_raw())
     );
     assert_eq!(commit.digest.as_str(), root.document()["metadata"]["digest"]);

@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
-use crate::journal::{Event, GuardEvent, Journal};
+use crate::journal::{Event, GuardEvent, GuardStep, Journal};
 use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
 use crate::name::Name;
 use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
@@ -186,7 +186,7 @@ impl<'s> Guards<'s> {
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
         }
-        lock.journal_guard(&backup_dir, id, "forgotten");
+        lock.journal_guard(&backup_dir, id, GuardStep::Forgotten);
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl StateLock<'_> {
     fn announce(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
         let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
             Some(dir) => Journal::new(&self.store.disk, dir)
-                .append(&self.guard_event(backup_dir, id, "began"), self.flock.inode()),
+                .append(&self.guard_event(backup_dir, id, GuardStep::Began), self.flock.inode()),
             None => Err("there is none".to_owned()),
         };
         written.map_err(|why| {
@@ -346,18 +346,20 @@ impl StateLock<'_> {
         })
     }
 
-    fn guard_event(&self, backup_dir: &BackupDir, id: &str, step: &str) -> Event {
+    fn guard_event(&self, backup_dir: &BackupDir, id: &str, step: GuardStep) -> Event {
         let mut guards = self.guards_of_commit(backup_dir);
         guards.retain(|guard| guard != id);
         Event::Guard(GuardEvent {
-            time: rfc3339_millis(self.store.disk.now()),
+            origin: self.store.origin(),
             id: id.to_owned(),
-            step: step.to_owned(),
+            step,
+            code: None,
+            attempts: None,
             guards,
         })
     }
 
-    fn journal_guard(&self, backup_dir: &BackupDir, id: &str, step: &str) {
+    fn journal_guard(&self, backup_dir: &BackupDir, id: &str, step: GuardStep) {
         if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
             self.append_to_journal(dir, &self.guard_event(backup_dir, id, step));
         }

@@ -10,25 +10,19 @@ use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
-use crate::journal::{Changes, Commit, Event, Events, Journal, Owner};
-use crate::lock::{Namespace, process_name};
+use crate::journal::{Changes, Commit, Event, Events, Journal, Origin};
+use crate::lock::origin;
 use crate::store::layout::automatic_reason;
 use crate::store::options::WriteOptions;
-use crate::time::rfc3339_millis;
 
 impl Store {
-    /// The script that this command acts for: the named owner of locks, else the parent process.
-    fn owner_of_command(&self) -> Owner {
+    /// The origin of an event that this command causes now: its script is the named owner of locks,
+    /// else the parent process.
+    pub(super) fn origin(&self) -> Origin {
         let parent = || {
             rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
         };
-        let pid = self.settings.lock_env.owner.unwrap_or_else(parent);
-        Owner {
-            pid,
-            uid: crate::user::current(),
-            host: Namespace::host_name(),
-            program: if pid == 0 { String::new() } else { process_name(pid) },
-        }
+        origin(self.disk.now(), self.settings.lock_env.owner.unwrap_or_else(parent))
     }
 
     /// The events in this root's journal; empty where it cannot be read.
@@ -47,10 +41,10 @@ impl Observation<'_> {
         for commit in self.backup_dir.events().commits().filter(|commit| commit.lineage == *lineage)
         {
             let committed = Committed {
-                time: commit.time.clone(),
+                time: commit.origin.time.clone(),
                 revision: commit.revision,
                 reason: commit.reason.clone().unwrap_or_else(|| commit.default_reason().to_owned()),
-                pid: commit.pid,
+                pid: commit.origin.pid,
                 command: commit.command.clone(),
             };
             commits.insert(commit.revision, committed);
@@ -102,7 +96,7 @@ impl Transaction<'_> {
         facts: &[(&str, &str)],
     ) {
         let pid = std::process::id();
-        self.journal_commit((options, pid), sealed);
+        self.journal_commit(options, sealed);
         // A restore may have settled a guard since the files were observed.
         if !self.seen.backup_dir.guards.is_empty()
             && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
@@ -143,22 +137,21 @@ impl Transaction<'_> {
         }
     }
 
-    fn journal_commit(&self, (options, pid): (&WriteOptions, u32), sealed: &Sealed) {
+    fn journal_commit(&self, options: &WriteOptions, sealed: &Sealed) {
         let Some(dir) = self.seen.backup_dir.dir().filter(|_| self.seen.backup_dir.has_journal)
         else {
             return;
         };
         let seal = &sealed.document.seal;
         let commit = Commit {
-            time: rfc3339_millis(self.store.disk.now()),
+            origin: self.store.origin(),
             lineage: seal.lineage.clone(),
             revision: seal.revision,
             digest: seal.digest.clone(),
             command: options.command(),
             reason: options.reason.clone(),
-            pid,
-            owner: self.store.owner_of_command(),
             waited: self.lock.waited.as_secs_f64(),
+            blockers: Vec::new(),
             bytes: sealed.text.size() as u64,
             changes: changes(&self.seen, sealed),
             guards: self.lock.guards_of_commit(&self.seen.backup_dir),

@@ -10,6 +10,7 @@ use super::settle::Aftermath;
 use super::verdict::Verdict;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
+use crate::journal::GuardStep;
 use crate::store::checkpoint::manifest;
 use crate::store::files::checkpoint::catalog::{Checkpoint, Which};
 use crate::store::files::commit::Plan;
@@ -73,7 +74,7 @@ impl Guards<'_> {
                 Aftermath::Nothing | Aftermath::Decided => why.to_owned(),
             };
             lock.put_record(&backup_dir, &unrestored(record, why))?;
-            lock.journal_guard(&backup_dir, id, "unrestored");
+            lock.journal_guard(&backup_dir, id, GuardStep::Unrestored);
             return Ok(Marked::Unrestored);
         }
         let backup_dir = self.store.backup_dir_of(&self.store.open_root()?)?;

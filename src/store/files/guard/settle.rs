@@ -9,6 +9,7 @@ use crate::document::Reading;
 use crate::document::seal::Seal;
 use crate::error::Result;
 use crate::fs::Dir;
+use crate::journal::GuardStep;
 use crate::store::files::backup_dir::BackupDir;
 use crate::store::files::checkpoint::catalog::{number_of, time_of};
 use crate::store::files::state_file::StateFile;
@@ -129,7 +130,7 @@ impl StateLock<'_> {
             backup_dir.dir().filter(|_| self.store.guards().read_record(backup_dir, id).is_some())
         {
             self.store.guards().drop_record(dir, id)?;
-            self.journal_guard(backup_dir, id, "restored");
+            self.journal_guard(backup_dir, id, GuardStep::Restored);
         }
         Ok(())
     }
@@ -146,7 +147,7 @@ impl StateLock<'_> {
                 != Some(Standing::Running)
             {
                 self.store.guards().drop_record(dir, id)?;
-                self.journal_guard(backup_dir, id, "restored");
+                self.journal_guard(backup_dir, id, GuardStep::Restored);
             }
             Ok(())
         };
@@ -177,7 +178,7 @@ impl StateLock<'_> {
                     Aftermath::Unrestored(why) => {
                         let status = Status::Unrestored(why);
                         self.put_record(backup_dir, &Record { status, ..record.clone() })?;
-                        self.journal_guard(backup_dir, id, "unrestored");
+                        self.journal_guard(backup_dir, id, GuardStep::Unrestored);
                         Ok(false)
                     }
                     Aftermath::Nothing | Aftermath::Decided => Ok(false),

@@ -14,11 +14,12 @@ use crate::document::put_back::{Touched, put_back};
 use crate::document::rules;
 use crate::document::seal::{Revision, without_seal};
 use crate::error::Result;
-use crate::journal::{Commit, Event};
+use crate::journal::{Commit, Event, GuardEvent, GuardStep};
 use crate::store::files::backup_dir::BackupCopy;
 use crate::store::files::diagnosis::Health;
 use crate::store::files::observe::Observation;
 use crate::store::guard::record::Record;
+use crate::time::parse_rfc3339;
 
 /// Commands with commits that never belong to a guard, even under it: they restore what others may
 /// have made.
@@ -176,11 +177,11 @@ fn others_at_config(
     if let Some(commit) = lines.values().flatten().find(restored) {
         return Some(format!("revision {} restored a checkpoint", commit.revision));
     }
+    let started = parse_rfc3339(&record.started);
+    let is_later = |guard: &GuardEvent| parse_rfc3339(&guard.origin.time) >= started;
     let began = events.iter().find_map(|event| match event {
-        Event::Guard(guard)
-            if guard.id != *id && guard.time >= record.started && !guard.guards.contains(id) =>
-        {
-            (guard.step == "began").then_some(&guard.id)
+        Event::Guard(guard) if guard.id != *id && is_later(guard) && !guard.guards.contains(id) => {
+            (guard.step == GuardStep::Began).then_some(&guard.id)
         }
         _ => None,
     });
