@@ -4,15 +4,17 @@
 //! is in [`files`].
 
 pub mod checkpoint;
+pub mod copies;
+pub mod diagnosis;
 mod files;
 pub mod guard;
 pub mod layout;
 pub mod options;
 pub mod restore;
 mod settings;
+mod trace;
 
 pub use self::files::{
-    Served, SignalFile, Signals, Store, Wanted, change, diagnosis, fresh, heal, report, signal,
-    writable,
+    Served, SignalFile, Signals, Store, Wanted, change, fresh, heal, report, signal, writable,
 };
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};

@@ -19,7 +19,6 @@ mod candidate;
 pub mod change;
 pub mod checkpoint;
 mod commit;
-pub mod diagnosis;
 pub mod fresh;
 pub mod guard;
 pub mod heal;
@@ -36,7 +35,6 @@ pub mod signal;
 mod staging;
 pub mod state_file;
 mod state_lock;
-pub mod trace;
 mod transaction;
 pub mod writable;
 
@@ -49,10 +47,10 @@ use self::backup_dir::BackupDir;
 use self::belongs::Ownership;
 pub use self::candidate::Wanted;
 use self::checkpoint::catalog::Checkpoints;
-use self::diagnosis::{Depth, Health};
 use self::fresh::Lineages;
 use self::guard::Guards;
 use self::logs::Logs;
+use self::observe::Depth;
 use self::observe::Observation;
 pub use self::read::Served;
 use self::read::{READER_PATIENCE, written};
@@ -69,6 +67,8 @@ use crate::fs::{Dir, Disk};
 use crate::lock::Locks;
 use crate::side;
 use crate::store::Settings;
+use crate::store::copies::Copies;
+use crate::store::diagnosis::{Health, Mirror, diagnose};
 use crate::store::layout::BACKUPS;
 
 /// The state of one root.
@@ -236,7 +236,12 @@ impl Store {
         backup_dir: BackupDir,
         depth: Depth,
     ) -> Result<Observation<'_>> {
-        let health = match diagnosis::diagnose(&live, &backup_dir, depth)? {
+        let mirror = || match (&live, depth) {
+            (Some(found), Depth::WithMirror) => Ok(backup_dir.mirror_of(found)?),
+            _ => Ok(Mirror::Same),
+        };
+        let reading = live.as_ref().map(|found| &found.reading);
+        let health = match diagnose(reading, &backup_dir, mirror)? {
             Health::NotInitialized if self.has_history(&backup_dir) => Health::Missing,
             Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
                 Some(Reading::Sealed(document)) if self.intents().is_fresh(document) => {

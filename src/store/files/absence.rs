@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Store;
-use super::diagnosis::Health;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;
+use crate::store::diagnosis::Health;
 use crate::store::options::LockPurpose;
 
 /// The age of the directory's last change up to which a missing file is awaited, and the longest

@@ -3,11 +3,11 @@
 use super::Store;
 use super::change::Outcome;
 use super::commit::Plan;
-use super::diagnosis::{ForeignEdit, Health};
 use super::preserve::Replaced;
 use super::signal::Signals;
 use super::transaction::Transaction;
 use crate::error::Result;
+use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::options::{LockPurpose, Mode, WriteOptions};
 
 impl Store {

@@ -1,26 +1,27 @@
 //! The backup directory `.state-backups/`: the mirror, the backups and the evidence.
 //!
-//! [`BackupDir`] is a listing, read once a command; copies are read only when they are needed. Only
-//! [`newest_valid`] decides which of them heals a damaged document.
+//! [`BackupDir`] is a listing, read once a command; copies are read only when they are needed.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
 
-use bytes::Bytes;
 use rustix::io::Errno;
 
+use super::state_file::StateFile;
 use crate::clutter::is_clutter;
-use crate::document::migrate::{self, TooNew, Unfit};
-use crate::document::rules::Finding;
-use crate::document::seal::{Document, Lineage, Revision, Seal};
-use crate::document::{READ_LIMIT, Reading, inspect_text};
+use crate::document::READ_LIMIT;
+use crate::document::seal::Revision;
+use crate::error::{Result, quote_path};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Completeness, Dir, Disk, FileKind, FsResult, Stat};
 use crate::journal::{Events, JOURNAL, Journal, OLD_JOURNAL};
+use crate::store::copies::{BackupCopy, Copies, CopyState};
+use crate::store::diagnosis::Mirror;
 use crate::store::guard::record::id_in;
 use crate::store::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, OWNER, SERVED_PREFIX,
 };
+use crate::store::trace::Trace;
 
 /// The contents of `.state-backups/`.
 #[derive(Debug)]
@@ -47,60 +48,6 @@ pub struct BackupDir {
     pub has_mirror: bool,
     /// Whether the state file that the directory belongs to is recorded.
     pub has_owner: bool,
-}
-
-/// A copy of the document in the backup directory.
-#[derive(Debug)]
-pub struct BackupCopy {
-    /// The file's name.
-    pub name: String,
-    /// Its condition.
-    pub state: CopyState,
-}
-
-/// The condition of a copy.
-#[derive(Debug)]
-pub enum CopyState {
-    /// It can be restored. In the current form.
-    Sealed(Document),
-    /// It can be restored, but has no digest to verify: it predates seals. In the current form.
-    Legacy(serde_json::Value),
-    /// A newer program wrote it; this one must not ignore it.
-    TooNew(TooNew, Seal),
-    /// It cannot be restored; the reason.
-    Invalid(String),
-}
-
-impl BackupCopy {
-    /// The copy as a sealed document.
-    pub fn sealed(&self) -> Option<&Document> {
-        match &self.state {
-            CopyState::Sealed(sealed) => Some(sealed),
-            _ => None,
-        }
-    }
-
-    /// The document that restoring the copy would bring back, in the current form.
-    pub fn value(&self) -> Option<&serde_json::Value> {
-        match &self.state {
-            CopyState::Sealed(sealed) => Some(&sealed.value),
-            CopyState::Legacy(value) => Some(value),
-            CopyState::TooNew(..) | CopyState::Invalid(_) => None,
-        }
-    }
-
-    /// The copy's verified seal, whatever its schema.
-    pub fn seal(&self) -> Option<&Seal> {
-        match &self.state {
-            CopyState::Sealed(sealed) => Some(&sealed.seal),
-            CopyState::TooNew(_, seal) => Some(seal),
-            CopyState::Legacy(_) | CopyState::Invalid(_) => None,
-        }
-    }
-
-    fn revision(&self) -> Option<Revision> {
-        self.seal().map(|seal| seal.revision)
-    }
 }
 
 impl BackupDir {
@@ -169,14 +116,18 @@ impl BackupDir {
         self.dir.as_ref()
     }
 
-    /// Returns whether this root ever had a document that could be restored.
-    pub fn has_history(&self) -> bool {
-        self.has_mirror || !self.backups.is_empty()
-    }
-
     /// Returns whether this program wrote any of the history.
     pub fn has_sealed_history(&self) -> bool {
         self.has_mirror || self.backups.iter().any(|backup| backup.revision.is_some())
+    }
+
+    /// Compares the mirror with the live file, byte for byte.
+    pub fn mirror_of(&self, live: &StateFile) -> FsResult<Mirror> {
+        Ok(match self.mirror_like(&live.bytes)? {
+            _ if !self.has_mirror => Mirror::Absent,
+            Some(mirror) if !mirror.same_file(&live.stat) => Mirror::Same,
+            _ => Mirror::Differs,
+        })
     }
 
     /// The mirror's metadata, if the mirror holds the bytes of the live file. It is compared once a
@@ -218,18 +169,7 @@ impl BackupDir {
         if content.size == Completeness::OverLimit {
             return bad("it is over 64 MiB");
         }
-        Ok(BackupCopy { name: name.to_owned(), state: classify(content.bytes.into()) })
-    }
-
-    /// All copies, read once: the mirror first, then the backups, newest first.
-    pub fn copies(&self) -> FsResult<&[BackupCopy]> {
-        if let Some(copies) = self.copies.get() {
-            return Ok(copies);
-        }
-        let mirror = self.has_mirror.then_some(MIRROR);
-        let names = mirror.into_iter().chain(self.backups.iter().rev().map(BackupName::as_str));
-        let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<BackupCopy>>>()?;
-        Ok(self.copies.get_or_init(|| copies))
+        Ok(BackupCopy { name: name.to_owned(), state: CopyState::of(content.bytes.into()) })
     }
 
     /// The events of this root's journal.
@@ -264,64 +204,27 @@ impl BackupDir {
     }
 }
 
-fn classify(text: Bytes) -> CopyState {
-    let unfit = |findings: Vec<Finding>| {
-        CopyState::Invalid(findings.first().map_or_else(String::new, ToString::to_string))
-    };
-    match inspect_text(text) {
-        Reading::Damaged(why) => CopyState::Invalid(why),
-        Reading::Conflicted(_) => CopyState::Invalid("it has git's conflict markers".to_owned()),
-        Reading::Broken(_) => CopyState::Invalid("its digest is wrong".to_owned()),
-        Reading::Sealed(sealed) => {
-            let seal = sealed.seal.clone();
-            match migrate::usable_sealed(sealed) {
-                Ok(sealed) => CopyState::Sealed(sealed),
-                Err(Unfit::TooNew(too_new)) => CopyState::TooNew(too_new, seal),
-                Err(Unfit::Invalid(findings)) => unfit(findings),
-            }
+impl Copies for BackupDir {
+    fn copies(&self) -> Result<&[BackupCopy]> {
+        if let Some(copies) = self.copies.get() {
+            return Ok(copies);
         }
-        Reading::Unsealed(value) => match migrate::usable(&value) {
-            Ok(migrated) => CopyState::Legacy(migrated.value),
-            // Without a seal its contents are unknown.
-            Err(Unfit::TooNew(too_new)) => {
-                CopyState::Invalid(format!("its schema {} is unknown", too_new.version))
-            }
-            Err(Unfit::Invalid(findings)) => unfit(findings),
-        },
+        let mirror = self.has_mirror.then_some(MIRROR);
+        let names = mirror.into_iter().chain(self.backups.iter().rev().map(BackupName::as_str));
+        let copies = names.map(|name| self.read(name)).collect::<FsResult<Vec<BackupCopy>>>()?;
+        Ok(self.copies.get_or_init(|| copies))
     }
-}
 
-/// The lineage of a root: the mirror's; without a valid mirror that of the highest revision in the
-/// backup directory.
-pub fn lineage_of(copies: &[BackupCopy]) -> Option<Lineage> {
-    let mirror = copies.iter().filter(|copy| copy.name == MIRROR).find_map(BackupCopy::sealed);
-    let highest =
-        || copies.iter().filter_map(BackupCopy::sealed).max_by_key(|sealed| sealed.seal.revision);
-    mirror.or_else(highest).map(|sealed| sealed.seal.lineage.clone())
-}
-
-/// The copy that a damaged or missing document is restored from: the highest valid revision of the
-/// root's lineage, from the mirror or any backup. Copies from before seals come after every sealed
-/// one, newest name first. A copy by a newer program stops the search: no older copy may replace
-/// it.
-pub fn newest_valid(copies: &[BackupCopy]) -> Result<Option<&BackupCopy>, &BackupCopy> {
-    if let Some(newer) = copies.iter().find(|copy| matches!(copy.state, CopyState::TooNew(..))) {
-        return Err(newer);
+    fn has_history(&self) -> bool {
+        self.has_mirror || !self.backups.is_empty()
     }
-    let lineage = lineage_of(copies);
-    let of_lineage = |copy: &&BackupCopy| {
-        copy.sealed().is_some_and(|sealed| Some(&sealed.seal.lineage) == lineage.as_ref())
-    };
-    // Of equal copies `max_by_key` returns the last; the mirror is listed first and is preferred.
-    let sealed = copies.iter().rev().filter(of_lineage).max_by_key(|copy| copy.revision());
-    let legacy = || {
-        let unsealed = copies.iter().filter(|copy| matches!(copy.state, CopyState::Legacy(_)));
-        unsealed.max_by(|a, b| a.name.cmp(&b.name))
-    };
-    Ok(sealed.or_else(legacy))
-}
 
-/// The highest revision in the directory, of any lineage.
-pub fn highest_revision(copies: &[BackupCopy]) -> Option<Revision> {
-    copies.iter().filter_map(BackupCopy::revision).max()
+    fn trace(&self) -> Option<Trace> {
+        Trace::of(&self.events(), &self.backups, self.has_mirror)
+    }
+
+    fn archive_listing(&self) -> Option<String> {
+        let (newest, dir) = self.archives.last().zip(self.dir())?;
+        Some(format!("ls {}", quote_path(&dir.path_of(newest))))
+    }
 }

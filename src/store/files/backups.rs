@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::Store;
-use super::backup_dir::CopyState;
-use super::diagnosis::Health;
 use super::preserve::Replaced;
 use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
 use crate::store::ForeignEdits;
+use crate::store::copies::CopyState;
+use crate::store::diagnosis::Health;
 use crate::store::layout::{BackupName, manual_reason};
 use crate::store::options::WriteOptions;
 use crate::time;

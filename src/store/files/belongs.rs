@@ -4,11 +4,12 @@
 use std::ffi::OsStr;
 
 use super::Store;
-use super::backup_dir::{BackupCopy, BackupDir};
+use super::backup_dir::BackupDir;
 use super::state_lock::StateLock;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
+use crate::store::copies::{BackupCopy, Copies};
 use crate::store::layout::{BACKUPS, OWNER, STATE_FILE};
 
 /// The recorded owner of a backup directory.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::backup_dir::{BackupCopy, BackupDir, CopyState, newest_valid};
+use super::backup_dir::BackupDir;
 use super::observe::Observation;
 use crate::document::schema;
 use crate::document::seal::{Document, Revision};
@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::name::nearest;
 use crate::side;
 use crate::store::AutoRecover;
+use crate::store::copies::{BackupCopy, Copies, CopyState, newest_valid};
 use crate::store::layout::{ARCHIVE_PREFIX, BACKUPS, BackupName, MIRROR, matches};
 
 /// A document that can be restored.

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::candidate::Restorable;
 use super::commit::Plan;
-use super::diagnosis::{ForeignEdit, Health};
 use super::next_revision::check_growth;
 use super::observe::Observation;
 use super::preserve::Replaced;
@@ -20,6 +19,7 @@ use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without
 use crate::document::{json as text, rules};
 use crate::error::{Error, Kind, Result};
 use crate::store::ForeignEdits;
+use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::layout::{SIGNALS, automatic_reason, pinned};
 use crate::store::options::{Mode, WriteOptions, conflict};
 

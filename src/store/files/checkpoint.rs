@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use self::retention::Retention;
 use super::Store;
-use super::diagnosis::{Health, known};
 use super::observe::Observation;
 use super::transaction::Transaction;
 use crate::acl::Acls;
@@ -24,6 +23,7 @@ use crate::fs::{Dir, FsError};
 use crate::name::Name;
 use crate::store::ForeignEdits;
 use crate::store::checkpoint::manifest::{self, Metadata};
+use crate::store::diagnosis::Health;
 use crate::store::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::time::{compact, rfc3339};
@@ -293,7 +293,7 @@ fn seconds(time: SystemTime) -> (i64, i64) {
 }
 
 fn phase_of(seen: &Observation) -> Option<String> {
-    let value = known(&seen.health, seen.live.as_ref())?;
+    let value = seen.known()?;
     value.get("phase").and_then(Value::as_str).map(str::to_owned)
 }
 

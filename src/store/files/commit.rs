@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::diagnosis::{Health, Mirror, mirror_state};
 use super::preserve::Replaced;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
@@ -21,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, StagedFile, temporary};
 use crate::fs::{Access, Dir, FsResult};
 use crate::lock::Fence;
+use crate::store::diagnosis::{Health, Mirror};
 use crate::store::layout::{MIRROR, SERVED_PREFIX};
 use crate::store::options::WriteOptions;
 
@@ -273,7 +273,7 @@ impl Transaction<'_> {
         let Some(backup_dir) = self.seen.backup_dir.dir() else {
             return Ok(());
         };
-        if mirror_state(found, &self.seen.backup_dir).is_ok_and(|mirror| mirror == Mirror::Same) {
+        if self.seen.backup_dir.mirror_of(found).is_ok_and(|mirror| mirror == Mirror::Same) {
             return Ok(());
         }
         let name = temporary(self.lock.flock.inode(), "mirror");

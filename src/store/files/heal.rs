@@ -4,10 +4,8 @@
 //! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
 use super::Store;
-use super::backup_dir::newest_valid;
 use super::candidate::{Candidate, Wanted, written_by_a_newer_program};
 use super::commit::{OnDiskFull, Plan};
-use super::diagnosis::{Health, known};
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::signal::Signals;
@@ -16,6 +14,8 @@ use crate::audit::Level;
 use crate::document::diff::{Difference, diff};
 use crate::document::seal::{Lineage, Revision, without_seal};
 use crate::error::{ExitCode, Result};
+use crate::store::copies::{Copies, newest_valid};
+use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 
@@ -55,7 +55,7 @@ impl Store {
             (_, Wanted::Newest) => seen.newest_copy()?,
             _ => seen.wanted_copy(wanted)?,
         };
-        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
+        let current = seen.known().cloned().unwrap_or_default();
         let changes = diff(&without_seal(&current), &without_seal(copy.document.value()));
         Ok(Some((copy.name, changes)))
     }

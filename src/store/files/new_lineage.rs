@@ -18,9 +18,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::Store;
-use super::backup_dir::lineage_of;
 use super::commit::{OnDiskFull, Plan, Published};
-use super::diagnosis::Health;
 use super::preserve::Replaced;
 use super::staging::StagingDir;
 use super::state_file::StateFile;
@@ -37,6 +35,8 @@ use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::side;
+use crate::store::copies::{Copies, lineage_of};
+use crate::store::diagnosis::Health;
 use crate::store::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
     STAGED_PREFIX, WORKSHOP,

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::Store;
-use super::backup_dir::{highest_revision, lineage_of};
-use super::diagnosis::{Health, Mirror, claimed_lineage, mirror_state};
 use super::observe::Observation;
 use crate::document::new_document::NewDocument;
 use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
 use crate::document::{OWN_ROOM, WRITE_LIMIT};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::FsResult;
+use crate::store::copies::{Copies, highest_revision, lineage_of};
+use crate::store::diagnosis::{Health, Mirror, claimed_lineage};
 use crate::store::layout::BACKUPS;
 use crate::store::options::Author;
 use crate::time::rfc3339;
@@ -100,7 +100,7 @@ impl Observation<'_> {
                 match self
                     .live
                     .as_ref()
-                    .map(|found| mirror_state(found, &self.backup_dir))
+                    .map(|found| self.backup_dir.mirror_of(found))
                     .transpose()?
                 {
                     None | Some(Mirror::Same) => live,

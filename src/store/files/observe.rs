@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 
+use serde_json::Value;
+
 use super::backup_dir::BackupDir;
-use super::diagnosis::{Depth, Health};
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
 use super::{Store, signal};
@@ -11,7 +12,17 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
 use crate::side;
+use crate::store::diagnosis::{Health, known};
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
+
+/// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Compare with the mirror: writers, `validate`, `status`.
+    WithMirror,
+    /// Trust the digest: plain reads.
+    DigestOnly,
+}
 
 /// The state file and the backup directory as they were read, and their diagnosis. Under the state
 /// lock no other writer changes them; without it they are a report.
@@ -29,6 +40,11 @@ impl Observation<'_> {
     pub(super) fn is_rewritten(&self) -> bool {
         let is_converted = self.live.as_ref().is_some_and(|found| found.conversion.is_some());
         is_converted || self.health.migrates_from().is_some()
+    }
+
+    /// The document as far as it is readable.
+    pub(super) fn known(&self) -> Option<&Value> {
+        known(&self.health, self.live.as_ref().map(|found| &found.reading))
     }
 
     /// The current revision as users see it; 0 where there is none.

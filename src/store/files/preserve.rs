@@ -4,8 +4,6 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-use super::backup_dir::CopyState;
-use super::diagnosis::{ForeignEdit, Health};
 use super::observe::Observation;
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
@@ -16,6 +14,8 @@ use crate::error::Result;
 use crate::fs::free_name::first_free;
 use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
+use crate::store::copies::{Copies, CopyState};
+use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR};
 use crate::store::options::LockPurpose;
 use crate::time::compact;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Store;
 use super::commit::OnDiskFull;
-use super::diagnosis::{Depth, Health};
+use super::observe::Depth;
 use super::observe::Observation;
 use super::state_file::StateFile;
 use super::transaction::Transaction;
@@ -19,6 +19,7 @@ use crate::document::{Reading, rules};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
+use crate::store::diagnosis::Health;
 use crate::store::options::LockPurpose;
 use crate::store::{ForeignEdits, layout};
 

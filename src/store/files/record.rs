@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::Store;
-use super::diagnosis::Health;
 use super::observe::Observation;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
@@ -12,6 +11,7 @@ use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::{Changes, Commit, Event, Events, Journal, Origin};
 use crate::lock::origin;
+use crate::store::diagnosis::Health;
 use crate::store::layout::automatic_reason;
 use crate::store::options::WriteOptions;
 

@@ -9,8 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Store;
-use super::backup_dir::lineage_of;
-use super::diagnosis::{Depth, Health, HealthKind, Mirror, known, mirror_state, newer_schema};
+use super::observe::Depth;
 use super::observe::Observation;
 use super::restore::Interrupted;
 use super::state_file::StateFile;
@@ -22,6 +21,8 @@ use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
+use crate::store::copies::{Copies, lineage_of};
+use crate::store::diagnosis::{Health, HealthKind, Mirror, known, newer_schema};
 use crate::store::guard::OnRecord;
 use crate::store::layout::MIRROR;
 use crate::{side, time};
@@ -139,7 +140,9 @@ impl Report<'_> {
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         let live = self.store.live()?;
-        let value = |live: Option<&StateFile>, health| known(health, live).cloned();
+        let value = |live: Option<&StateFile>, health| {
+            known(health, live.map(|found| &found.reading)).cloned()
+        };
         Ok(match self.store.backup_dir_to_read() {
             Ok(backup_dir) => match self.store.diagnose(live, backup_dir, Depth::DigestOnly) {
                 Ok(seen) => value(seen.live.as_ref(), &seen.health),
@@ -179,9 +182,7 @@ impl Report<'_> {
             (health, _) if health.migrates_from().is_some() => {
                 health.migrates_from().map(note_of_migration)
             }
-            (Health::Healthy(_), Some(found))
-                if mirror_state(found, &backup_dir)? != Mirror::Same =>
-            {
+            (Health::Healthy(_), Some(found)) if backup_dir.mirror_of(found)? != Mirror::Same => {
                 Some("the mirror is not up to date; the next write replaces it".to_owned())
             }
             _ => None,
@@ -216,7 +217,7 @@ impl Report<'_> {
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let found = live.as_ref();
-        let value = known(&health, found);
+        let value = known(&health, found.map(|found| &found.reading));
         let text = |pointer: &str| {
             value
                 .and_then(|value| value.pointer(pointer))
@@ -249,7 +250,7 @@ impl Report<'_> {
             last_modified: text("/metadata/lastModified"),
             bytes: found.map(|found| found.stat.size),
             mode: found.map(|found| format!("{:04o}", found.stat.mode)),
-            mirror: match found.map(|found| mirror_state(found, &backup_dir)).transpose()? {
+            mirror: match found.map(|found| backup_dir.mirror_of(found)).transpose()? {
                 Some(mirror) => mirror,
                 None if backup_dir.has_mirror => Mirror::Differs,
                 None => Mirror::Absent,

@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 pub use self::follow::Signals;
 use super::Store;
 use super::backup_dir::BackupDir;
-use super::diagnosis::Health;
 use super::state_lock::StateLock;
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::{Error, Kind, Result};
@@ -29,6 +28,7 @@ use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::name::Name;
 use crate::store::ForeignEdits;
+use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, SIGNALS};
 use crate::time::epoch_seconds;
 

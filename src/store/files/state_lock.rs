@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::Store;
-use super::diagnosis::{Depth, Health};
+use super::observe::Depth;
 use super::observe::Observation;
 use super::restore::Settled;
 use super::state_file::StateFile;
@@ -17,6 +17,7 @@ use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
 use crate::lock::{CommitTurn, FileLock, ImplicitLocks, LOCKS, QueueSlot};
 use crate::side::{self, foreign_owner, unsafe_path};
+use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 use crate::store::options::{LockPurpose, check_deadline};
 use crate::tree::is_mount_point;

@@ -8,8 +8,8 @@ use crate::document::lazy::LazyDocument;
 use crate::document::seal::without_seal;
 use crate::error::{Error, Kind, Result};
 use crate::side;
-use crate::store::files::backup_dir::{BackupCopy, lineage_of};
-use crate::store::files::diagnosis::{Health, known};
+use crate::store::copies::{BackupCopy, Copies, lineage_of};
+use crate::store::diagnosis::Health;
 use crate::store::files::observe::Observation;
 use crate::store::layout::{BACKUPS, BackupName, matches};
 
@@ -29,7 +29,7 @@ impl Report<'_> {
     /// The document that `word` names: a revision's number, a backup's name or a part of it; `None`
     /// is the live file.
     fn resolve(&self, examined: &Observation<'_>, word: Option<&str>) -> Result<Value> {
-        let live = known(&examined.health, examined.live.as_ref());
+        let live = examined.known();
         let Some(word) = word else {
             return live.cloned().ok_or_else(|| examined.refusal());
         };

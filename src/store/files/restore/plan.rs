@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::store::checkpoint::manifest;
 use crate::store::files::Store;
 use crate::store::files::checkpoint::catalog::Which;
-use crate::store::files::diagnosis::known;
 use crate::store::layout::{CONFIG, SIGNALS};
 use crate::tree::{self, Entry, Listing, What};
 
@@ -28,7 +27,7 @@ impl Store {
     pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
         let checkpoint = self.restores().sound_checkpoint(which)?;
         let seen = self.examine()?;
-        let current = known(&seen.health, seen.live.as_ref()).cloned().unwrap_or_default();
+        let current = seen.known().cloned().unwrap_or_default();
         let (value, lineage) = self.restores().state_of(&checkpoint)?;
         let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));

@@ -8,8 +8,7 @@ pub use self::refusal::newer_schema;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::backup_dir::{BackupCopy, BackupDir, CopyState, lineage_of, newest_valid};
-use super::state_file::StateFile;
+use super::copies::{BackupCopy, Copies, CopyState, lineage_of, newest_valid};
 use super::trace::Trace;
 use crate::document::diff::{Difference, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
@@ -141,29 +140,25 @@ pub enum Mirror {
     Absent,
 }
 
-/// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// Compare with the mirror: writers, `validate`, `status`.
-    WithMirror,
-    /// Trust the digest: plain reads.
-    DigestOnly,
-}
-
-/// Diagnoses the live file.
-pub fn diagnose(live: &Option<StateFile>, backup_dir: &BackupDir, look: Depth) -> Result<Health> {
-    let Some(found) = live.as_ref() else {
-        return Ok(if backup_dir.has_history() { Health::Missing } else { Health::NotInitialized });
+/// Diagnoses the live document. `mirror` compares it with its mirror: the same bytes prove that it
+/// is the last acknowledged revision, without a look at the copies.
+pub fn diagnose(
+    live: Option<&Reading>,
+    copies: &impl Copies,
+    mirror: impl FnOnce() -> Result<Mirror>,
+) -> Result<Health> {
+    let Some(reading) = live else {
+        return Ok(if copies.has_history() { Health::Missing } else { Health::NotInitialized });
     };
-    match &found.reading {
+    match reading {
         Reading::Damaged(why) => Ok(Health::Damaged(why.clone())),
         Reading::Sealed(document) => {
-            if look == Depth::WithMirror && mirror_state(found, backup_dir)? != Mirror::Same {
-                let copies = backup_dir.copies()?;
+            if mirror()? != Mirror::Same {
+                let copies = copies.copies()?;
                 if let Some(too_new) = newer_copy(copies, Some(&document.seal)) {
                     return Ok(Health::TooNew(too_new.version.clone()));
                 }
-                if let Some(reason) = not_the_latest(document, backup_dir)? {
+                if let Some(reason) = not_the_latest(document, copies) {
                     let reference =
                         newest_valid(copies).ok().flatten().and_then(|copy| copy.sealed().cloned());
                     let value = Value::clone(&document.value);
@@ -180,14 +175,13 @@ pub fn diagnose(live: &Option<StateFile>, backup_dir: &BackupDir, look: Depth) -
         }
         Reading::Conflicted(line) => {
             let reason = format!("it has git's conflict markers, from line {line} on");
-            diagnose_edit(&reason, &Value::Null, backup_dir)
+            diagnose_edit(&reason, &Value::Null, copies)
         }
-        Reading::Broken(value) => diagnose_edit("its digest is wrong", value, backup_dir),
-        Reading::Unsealed(value) => match diagnose_edit("it carries no digest", value, backup_dir)?
-        {
+        Reading::Broken(value) => diagnose_edit("its digest is wrong", value, copies),
+        Reading::Unsealed(value) => match diagnose_edit("it carries no digest", value, copies)? {
             Health::Foreign(ForeignEdit { reference: None, trace: None, .. }) => {
                 // Other tools use the same file name.
-                if value.get("phase").is_none() && !backup_dir.has_history() {
+                if value.get("phase").is_none() && !copies.has_history() {
                     return Ok(Health::NotAState);
                 }
                 Ok(migrate::usable(value).map_or_else(Health::of_unfit, Health::Legacy))
@@ -198,21 +192,21 @@ pub fn diagnose(live: &Option<StateFile>, backup_dir: &BackupDir, look: Depth) -
 }
 
 /// Diagnoses a document without a valid seal.
-fn diagnose_edit(reason: &str, value: &Value, backup_dir: &BackupDir) -> Result<Health> {
-    match newer_copy(backup_dir.copies()?, None) {
+fn diagnose_edit(reason: &str, value: &Value, copies: &impl Copies) -> Result<Health> {
+    match newer_copy(copies.copies()?, None) {
         Some(too_new) => Ok(Health::TooNew(too_new.version.clone())),
-        None => Ok(Health::Foreign(foreign(reason, value, backup_dir)?)),
+        None => Ok(Health::Foreign(foreign(reason, value, copies)?)),
     }
 }
 
-fn foreign(reason: &str, value: &Value, backup_dir: &BackupDir) -> Result<ForeignEdit> {
-    let copies = backup_dir.copies()?;
+fn foreign(reason: &str, value: &Value, history: &impl Copies) -> Result<ForeignEdit> {
+    let copies = history.copies()?;
     let best = copies
         .iter()
         .any(|copy| copy.sealed().is_some())
         .then(|| newest_valid(copies).ok().flatten());
     let reference = best.flatten().and_then(|copy| copy.sealed().cloned());
-    let trace = if reference.is_none() { backup_dir.trace() } else { None };
+    let trace = if reference.is_none() { history.trace() } else { None };
     Ok(ForeignEdit { reason: reason.to_owned(), value: value.clone(), reference, trace })
 }
 
@@ -230,17 +224,14 @@ fn newer_copy<'a>(copies: &'a [BackupCopy], live: Option<&Seal>) -> Option<&'a T
 }
 
 /// The reason why a sealed document is not the last acknowledged revision; `None` if it is.
-fn not_the_latest(document: &Document, backup_dir: &BackupDir) -> Result<Option<String>> {
-    let copies = backup_dir.copies()?;
-    let Some(lineage) = lineage_of(copies) else {
-        return Ok(None);
-    };
+fn not_the_latest(document: &Document, copies: &[BackupCopy]) -> Option<String> {
+    let lineage = lineage_of(copies)?;
     let seal = &document.seal;
     if seal.lineage != lineage {
-        return Ok(Some(format!(
+        return Some(format!(
             "it belongs to lineage {}, and this root keeps {lineage}",
             seal.lineage
-        )));
+        ));
     }
     let of_lineage =
         copies.iter().filter_map(BackupCopy::sealed).filter(|copy| copy.seal.lineage == lineage);
@@ -251,20 +242,11 @@ fn not_the_latest(document: &Document, backup_dir: &BackupDir) -> Result<Option<
         latest.seal.revision > seal.revision
             && !are_same_without_seal(latest.as_sealed(), &document.value)
     };
-    Ok(latest.filter(is_undone).map(|latest| {
+    latest.filter(is_undone).map(|latest| {
         format!(
             "it is revision {}, and revision {} was acknowledged",
             seal.revision, latest.seal.revision
         )
-    }))
-}
-
-/// Compares the mirror with the live file, byte for byte.
-pub fn mirror_state(found: &StateFile, backup_dir: &BackupDir) -> Result<Mirror> {
-    Ok(match backup_dir.mirror_like(&found.bytes)? {
-        _ if !backup_dir.has_mirror => Mirror::Absent,
-        Some(mirror) if !mirror.same_file(&found.stat) => Mirror::Same,
-        _ => Mirror::Differs,
     })
 }
 
@@ -383,8 +365,8 @@ impl ForeignEdit {
 
 /// The document as far as it is readable: in the current form where commands can work with it, else
 /// unchanged.
-pub fn known<'a>(health: &'a Health, live: Option<&'a StateFile>) -> Option<&'a Value> {
-    let as_it_stands = || match &live?.reading {
+pub fn known<'a>(health: &'a Health, live: Option<&'a Reading>) -> Option<&'a Value> {
+    let as_it_stands = || match live? {
         Reading::Sealed(document) => Some(&*document.value),
         Reading::Broken(value) | Reading::Unsealed(value) => Some(value),
         Reading::Damaged(_) | Reading::Conflicted(_) => None,

@@ -8,7 +8,7 @@ use super::{ForeignEdit, Health};
 use crate::document::migrate::{Migrated, TooNew};
 use crate::document::schema;
 use crate::error::{Error, Kind, quote_path};
-use crate::store::files::backup_dir::{BackupDir, newest_valid};
+use crate::store::copies::{Copies, newest_valid};
 
 impl Health {
     /// The error of a command that cannot work with this state; `None` where it can. `shown` is the
@@ -17,7 +17,7 @@ impl Health {
     pub fn refusal(
         &self,
         shown: &str,
-        backup_dir: &BackupDir,
+        copies: &impl Copies,
         restoring: Option<&str>,
     ) -> Option<Error> {
         let error = match self {
@@ -25,12 +25,12 @@ impl Health {
             Self::NotInitialized => {
                 Error::new(Kind::NotInitialized, format!("there is no state at {shown}"))
                     .hint_command("state init", "make one")
-                    .and_archives(backup_dir)
+                    .and_archives(copies)
             }
             Self::Missing => {
                 let error =
                     Error::new(Kind::Missing, format!("{shown} is gone, but its history is here"));
-                let error = match newest_valid_name(backup_dir) {
+                let error = match newest_valid_name(copies) {
                     Some(name) => {
                         error.hint_command("state recover", format!("bring it back from {name}"))
                     }
@@ -41,12 +41,12 @@ impl Health {
             }
             Self::Damaged(why) => {
                 let error = Error::new(Kind::Corrupt, format!("{shown} is damaged: {why}"));
-                if restoring.is_some() && newest_valid_name(backup_dir).is_none() {
+                if restoring.is_some() && newest_valid_name(copies).is_none() {
                     error.try_restoring(restoring).hint_command(
                         "state init --fresh",
                         "or start again; the damaged file is archived",
                     )
-                } else if backup_dir.has_history() {
+                } else if copies.has_history() {
                     error
                         .hint_command(
                             "state recover",
@@ -95,7 +95,7 @@ impl Health {
                     Kind::Schema,
                     format!("{shown} breaks the schema's rules: {first}{more}"),
                 );
-                let error = match newest_valid_name(backup_dir) {
+                let error = match newest_valid_name(copies) {
                     Some(name) => error.hint_command("state recover", format!("bring back {name}")),
                     None => error,
                 };
@@ -158,9 +158,8 @@ impl ForeignEdit {
 }
 
 /// The copy that healing would restore, if one is left.
-fn newest_valid_name(backup_dir: &BackupDir) -> Option<&str> {
-    let copies = backup_dir.copies().ok()?;
-    newest_valid(copies).ok().flatten().map(|copy| copy.name.as_str())
+fn newest_valid_name(copies: &impl Copies) -> Option<&str> {
+    newest_valid(copies.copies().ok()?).ok().flatten().map(|copy| copy.name.as_str())
 }
 
 impl Error {
@@ -175,15 +174,12 @@ impl Error {
     }
 
     /// Suggests the archived histories where nothing else is left.
-    pub(in crate::store) fn and_archives(self, backup_dir: &BackupDir) -> Self {
-        match backup_dir.archives.last().zip(backup_dir.dir()) {
-            Some((newest, dir)) => {
-                let directory = quote_path(&dir.path_of(newest));
-                self.hint_shell(
-                    format!("ls {directory}"),
-                    "an archived history; `state write --force FILE` brings a copy back",
-                )
-            }
+    pub(in crate::store) fn and_archives(self, copies: &impl Copies) -> Self {
+        match copies.archive_listing() {
+            Some(listing) => self.hint_shell(
+                listing,
+                "an archived history; `state write --force FILE` brings a copy back",
+            ),
             None => self,
         }
     }

@@ -5,9 +5,9 @@
 //! before seals. All of these lie in the root: a log outside it may refer to another root that had
 //! the same path.
 
-use super::backup_dir::BackupDir;
+use super::layout::{BackupName, pinned};
 use crate::document::seal::{Lineage, Revision};
-use crate::store::layout::{BackupName, pinned};
+use crate::journal::Events;
 
 /// The records of a sealed document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,10 @@ impl Trace {
     pub fn revision(&self) -> Option<Revision> {
         self.journaled.or(self.named)
     }
-}
 
-impl BackupDir {
-    /// The traces of sealed documents in this root; `None` where it never had one. Reads the
-    /// journal.
-    pub fn trace(&self) -> Option<Trace> {
-        let events = self.events();
+    /// The traces in the journal, in the names of backups, and in the presence of a mirror; `None`
+    /// if there are none.
+    pub fn of(events: &Events, backups: &[BackupName], has_mirror: bool) -> Option<Self> {
         let lineage = events.commits().last().map(|commit| commit.lineage.clone());
         let journaled = events.commits().map(|commit| commit.revision).max();
         let last = |backup: &BackupName| {
@@ -43,8 +40,8 @@ impl BackupDir {
                 false => Revision::after(Some(revision)),
             }
         };
-        let named = self.backups.iter().filter_map(last).max();
-        let is_any = self.has_mirror || named.is_some() || journaled.is_some();
-        is_any.then_some(Trace { lineage, journaled, named })
+        let named = backups.iter().filter_map(last).max();
+        let is_any = has_mirror || named.is_some() || journaled.is_some();
+        is_any.then_some(Self { lineage, journaled, named })
     }
 }
