@@ -3,6 +3,8 @@
 //! This is the door. The modules beside it decide and name no file; everything that touches files
 //! is in [`files`].
 
+mod candidate;
+pub mod change;
 pub mod checkpoint;
 pub mod copies;
 pub mod diagnosis;
@@ -12,9 +14,10 @@ pub mod layout;
 pub mod options;
 pub mod restore;
 mod settings;
+pub mod signal;
 mod trace;
 
-pub use self::files::{
-    Served, SignalFile, Signals, Store, Wanted, change, fresh, heal, report, signal, writable,
-};
+pub use self::candidate::Wanted;
+pub use self::files::{Served, Store, fresh, heal, report, writable};
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};
+pub use self::signal::{SignalFile, Signals};

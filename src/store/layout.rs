@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::document::seal::Revision;
+use crate::fs::stage::is_temporary;
 use crate::lock::files::layout::LOCKS;
 use crate::name::Name;
 use crate::time::{compact, parse_compact};
@@ -164,6 +165,15 @@ pub fn manual_reason(name: Option<&Name>) -> String {
         Some(name) if is_pinned_reason(name) && name.starts_with(pinned::MANUAL) => name.to_owned(),
         Some(name) => format!("{}-{name}", pinned::MANUAL),
     }
+}
+
+/// What the name of a staged signal file has in it.
+pub const STAGED_SIGNAL: &str = "signal-";
+
+/// Returns whether a name in the backup directory is a staged signal file of a running or dead
+/// writer.
+pub fn is_staged_signal(name: &str) -> bool {
+    is_temporary(name) && name.contains(&format!("-{STAGED_SIGNAL}"))
 }
 
 /// Returns whether `name` matches a pattern of `state recover`: a substring, or a glob with `*` and

@@ -1,14 +1,14 @@
 //! `state adopt`: accepts a foreign edit as the next revision.
 
 use super::Store;
-use super::change::Outcome;
 use super::commit::Plan;
 use super::preserve::Replaced;
-use super::signal::Signals;
 use super::transaction::Transaction;
 use crate::error::Result;
+use crate::store::change::Outcome;
 use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::options::{LockPurpose, Mode, WriteOptions};
+use crate::store::signal::Signals;
 
 impl Store {
     /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision

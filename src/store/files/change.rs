@@ -1,157 +1,24 @@
 //! The read-modify-write: what a writer does under the lock before and after the commit.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::candidate::Restorable;
+use super::Store;
 use super::commit::Plan;
 use super::next_revision::check_growth;
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::transaction::Transaction;
-use super::{Signals, Store};
-use crate::document::chunks::Chunks;
-use crate::document::diff::{self, diff};
-use crate::document::lazy::LazyDocument;
+use crate::document::diff::diff;
 use crate::document::migrate::Migrated;
-use crate::document::new_document::NewDocument;
-use crate::document::schema::OldForm;
-use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
-use crate::document::{json as text, rules};
-use crate::error::{Error, Kind, Result};
+use crate::document::seal::{full_size, size_when_sealed, without_seal};
+use crate::error::Result;
 use crate::store::ForeignEdits;
-use crate::store::diagnosis::{ForeignEdit, Health};
+use crate::store::candidate::Restorable;
+use crate::store::change::{Base, Change, Claim, Outcome, Proposal, check_document};
+use crate::store::diagnosis::Health;
 use crate::store::layout::{SIGNALS, automatic_reason, pinned};
 use crate::store::options::{Mode, WriteOptions, conflict};
-
-/// The revision and digest that a document says it has, sealed or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    revision: Option<Value>,
-    digest: Option<Value>,
-}
-
-impl Claim {
-    /// Reads the claim of `document`.
-    pub fn of(document: &Value) -> Self {
-        let field =
-            |name: &str| document.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
-        Self { revision: field("revision"), digest: field("digest") }
-    }
-
-    /// Returns whether the document names the revision it was made from.
-    pub fn is_made(&self) -> bool {
-        self.revision.is_some()
-    }
-
-    /// The difference from the current document's claim, in words.
-    pub fn differs_from(&self, current: &Self) -> String {
-        let number = |claim: &Self| {
-            claim.revision.as_ref().map_or_else(|| "none".to_owned(), Value::to_string)
-        };
-        let digest = |claim: &Self| {
-            let text =
-                claim.digest.as_ref().and_then(Value::as_str).and_then(|digest| digest.get(..8));
-            text.map_or_else(|| "no digest".to_owned(), |digest| format!("digest {digest}…"))
-        };
-        if self.revision != current.revision {
-            let (theirs, ours) = (number(self), number(current));
-            return format!(
-                "another writer committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
-            );
-        }
-        format!(
-            "this document says it is from revision {}, but with {}, and the current one has {}: it is not the one that was read",
-            number(self),
-            digest(self),
-            digest(current)
-        )
-    }
-}
-
-/// The document that a change starts from.
-#[derive(Debug)]
-pub struct Base {
-    /// The document, in today's form.
-    pub value: LazyDocument,
-    /// Its seal; none if it was never sealed or the seal is broken.
-    pub seal: Option<Seal>,
-    /// The revision and digest that a reader was shown.
-    pub claim: Claim,
-    migrated_from: Option<OldForm>,
-    /// The foreign edit, if the document is one.
-    edit: Option<ForeignEdit>,
-}
-
-impl Base {
-    /// A copy of the document, to be changed.
-    pub fn draft(&self) -> Value {
-        Value::clone(&self.value)
-    }
-
-    /// The size of the sealed document in bytes, counted by [`full_size`]; 0 for one that is not
-    /// sealed.
-    fn full_size(&self, seen: &Observation) -> usize {
-        match (&self.seal, &seen.live) {
-            (Some(seal), Some(found)) => {
-                full_size(&Chunks::from(found.bytes.clone()), seal.revision)
-            }
-            _ => 0,
-        }
-    }
-
-    /// The current revision; for a foreign edit the one before it; 0 for a document that was never
-    /// sealed.
-    pub fn revision(&self) -> u64 {
-        match (&self.seal, &self.edit) {
-            (Some(seal), _) => seal.revision.get(),
-            (None, edit) => edit.as_ref().map_or(0, ForeignEdit::revision),
-        }
-    }
-}
-
-/// The next document and the signal files that accompany it.
-#[derive(Debug)]
-pub struct Proposal {
-    /// The document.
-    pub draft: NewDocument,
-    /// Signal files to write or remove after the commit.
-    pub signals: Signals,
-}
-
-impl From<Value> for Proposal {
-    fn from(value: Value) -> Self {
-        Self { draft: value.into(), signals: Signals::STAY }
-    }
-}
-
-impl From<NewDocument> for Proposal {
-    fn from(draft: NewDocument) -> Self {
-        Self { draft, signals: Signals::STAY }
-    }
-}
-
-/// Makes the next document from the current one. It is called again if another writer commits
-/// first.
-pub type Change<'a> = dyn FnMut(&Base) -> Result<Proposal> + 'a;
-
-/// The result of a change.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The new document is on the disk.
-    Committed {
-        /// The new revision.
-        revision: Revision,
-        /// The schema from which the commit migrated the document.
-        migrated_from: Option<OldForm>,
-    },
-    /// The change had no effect, so nothing was written.
-    Unchanged {
-        /// The current revision.
-        revision: Revision,
-    },
-    /// The differences that the change would make (dry run).
-    Planned(Vec<diff::Difference>),
-}
+use crate::store::signal::Signals;
 
 impl Store {
     /// Changes the document: one atomic read-modify-write under the state lock.
@@ -188,7 +55,7 @@ impl Store {
             let created =
                 base.value.skeleton().pointer("/metadata/created").and_then(Value::as_str);
             let size = size_when_sealed(draft, created).unwrap_or_default();
-            check_growth(size, base.full_size(&seen), options.author)?;
+            check_growth(size, base.full_size(seen.text()), options.author)?;
         }
         Ok(Outcome::Planned(changes))
     }
@@ -250,7 +117,7 @@ impl Observation<'_> {
             Health::Legacy(migrated) => Ok(Base {
                 value: migrated.value.clone().into(),
                 seal: None,
-                claim: Claim { revision: Some(0.into()), digest: None },
+                claim: Claim::unsealed(),
                 migrated_from: migrated.from.clone(),
                 edit: None,
             }),
@@ -337,40 +204,11 @@ impl Transaction<'_> {
         let sealed = self.seen.seal(draft, &lineage, created)?;
         let revision = sealed.document.seal.revision;
         let size = full_size(&sealed.text, revision);
-        check_growth(size, base.full_size(&self.seen), options.author)?;
+        check_growth(size, base.full_size(self.seen.text()), options.author)?;
         let replaced = self.seen.replaced(options, &base);
         let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
         Ok(self
             .commit(&plan, options, &[])?
             .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
     }
-}
-
-/// Refuses a document that breaks the rules.
-fn check_document(draft: &NewDocument) -> Result<()> {
-    let findings = rules::check(draft.skeleton());
-    let Some(first) = findings.first() else {
-        return if draft.is_nested_too_deep() {
-            let message = format!(
-                "the new document is nested deeper than {} levels; nothing was written",
-                text::MAX_DEPTH
-            );
-            Err(Error::new(Kind::Schema, message).hint_command(
-                "state validate FILE",
-                "see what is wrong with a document before it is written",
-            ))
-        } else {
-            Ok(())
-        };
-    };
-    let more = findings.len() - 1;
-    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-    let message =
-        format!("the new document breaks the schema's rules: {first}{more}; nothing was written");
-    Err(Error::new(Kind::Schema, message)
-        .hint_command(
-            "state read",
-            "see what the document is now; these rules are on its top fields",
-        )
-        .detail("findings", json!(findings)))
 }

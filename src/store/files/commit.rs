@@ -9,10 +9,10 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
+use super::Store;
 use super::preserve::Replaced;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
-use super::{Signals, Store};
 use crate::document::READ_LIMIT;
 use crate::document::chunks::Chunks;
 use crate::document::seal::{Seal, Sealed};
@@ -23,6 +23,7 @@ use crate::lock::Fence;
 use crate::store::diagnosis::{Health, Mirror};
 use crate::store::layout::{MIRROR, SERVED_PREFIX};
 use crate::store::options::WriteOptions;
+use crate::store::signal::Signals;
 
 /// The input of [`Store::publish`].
 #[derive(Debug)]

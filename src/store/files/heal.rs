@@ -4,20 +4,20 @@
 //! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
 use super::Store;
-use super::candidate::{Candidate, Wanted, written_by_a_newer_program};
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
 use super::preserve::Replaced;
-use super::signal::Signals;
 use super::transaction::Transaction;
 use crate::audit::Level;
 use crate::document::diff::{Difference, diff};
 use crate::document::seal::{Lineage, Revision, without_seal};
 use crate::error::{ExitCode, Result};
+use crate::store::candidate::{Candidate, Wanted, written_by_a_newer_program};
 use crate::store::copies::{Copies, newest_valid};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
+use crate::store::signal::Signals;
 
 /// The action under which healing is logged.
 const HEAL: &str = "heal";

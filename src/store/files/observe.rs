@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 
+use bytes::Bytes;
 use serde_json::Value;
 
+use super::Store;
 use super::backup_dir::BackupDir;
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
-use super::{Store, signal};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
 use crate::side;
 use crate::store::diagnosis::{Health, known};
-use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
+use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES, is_staged_signal};
 
 /// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,11 @@ impl Observation<'_> {
     pub(super) fn is_rewritten(&self) -> bool {
         let is_converted = self.live.as_ref().is_some_and(|found| found.conversion.is_some());
         is_converted || self.health.migrates_from().is_some()
+    }
+
+    /// The text of the live document.
+    pub(super) fn text(&self) -> Option<&Bytes> {
+        self.live.as_ref().map(|found| &found.bytes)
     }
 
     /// The document as far as it is readable.
@@ -185,7 +191,7 @@ impl<'s> StateLock<'s> {
             return Ok(false);
         };
         // A staged signal file may belong to a commit that happened, which only the state shows.
-        let is_signal = |name: &&OsString| name.to_str().is_some_and(signal::is_staged);
+        let is_signal = |name: &&OsString| name.to_str().is_some_and(is_staged_signal);
         for name in backup_dir.temporaries.iter().filter(|name| !is_signal(name)) {
             self.store.disk.unlink(dir, name)?;
         }

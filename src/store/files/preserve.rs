@@ -4,11 +4,11 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
+use super::Store;
 use super::observe::Observation;
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
-use super::{Store, signal};
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::free_name::first_free;
@@ -16,7 +16,7 @@ use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::store::copies::{Copies, CopyState};
 use crate::store::diagnosis::{ForeignEdit, Health};
-use crate::store::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR};
+use crate::store::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, is_staged_signal};
 use crate::store::options::LockPurpose;
 use crate::time::compact;
 
@@ -329,7 +329,7 @@ impl Transaction<'_> {
             return Ok(0);
         };
         // A staged signal file is left only where its outcome is not known yet.
-        let is_spare = |name: &str| is_temporary(name) && !signal::is_staged(name);
+        let is_spare = |name: &str| is_temporary(name) && !is_staged_signal(name);
         for name in self
             .store
             .disk

@@ -13,109 +13,21 @@
 mod follow;
 
 use std::ffi::OsStr;
-use std::time::SystemTime;
 
 use rustix::io::Errno;
-use serde_json::{Value, json};
 
-pub use self::follow::Signals;
 use super::Store;
 use super::backup_dir::BackupDir;
 use super::state_lock::StateLock;
-use crate::document::{READ_LIMIT, json as text, seal};
+use crate::document::{READ_LIMIT, json as text};
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
+use crate::fs::stage::{Durability, StagedFile, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::name::Name;
 use crate::store::ForeignEdits;
 use crate::store::diagnosis::Health;
-use crate::store::layout::{BACKUPS, SIGNALS};
-use crate::time::epoch_seconds;
-
-/// A signal's file: its new content, or nothing if it is to be removed.
-#[derive(Clone, Debug)]
-pub struct SignalFile {
-    /// The signal.
-    pub name: Name,
-    /// The file's content; `None` removes it.
-    pub content: Option<Vec<u8>>,
-}
-
-impl SignalFile {
-    /// Sets a signal in `document`, which has its final phase, and returns the accompanying file.
-    pub fn give(
-        document: &mut Value,
-        name: &Name,
-        metadata: &Value,
-        now: SystemTime,
-    ) -> Result<Self> {
-        let now = text::parse(epoch_seconds(now).as_bytes()).map_err(|error| {
-            Error::new(Kind::Internal, format!("a time that is no number: {error}"))
-        })?;
-        if let Some(signals) = document.get_mut("signals").and_then(Value::as_object_mut) {
-            signals.insert(name.to_string(), now.clone());
-        }
-        if let Some(fields) = document.as_object_mut() {
-            fields.insert("lastSignal".to_owned(), name.as_str().into());
-        }
-        let mut file = json!({"signal": name.as_str(), "phase": document.get("phase")});
-        // json! would rewrite the digits of numbers.
-        if let Some(fields) = file.as_object_mut() {
-            fields.insert("timestamp".to_owned(), now);
-            fields.insert("metadata".to_owned(), metadata.clone());
-        }
-        if text::is_nested_too_deep(&file) {
-            let message = format!(
-                "the signal's metadata is nested deeper than {} levels",
-                text::MAX_DEPTH - 1
-            );
-            return Err(Error::new(Kind::InvalidJson, message).hint_command(
-                "state signal --help",
-                "keep what is nested in the document, or in a file",
-            ));
-        }
-        Ok(Self { name: name.clone(), content: seal::to_bytes(&file) })
-    }
-
-    fn file(&self) -> String {
-        format!("{}.json", self.name)
-    }
-
-    /// The staged content. The removal of a signal needs no sync: a power cut cannot tear it.
-    fn draft(&self) -> Option<(Vec<u8>, Durability)> {
-        match &self.content {
-            Some(content) => Some((content.clone(), Durability::Fsync)),
-            None => Some((
-                seal::to_bytes(&json!({"signal": self.name.as_str(), "timestamp": null}))?,
-                Durability::None,
-            )),
-        }
-    }
-
-    /// The staged content, if the state matches it.
-    fn due(staged: Vec<u8>, state: &Value) -> Option<Self> {
-        let draft = text::parse(&staged).ok()?;
-        let name = named(&draft)?;
-        let known = state.get("signals").and_then(|signals| signals.get(name.as_str()));
-        match draft.get("timestamp")? {
-            Value::Null => known.is_none().then_some(Self { name, content: None }),
-            time => (known == Some(time)).then_some(Self { name, content: Some(staged) }),
-        }
-    }
-}
-
-/// The signal that a file belongs to.
-fn named(file: &Value) -> Option<Name> {
-    Name::parse("signal", file.get("signal")?.as_str()?).ok()
-}
-
-/// Returns whether a name in the backup directory is a staged signal file of a running or dead
-/// writer.
-pub fn is_staged(name: &str) -> bool {
-    is_temporary(name) && name.contains(STAGED)
-}
-
-const STAGED: &str = "-signal-";
+use crate::store::layout::{BACKUPS, SIGNALS, STAGED_SIGNAL, is_staged_signal};
+use crate::store::signal::{SignalFile, named};
 
 impl Store {
     fn carry_out(
@@ -148,7 +60,7 @@ impl Store {
         let Some(dir) = backup_dir.dir() else { return Ok(Vec::new()) };
         let mut names = Vec::new();
         for staged in
-            backup_dir.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged))
+            backup_dir.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged_signal))
         {
             let found = self.disk.read(dir, staged, READ_LIMIT)?;
             names.extend(found.and_then(|found| named(&text::parse(&found.bytes).ok()?)));
@@ -165,9 +77,14 @@ impl StateLock<'_> {
         signals: &[SignalFile],
     ) -> Result<Vec<StagedFile<'a>>> {
         let stage = |(index, signal): (usize, &SignalFile)| {
-            let (bytes, sync) = signal
-                .draft()
+            let bytes = signal
+                .staged()
                 .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+            // The removal of a signal needs no sync: a power cut cannot tear it.
+            let sync = match &signal.content {
+                Some(_) => Durability::Fsync,
+                None => Durability::None,
+            };
             Ok(self.store.disk.stage(backup_dir, &staged_name(self, index), &bytes, sync)?)
         };
         signals.iter().enumerate().map(stage).collect()
@@ -232,7 +149,7 @@ impl StateLock<'_> {
         let mut staged = backup_dir
             .temporaries
             .iter()
-            .filter(|name| name.to_str().is_some_and(is_staged))
+            .filter(|name| name.to_str().is_some_and(is_staged_signal))
             .peekable();
         if staged.peek().is_none() || self.store.staging_area().exists(&self.root).unwrap_or(true) {
             return;
@@ -267,5 +184,5 @@ fn files(signals: &[SignalFile]) -> String {
 
 /// The staged name of a signal's file until the state is committed.
 fn staged_name(lock: &StateLock, index: usize) -> String {
-    temporary(lock.flock.inode(), &format!("{}{index}", STAGED.trim_start_matches('-')))
+    temporary(lock.flock.inode(), &format!("{STAGED_SIGNAL}{index}"))
 }

@@ -8,8 +8,9 @@ use crate::fs::stage::is_temporary;
 use crate::fs::{FileKind, Stat};
 use crate::lock::{COUNTER, LOCK_FILES, LOCKS, Lifeline};
 use crate::recovery::doctor::Finding;
-use crate::store::layout::{BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX};
-use crate::store::signal;
+use crate::store::layout::{
+    BACKUPS, BackupName, MIRROR, SIDE_DIRECTORIES, SIGNALS, STAGED_PREFIX, is_staged_signal,
+};
 use crate::{side, user};
 
 impl Examination<'_> {
@@ -158,7 +159,7 @@ impl Examination<'_> {
         }
         for (subject, names) in [(Subject::Leftovers, left), (Subject::Locks, left_locks)] {
             for name in names {
-                let is_signal = name.rsplit('/').next().is_some_and(signal::is_staged);
+                let is_signal = name.rsplit('/').next().is_some_and(is_staged_signal);
                 let message = match is_signal {
                     true => format!(
                         "{name} is of a signal whose writer was killed or could not put its file in place"

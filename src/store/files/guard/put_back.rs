@@ -16,12 +16,12 @@ use crate::store::diagnosis::Health;
 use crate::store::files::checkpoint::catalog::{Checkpoint, Which};
 use crate::store::files::commit::Plan;
 use crate::store::files::restore::{Proposed, Restored};
-use crate::store::files::signal::Signals;
 use crate::store::files::transaction::Transaction;
 use crate::store::guard::Settlement;
 use crate::store::guard::record::{Base, Record, Status};
 use crate::store::layout::{CONFIG, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
+use crate::store::signal::Signals;
 use crate::tree;
 
 impl Guards<'_> {

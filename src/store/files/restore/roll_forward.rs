@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::super::{Served, Signals, written};
+use super::super::{Served, written};
 use super::origin::Interrupted;
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
@@ -29,6 +29,7 @@ use crate::store::files::{Store, new_lineage};
 use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState};
+use crate::store::signal::Signals;
 use crate::{side, user};
 
 /// Whether an interrupted restore is settled.

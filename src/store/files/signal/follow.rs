@@ -5,9 +5,8 @@
 //! metadata, which no other record holds. The file of a signal that the document does not have is
 //! removed. Other files stay.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{SignalFile, named};
 use crate::document::{READ_LIMIT, json as text, seal};
 use crate::error::Result;
 use crate::fs::Dir;
@@ -17,41 +16,12 @@ use crate::store::files::Store;
 use crate::store::files::backup_dir::BackupDir;
 use crate::store::files::state_lock::StateLock;
 use crate::store::layout::{CHECKPOINTS, SIGNALS};
-
-/// The effect of a commit on the signal files.
-#[derive(Clone, Debug)]
-pub enum Signals {
-    /// It writes and removes these.
-    These(Vec<SignalFile>),
-    /// They follow the document, which is an old one.
-    Follow,
-}
-
-impl Signals {
-    /// They stay as they are.
-    pub const STAY: Self = Self::These(Vec::new());
-
-    /// Returns whether a commit is refused where these cannot be staged.
-    pub fn are_needed(&self) -> bool {
-        matches!(self, Self::These(files) if !files.is_empty())
-    }
-}
+use crate::store::signal::{SignalFile, Signals, blank, named};
 
 /// The file of a signal, and the time in it.
 struct File {
     bytes: Vec<u8>,
     time: Value,
-}
-
-/// The file of a signal of which only the time is known.
-fn blank(name: &Name, time: &Value) -> Value {
-    let mut file = json!({"signal": name.as_str(), "phase": null});
-    // json! would rewrite the digits of numbers.
-    if let Some(fields) = file.as_object_mut() {
-        fields.insert("timestamp".to_owned(), time.clone());
-        fields.insert("metadata".to_owned(), json!({}));
-    }
-    file
 }
 
 impl Store {
