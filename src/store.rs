@@ -11,6 +11,7 @@ pub mod diagnosis;
 mod files;
 pub mod guard;
 pub mod layout;
+mod next_revision;
 pub mod options;
 pub mod restore;
 mod settings;

@@ -1,6 +1,7 @@
 //! Guards: the condition of one on record, the end of one that failed, and its remedies.
 
 pub mod record;
+pub mod verdict;
 
 use serde::Serialize;
 

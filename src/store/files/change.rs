@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::Store;
 use super::commit::Plan;
-use super::next_revision::check_growth;
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::transaction::Transaction;
@@ -17,6 +16,7 @@ use crate::store::candidate::Restorable;
 use crate::store::change::{Base, Change, Claim, Outcome, Proposal, check_document};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{SIGNALS, automatic_reason, pinned};
+use crate::store::next_revision::check_growth;
 use crate::store::options::{Mode, WriteOptions, conflict};
 use crate::store::signal::Signals;
 

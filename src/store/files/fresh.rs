@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::Store;
 use super::backup_dir::BackupDir;
 use super::commit::{Plan, Published};
-use super::next_revision::new_lineage;
 use super::observe::{Depth, Observation};
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
@@ -23,6 +22,7 @@ use crate::store::change::Outcome;
 use crate::store::copies::{Copies, newest_valid};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{GITIGNORE, MIRROR, SIDE_DIRECTORIES};
+use crate::store::next_revision::new_lineage;
 use crate::store::options::{Author, LockPurpose, WriteOptions};
 use crate::store::{AutoRecover, ForeignEdits};
 

@@ -6,7 +6,7 @@
 
 mod put_back;
 mod settle;
-mod verdict;
+mod since;
 
 use std::ffi::OsStr;
 

@@ -12,11 +12,8 @@ use crate::fs::FsResult;
 use crate::store::copies::{Copies, highest_revision, lineage_of};
 use crate::store::diagnosis::{Health, Mirror, claimed_lineage};
 use crate::store::layout::BACKUPS;
-use crate::store::options::Author;
+use crate::store::next_revision::{Records, check_size, new_lineage, random};
 use crate::time::rfc3339;
-
-/// The largest number of revisions that can be lost at once.
-const PLAUSIBLE_LEAP: u64 = 1_000_000;
 
 impl Store {
     /// The revision after the highest known one. Only a forged document uses the last one up.
@@ -121,7 +118,7 @@ impl Observation<'_> {
             FsResult::Ok(copy.seal().map(|seal| seal.revision))
         })?;
         let known = proven.max(live);
-        Ok(known.max(served(self, known)))
+        Ok(Records { served: self.backup_dir.served, ..Records::proven(known) }.highest())
     }
 
     /// The highest revision where the live file is unusable: that of any copy, or a higher one that
@@ -142,60 +139,8 @@ impl Observation<'_> {
             lineage.and_then(|lineage| self.last_commit(&lineage)).map(|commit| commit.revision);
         let trace = self.backup_dir.trace();
         let logged = logged.max(trace.as_ref().and_then(|trace| trace.journaled));
-        let named =
-            trace.and_then(|trace| trace.named).filter(|_| found.is_none() && logged.is_none());
-        // None of these is proven. A number that is far off is an error, not a record.
-        let near = |revision: &Revision| is_near(*revision, found);
-        let remembered = claimed.filter(near).max(logged.or(named).filter(near));
-        Ok(found.max(remembered).max(served(self, found)))
+        let named = trace.and_then(|trace| trace.named);
+        let served = self.backup_dir.served;
+        Ok(Records { found, claimed, logged, named, served }.highest())
     }
-}
-
-/// Returns whether an unproven revision is plausible, given a known one.
-fn is_near(revision: Revision, known: Option<Revision>) -> bool {
-    revision.get() <= known.map_or(0, Revision::get).saturating_add(PLAUSIBLE_LEAP)
-}
-
-/// The revision that readers may have been served although it was never committed.
-fn served(seen: &Observation, known: Option<Revision>) -> Option<Revision> {
-    seen.backup_dir.served.filter(|served| is_near(*served, known))
-}
-
-/// Refuses a document of `size` bytes, counted by [`full_size`], that is larger than `limit`.
-pub(super) fn check_size(size: usize, limit: usize) -> Result<()> {
-    if size <= limit {
-        return Ok(());
-    }
-    let message = format!(
-        "the document would have {size} bytes, and {} MiB is the limit; keep large data in files of their own",
-        WRITE_LIMIT >> 20
-    );
-    Err(Error::new(Kind::TooLarge, message)
-        .hint_command("state update 'del(.large)'", "for instance: remove what is large from it")
-        .detail("bytes", size))
-}
-
-/// Refuses a document of `size` bytes that a command of `author` would make of one of `base` bytes.
-/// A document that is already over the limit, because of what this program added, may be changed as
-/// long as it does not grow.
-pub(super) fn check_growth(size: usize, base: usize, author: Author) -> Result<()> {
-    match author {
-        Author::User => check_size(size, base.clamp(WRITE_LIMIT, WRITE_LIMIT + OWN_ROOM)),
-        Author::Program => check_size(size, WRITE_LIMIT + OWN_ROOM),
-    }
-}
-
-/// A new random lineage.
-pub(super) fn new_lineage() -> Result<Lineage> {
-    let bytes: [u8; 32] = random()?;
-    let (half, _) = bytes.split_at(16);
-    Ok(Lineage::from_bytes(half.try_into().unwrap_or_default()))
-}
-
-fn random() -> Result<[u8; 32]> {
-    let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
-    )?;
-    Ok(bytes)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Guards;
 use super::settle::Aftermath;
-use super::verdict::Verdict;
+use super::since::Since;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
 use crate::journal::GuardStep;
@@ -19,6 +19,7 @@ use crate::store::files::restore::{Proposed, Restored};
 use crate::store::files::transaction::Transaction;
 use crate::store::guard::Settlement;
 use crate::store::guard::record::{Base, Record, Status};
+use crate::store::guard::verdict::{Commits, Verdict};
 use crate::store::layout::{CONFIG, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::signal::Signals;
@@ -100,7 +101,7 @@ impl Guards<'_> {
 
     /// Returns whether `config/` differs from the checkpoint's. An entry that no checkpoint can
     /// hold is a difference.
-    fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
+    pub(super) fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
         let Some(root) = self.store.config_root()? else { return Ok(false) };
         let before =
             checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
@@ -172,8 +173,8 @@ impl Transaction<'_> {
         let checkpoint = store.checkpoints().find(&Which::Id(id.clone()))?;
         checkpoint.verify(&store.disk)?;
         let whole = store.restores().whole(&checkpoint)?;
-        let is_config_changed = || store.guards().is_config_changed(&checkpoint);
-        let done = match seen.verdict(record, &whole.value, is_config_changed)? {
+        let since = Since::new(seen, &checkpoint);
+        let done = match Verdict::of(record, &whole.value, &since)? {
             Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
             Verdict::OnlyTheGuard => {
                 let left = self.restore(&whole, options, deadline)?.left;
@@ -181,7 +182,7 @@ impl Transaction<'_> {
             }
             Verdict::Others { document, config, unclear } => {
                 let part = Part { document, config, unclear };
-                let is_config_changed = store.guards().is_config_changed(&checkpoint)?;
+                let is_config_changed = since.is_config_changed()?;
                 if is_config_changed && part.config.is_none() {
                     self.restore_part(whole, part, options, deadline)?
                 } else {

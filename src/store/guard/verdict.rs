@@ -7,18 +7,17 @@
 //! added meanwhile.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use super::record::Record;
 use crate::document::put_back::{Touched, put_back};
 use crate::document::rules;
 use crate::document::seal::{Revision, without_seal};
 use crate::error::Result;
-use crate::journal::{Commit, Event, GuardEvent, GuardStep};
-use crate::store::copies::BackupCopy;
+use crate::journal::{Commit, Event, Events, GuardEvent, GuardStep};
 use crate::store::diagnosis::Health;
-use crate::store::files::observe::Observation;
-use crate::store::guard::record::Record;
 use crate::time::parse_rfc3339;
 
 /// Commands with commits that never belong to a guard, even under it: they restore what others may
@@ -27,7 +26,7 @@ const NEVER_THE_GUARDS: [&str; 3] = ["state heal", "state adopt", "state recover
 
 /// The action for a guarded command that failed.
 #[derive(Debug)]
-pub(in super::super) enum Verdict {
+pub enum Verdict {
     /// Only the guard committed, and `config/` holds no other guard's changes: the checkpoint is
     /// restored as it is.
     OnlyTheGuard,
@@ -52,20 +51,26 @@ enum Party {
     Others,
 }
 
-impl Observation<'_> {
+/// What a store knows of the commits since a guard began.
+pub trait Commits {
+    /// The events of the root.
+    fn events(&self) -> &Events;
+    /// The condition of the live document.
+    fn health(&self) -> &Health;
+    /// The current revision; where there is no healthy document, the highest on record.
+    fn current(&self) -> Result<Option<Revision>>;
+    /// The kept documents of these revisions and of the live lineage, in the current form.
+    fn documents(&self, range: &RangeInclusive<u64>) -> Result<BTreeMap<u64, Value>>;
+    /// Returns whether `config/` differs from the guard's checkpoint.
+    fn is_config_changed(&self) -> Result<bool>;
+}
+
+impl Verdict {
     /// Judges the commits since `record` was made. `base` is the document of its checkpoint.
-    pub(in super::super) fn verdict(
-        &self,
-        record: &Record,
-        base: &Value,
-        is_config_changed: impl FnOnce() -> Result<bool>,
-    ) -> Result<Verdict> {
-        let events = self.backup_dir.events();
+    pub fn of(record: &Record, base: &Value, since_then: &impl Commits) -> Result<Self> {
+        let (events, health) = (since_then.events(), since_then.health());
         let begin = record.base.as_ref().map_or(0, |base| base.revision.get());
-        let current = match &self.health {
-            Health::Healthy(document) => document.seal.revision.get(),
-            _ => self.highest_remembered()?.map_or(begin, Revision::get),
-        };
+        let current = since_then.current()?.map_or(begin, Revision::get);
         let mut lines: BTreeMap<u64, Vec<&Commit>> = BTreeMap::new();
         for commit in events.commits().filter(|commit| commit.revision.get() > begin) {
             lines.entry(commit.revision.get()).or_default().push(commit);
@@ -74,7 +79,7 @@ impl Observation<'_> {
             commit.guards.contains(&record.id)
                 && !NEVER_THE_GUARDS.contains(&commit.command.as_str())
         };
-        let is_live = |commit: &&Commit| match &self.health {
+        let is_live = |commit: &&Commit| match health {
             Health::Healthy(document) => commit.digest == document.seal.digest,
             _ => true,
         };
@@ -91,25 +96,25 @@ impl Observation<'_> {
         let beside = others_at_config(&events.list, record, &lines);
         let only_the_guard_committed =
             current >= begin && revisions.all(|revision| party(revision) == Party::Guard);
-        if only_the_guard_committed && (beside.is_none() || !is_config_changed()?) {
-            return Ok(Verdict::OnlyTheGuard);
+        if only_the_guard_committed && (beside.is_none() || !since_then.is_config_changed()?) {
+            return Ok(Self::OnlyTheGuard);
         }
-        let Health::Healthy(live) = &self.health else {
-            let health = self.health.kind();
+        let Health::Healthy(live) = health else {
+            let health = health.kind();
             let others = match &beside {
                 Some(beside) if only_the_guard_committed => beside,
                 _ => "others committed since it began",
             };
-            return Ok(Verdict::Refused(format!("{others}, and the state is {health} now")));
+            return Ok(Self::Refused(format!("{others}, and the state is {health} now")));
         };
         if record.base.as_ref().is_some_and(|base| base.lineage != live.seal.lineage) {
-            return Ok(Verdict::Refused("a new lineage was begun since it began".to_owned()));
+            return Ok(Self::Refused("a new lineage was begun since it began".to_owned()));
         }
         let whole_range = begin + 1..=current;
         let unclear = whole_range.clone().find(|revision| known(*revision).is_none()).map(|revision| {
             format!("the journal has no line of revision {revision}, which its command may have committed")
         });
-        let documents = documents(self, &whole_range)?;
+        let documents = since_then.documents(&whole_range)?;
         let (mut guards, mut others) = (Touched::default(), Touched::default());
         let (base, live_value) = (without_seal(base), without_seal(&live.value));
         let (mut before, mut since) = (&base, None);
@@ -120,7 +125,7 @@ impl Observation<'_> {
                     "revision {} is not kept, and it tells whose changes are whose",
                     revision - 1
                 );
-                return Ok(Verdict::Refused(kept));
+                return Ok(Self::Refused(kept));
             }
             let Some(after) = documents.get(&revision) else {
                 since = Some(party);
@@ -132,22 +137,22 @@ impl Observation<'_> {
         }
         let config = beside.or_else(|| unclear.clone());
         if guards.is_empty() {
-            return Ok(Verdict::Others { document: None, config, unclear });
+            return Ok(Self::Others { document: None, config, unclear });
         }
         let document = match put_back(&base, &guards, &others, &live_value) {
             Ok(document) => document,
             Err(conflict) => {
                 let paths = conflict.paths.join(", ");
-                return Ok(Verdict::Refused(format!("others changed what it changed: {paths}")));
+                return Ok(Self::Refused(format!("others changed what it changed: {paths}")));
             }
         };
         if let Some(finding) = rules::check(&document).first() {
-            return Ok(Verdict::Refused(format!(
+            return Ok(Self::Refused(format!(
                 "what is left without its changes breaks the rules: {finding}"
             )));
         }
         let document = (document != live_value).then(|| with_created(document, &live.value));
-        Ok(Verdict::Others { document, config, unclear })
+        Ok(Self::Others { document, config, unclear })
     }
 }
 
@@ -186,26 +191,4 @@ fn others_at_config(
         _ => None,
     });
     began.or(record.beside.as_ref()).map(|other| format!("the guard {other} ran meanwhile"))
-}
-
-/// The kept documents of these revisions, in the current form.
-fn documents(
-    seen: &Observation,
-    range: &std::ops::RangeInclusive<u64>,
-) -> Result<BTreeMap<u64, Value>> {
-    let mut documents = BTreeMap::new();
-    let Health::Healthy(live) = &seen.health else { return Ok(documents) };
-    for name in &seen.backup_dir.backups {
-        let is_wanted = name.revision.is_some_and(|revision| range.contains(&revision.get()));
-        if !is_wanted {
-            continue;
-        }
-        if let Some(document) = BackupCopy::sealed(&seen.backup_dir.read(name.as_str())?)
-            && document.seal.lineage == live.seal.lineage
-        {
-            documents.insert(document.seal.revision.get(), without_seal(&document.value));
-        }
-    }
-    documents.insert(live.seal.revision.get(), without_seal(&live.value));
-    Ok(documents)
 }
