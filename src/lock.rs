@@ -46,6 +46,7 @@ pub mod files;
 pub mod hierarchy;
 mod identity;
 pub mod idle;
+pub mod layout;
 mod lifeline;
 mod limits;
 pub mod liveness;
@@ -75,7 +76,6 @@ pub use self::files::flock_holder::{FlockHolder, flock_holder};
 pub use self::files::gate::Gate;
 pub use self::files::guard_lifeline::GuardLifeline;
 pub use self::files::implicit::ImplicitLocks;
-pub use self::files::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
 use self::files::root::LockRoot;
 pub use self::files::run::RunSpec;
 pub use self::files::slot::QueueSlot;
@@ -84,6 +84,7 @@ use self::files::{
     report as reading, run,
 };
 pub use self::identity::{Identity, Namespace};
+pub use self::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
 pub use self::lifeline::Lifeline;
 pub use self::liveness::Liveness;
 use self::log::LockLog;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::audit::ErrorLog;
-use crate::lock::files::layout::{GATE, LOCKS};
+use crate::lock::layout::{GATE, LOCKS};
 use crate::store::layout::{BACKUPS, CONFIG, SIDE_DIRECTORIES, STATE_FILE};
 
 /// The prefix of this program's files beside a state file, except for those of [`FILES`].

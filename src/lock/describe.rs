@@ -1,7 +1,7 @@
 //! Descriptions of processes, holders and blockers in messages.
 
-use super::files::layout::LOCKS;
 use super::identity::Identity;
+use super::layout::LOCKS;
 use super::liveness::{Liveness, LivenessOracle};
 use super::process::owner_view;
 use super::queue::{Blocker, blockers};

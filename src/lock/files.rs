@@ -12,7 +12,6 @@ pub mod gate;
 pub mod guard_lifeline;
 pub mod implicit;
 pub mod journal;
-pub mod layout;
 pub mod load;
 pub mod park;
 pub mod probe;

@@ -13,7 +13,7 @@ use crate::audit::{AuditLine, fact};
 use crate::journal::Totals;
 use crate::journal::totals::BOUNDS;
 use crate::store::Store;
-use crate::store::checkpoint::catalog::time_of;
+use crate::store::checkpoint::id::time_of;
 use crate::time::rfc3339;
 
 const DAY: Duration = Duration::from_secs(86_400);

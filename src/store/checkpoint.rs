@@ -1,5 +1,6 @@
 //! Checkpoints.
 
+pub mod id;
 pub mod manifest;
 
 pub use super::files::checkpoint::{Snapshot, catalog, retention};

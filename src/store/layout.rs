@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::document::seal::Revision;
 use crate::fs::stage::is_temporary;
-use crate::lock::files::layout::LOCKS;
+use crate::lock::layout::LOCKS;
 use crate::name::Name;
 use crate::time::{compact, parse_compact};
 

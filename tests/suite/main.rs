@@ -51,6 +51,7 @@ mod journal;
 mod jq;
 mod json_shapes;
 mod kill;
+mod layers;
 mod limits;
 mod links;
 mod lock_exclusion;

@@ -3,9 +3,9 @@
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::layout::QUARANTINE;
 use crate::digest::{self, is_intact};
 use crate::document::json;
+use crate::lock::layout::QUARANTINE;
 use crate::lock::record::{Grant, Record, VERSION};
 use crate::name::is_plain;
 

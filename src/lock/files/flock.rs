@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::flock_holder::{self, FlockHolder};
-use super::layout::{GATE, LOCKS, RESERVING, STATE_LOCK};
 use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, FileKind, Locked, Origin, Stat};
+use crate::lock::layout::{GATE, LOCKS, RESERVING, STATE_LOCK};
 use crate::lock::request::NOTICE_AFTER;
 use crate::side::{self, unsafe_path};
 

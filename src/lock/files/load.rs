@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 
 use super::encoding::{Unreadable, decode, encode};
 use super::gate::Gate;
-use super::layout::{LOCKS, QUARANTINE};
 use super::records::{RecordFile, Records, file_of};
 use super::reservation::is_of_previous_boot;
 use super::tokens;
 use crate::audit::Level;
 use crate::error::Result;
 use crate::lock::edit::RecordEdit;
+use crate::lock::layout::{LOCKS, QUARANTINE};
 use crate::lock::record::{Grant, Record};
 use crate::name::Name;
 use crate::time::{compact, rfc3339_millis};

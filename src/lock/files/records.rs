@@ -6,12 +6,12 @@ use rustix::io::Errno;
 
 use super::encoding::{Unreadable, decode};
 use super::journal::PendingChange;
-use super::layout::{LOCKS, PENDING};
 use super::probe::LivenessProbe;
 use super::reservation::is_of_previous_boot;
 use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Completeness, Dir, FileKind};
+use crate::lock::layout::{LOCKS, PENDING};
 use crate::lock::lifeline::Lifeline;
 use crate::lock::limits;
 use crate::lock::record::Record;

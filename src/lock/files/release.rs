@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
-use super::layout::LOCKS;
 use super::load::{load, load_all};
 use super::records::{self, Records};
 use super::root::LockRoot;
@@ -12,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::describe::describe_holder;
 use crate::lock::identity::same_ancestry;
+use crate::lock::layout::LOCKS;
 use crate::lock::liveness::unix_seconds;
 use crate::lock::process::ancestry;
 use crate::lock::record::{Grant, Token};

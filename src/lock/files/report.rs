@@ -1,10 +1,10 @@
 //! Reads the records for reports, without the gate and without a change.
 
-use super::layout::LOCKS;
 use super::probe::file_system;
 use super::records::{self, Records, StoredRecord};
 use super::root::LockRoot;
 use crate::error::Result;
+use crate::lock::layout::LOCKS;
 use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
 use crate::name::Name;
 use crate::side;

@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::RESERVED;
 use super::probe::file_system;
 use crate::digest;
 use crate::error::Result;
 use crate::fs::{Dir, Disk};
 use crate::lock::identity::Namespace;
+use crate::lock::layout::RESERVED;
 
 /// Larger than the file.
 const LIMIT: u64 = 1024;

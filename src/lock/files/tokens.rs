@@ -18,17 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use super::flock::{FileLock, LockedDir, ShortLock, flock, lock_dir};
 use super::gate::{Gate, MIN_GATE_WAIT};
-use super::layout::{COUNTER, LOCKS, RESERVED};
 use super::records::{self, Records};
 use super::reservation::{Reservation, is_of_previous_boot};
 use super::root::LockRoot;
-use crate::digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
 use crate::lock::identity::Namespace;
+use crate::lock::layout::{COUNTER, LOCKS, RESERVED};
 use crate::lock::record::Token;
-use crate::side;
+use crate::{digest, side};
 
 /// Larger than either file.
 const LIMIT: u64 = 1024;

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
-use super::layout::STATE_LOCK;
 use super::load::{load, load_all};
 use super::park::{Parker, PollMode};
 use super::records::{self, RawRecord, Records, StoredRecord};
@@ -20,6 +19,7 @@ use crate::lock::edit::RecordEdit;
 use crate::lock::hierarchy;
 use crate::lock::identity::Identity;
 use crate::lock::idle::{self, IdleWaiter, is_next_for_all, next_waiter};
+use crate::lock::layout::STATE_LOCK;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{LivenessOracle, unix_seconds};
 use crate::lock::process::ProcessTree;

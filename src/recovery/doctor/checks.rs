@@ -18,7 +18,7 @@ use crate::hook::rules::Scope;
 use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
-use crate::store::checkpoint::catalog::time_of;
+use crate::store::checkpoint::id::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};
 use crate::store::guard::Standing;
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};

@@ -22,6 +22,7 @@ use crate::fs::stage::Durability;
 use crate::fs::{Dir, FsError};
 use crate::name::Name;
 use crate::store::ForeignEdits;
+use crate::store::checkpoint::id;
 use crate::store::checkpoint::manifest::{self, Metadata};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
@@ -120,13 +121,13 @@ impl Store {
     /// the new id repeats the time of the last one.
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
         let ids = self.checkpoints().ids()?;
-        let newest = ids.iter().filter_map(|id| catalog::time_of(id)).max();
+        let newest = ids.iter().filter_map(|id| id::time_of(id)).max();
         let stem =
             format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
         let highest =
-            ids.iter().filter(|id| id.starts_with(&stem)).map(|id| catalog::number_of(id)).max();
+            ids.iter().filter(|id| id.starts_with(&stem)).map(|id| id::number_of(id)).max();
         // A number at the beginning of an operation would be read as the sequence number.
-        let is_plain = catalog::number_of(&format!("{stem}-{operation}")) == 1;
+        let is_plain = id::number_of(&format!("{stem}-{operation}")) == 1;
         Ok(match highest {
             None if is_plain => format!("{stem}-{operation}"),
             None => format!("{stem}-1-{operation}"),

@@ -12,7 +12,7 @@ use crate::document::seal::{Digest, Lineage, Revision, hex, verified, with_diges
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
 use crate::lock::{Identity, Lifeline};
-use crate::store::files::checkpoint::catalog::is_id;
+use crate::store::checkpoint::id::is_id;
 
 const VERSION: u64 = 1;
 /// The largest record, in bytes; for reading and writing.

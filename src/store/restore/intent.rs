@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::document::seal::{Digest, Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
-use crate::store::files::checkpoint::catalog::is_id;
+use crate::store::checkpoint::id::is_id;
 use crate::store::layout::{CONFIG, SIGNALS};
 
 /// The version without an [`Origin`], as earlier releases write it.

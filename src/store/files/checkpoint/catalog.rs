@@ -1,7 +1,5 @@
 //! The checkpoints of a root: found, listed, verified, removed. Only removal takes a lock.
 
-use std::time::SystemTime;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,13 +8,14 @@ use crate::error::{Error, Hint, Kind, Result, quote_path};
 use crate::fs::{Content, Dir, Disk};
 use crate::name::{Name, is_plain, nearest};
 use crate::side;
+use crate::store::checkpoint::id::{is_id, is_of, number_of, time_of};
 use crate::store::checkpoint::manifest::{
     self, Flaw, MANIFEST, METADATA, METADATA_LIMIT, Metadata,
 };
 use crate::store::files::Store;
 use crate::store::layout::pinned::PRE_RESTORE;
-use crate::store::layout::{CHECKPOINT_PREFIX, CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
-use crate::time::{parse_compact, rfc3339_millis, with_millis};
+use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
+use crate::time::{rfc3339_millis, with_millis};
 use crate::tree::{self, Listing};
 
 /// The choice of a checkpoint.
@@ -364,36 +363,4 @@ impl Checkpoints<'_> {
 fn not_found(message: &str) -> Error {
     Error::new(Kind::NotFound, format!("{message}; nothing was changed"))
         .hint_command("recover list", "see which ones there are")
-}
-
-/// Returns whether this is the name of a checkpoint's directory and nothing else. A name in
-/// `.checkpoints/` or in a record may come from another party, and appears in hints that are typed.
-pub fn is_id(name: &str) -> bool {
-    name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)
-}
-
-/// The part of `checkpoint-TIME-[NUMBER-]OPERATION` after the time.
-fn rest_of(id: &str) -> Option<&str> {
-    id.strip_prefix(CHECKPOINT_PREFIX)?.get(15..)?.strip_prefix('-')
-}
-
-/// The time in a checkpoint's name.
-pub fn time_of(id: &str) -> Option<SystemTime> {
-    parse_compact(id.strip_prefix(CHECKPOINT_PREFIX)?.get(..15)?)
-}
-
-/// The number that distinguishes it from others of the same second; 1 if it has none.
-pub fn number_of(id: &str) -> u64 {
-    let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
-    number.unwrap_or(1)
-}
-
-/// Returns whether a checkpoint's name contains this operation.
-fn is_of(id: &str, operation: &str) -> bool {
-    let Some(rest) = rest_of(id) else { return false };
-    let numbered = || {
-        let (number, rest) = rest.split_once('-')?;
-        Some(number.parse::<u64>().is_ok() && rest == operation)
-    };
-    rest == operation || numbered().unwrap_or(false)
 }

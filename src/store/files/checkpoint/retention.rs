@@ -2,7 +2,8 @@
 //! commands made on their own account, of which the newest [`AUTOMATIC_KEPT`] stay, for
 //! [`AUTOMATIC_DAYS`].
 
-use super::catalog::{Checkpoints, time_of};
+use super::catalog::Checkpoints;
+use crate::store::checkpoint::id::time_of;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
