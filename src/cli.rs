@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod complete;
+mod config;
 mod edit;
 mod follow;
 mod hook;
@@ -35,11 +36,14 @@ use std::sync::atomic::AtomicBool;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
-use self::args::{Cli, Group};
+use self::args::{Cli, Group, Recover};
 use self::output::{Output, PipeClosed, show_error, to_stderr, write_out};
 use self::recover::RemediesShown;
 use self::style::Palette;
-use crate::config::{self, CliOverrides, Config, Format, Marks, OutputStyle, ProcessEnvironment};
+use crate::config::{
+    self as configuration, CliOverrides, Config, Format, Marks, OutputStyle, ProcessEnvironment,
+    Stance,
+};
 use crate::document::query::bounds;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
@@ -53,7 +57,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     let _ =
         signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
     end_with_resources_exhausted();
-    let style = config::early_style(&arguments, &ProcessEnvironment);
+    let style = configuration::early_style(&arguments, &ProcessEnvironment);
     std::panic::set_hook(Box::new(|_| {}));
     if let [_, launch, pipe, style, _, command @ ..] = arguments.as_slice()
         && launch == LAUNCH
@@ -105,15 +109,19 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
     let disk = Disk::real();
     let marks =
         if matches!(cli.group, Group::Lock(_)) { Marks::StateOrLocks } else { Marks::State };
-    let config = match Config::resolve_by(marks, &overrides, &ProcessEnvironment, &disk) {
+    let stance = stance(&cli.group);
+    let config = match Config::resolve_for(stance, marks, &overrides, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
-            show_error(&error, &config::program(&overrides, &ProcessEnvironment), style);
+            show_error(&error, &configuration::program(&overrides, &ProcessEnvironment), style);
             return error.code() as u8;
         }
     };
     log::start(&config);
     let output = Output::new(&config);
+    for warning in &config.warnings {
+        output.warning(warning);
+    }
     let run = || match &cli.group {
         Group::State(command) => {
             state::run(command, &config, Disk::real(), &output).map(|code| code as u8)
@@ -121,6 +129,7 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
         Group::Lock(command) => lock::run(command, &config, Disk::real(), &output),
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &overrides, &config, &output),
+        Group::Config(command) => config::run(command, &overrides, &config, &output),
         Group::Pause(command) => shell::pause(command, &config, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
@@ -136,6 +145,22 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
         _ => run(),
     };
     finish(result, &config, &output, arguments)
+}
+
+/// The need of a command for a configuration without errors.
+fn stance(group: &Group) -> Stance {
+    let is_writer = match group {
+        Group::Config(_) | Group::Hook(_) => return Stance::Explaining,
+        Group::Recover(Recover::Doctor { .. }) => return Stance::Explaining,
+        Group::State(command) => state::is_writer(command),
+        Group::Lock(command) => lock::is_writer(command),
+        Group::Recover(_)
+        | Group::Pause(_)
+        | Group::Shell(_)
+        | Group::Completions(_)
+        | Group::Man(_) => false,
+    };
+    if is_writer { Stance::Strict } else { Stance::Lenient }
 }
 
 /// Runs what needs neither a state nor a configuration; `None` if it does.

@@ -1,84 +1,40 @@
-//! Configuration: options over environment over defaults, resolved once. All settings are read
-//! here. The only other uses of the environment are values passed through: `$ENV` of jq programs,
-//! the user's editor, shell completion, the editor's hook, and the tokens of `lock run`.
+//! Configuration: options over environment over configuration files over defaults, resolved once.
+//! All settings are read here; [`setting`] is their table. The only other uses of the environment
+//! are values passed through: `$ENV` of jq programs, the user's editor, shell completion, the
+//! editor's hook, and the tokens of `lock run`.
 
+pub mod environment;
+pub mod file;
+pub mod layers;
 mod nearest;
+mod place;
+pub mod setting;
+pub mod store_url;
+pub mod style;
+pub mod trust;
 
-use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::nearest::nearest_root;
+pub use self::environment::{Environment, ProcessEnvironment};
+use self::file::{ConfigFile, Found};
+use self::layers::{Layers, Row, Source, Sourced, Values, typed};
 pub use self::nearest::{FoundRoot, foreign_root};
-use crate::error::{Error, Kind, Result, quote_path};
+pub use self::place::{Marks, Origin, explicit_root, for_hook, program};
+use self::place::{Place, directory_of};
+use self::setting::{Scope, parse_number};
+use self::store_url::StoreUrl;
+pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_format};
+use self::trust::UserDir;
+use crate::error::{Error, Kind, Result};
 use crate::fs::Disk;
 use crate::lock::{LOCK_TOKEN, LockEnv, OWNER_PID};
-use crate::placement::{side_directory_of, unfit_for_output};
+use crate::placement::unfit_for_output;
+use crate::store::Settings;
 use crate::store::guard::GUARD_TOKEN;
-use crate::store::layout::{CONFIG, STATE_FILE};
-use crate::store::{AutoRecover, ForeignEdits, Settings};
-use crate::time::parse_duration;
 
-/// The format of results and errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// The use of colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Color {
-    /// On a terminal.
-    Auto,
-    /// Even in a pipe.
-    Always,
-    /// Nowhere.
-    Never,
-}
-
-/// The style of results and errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutputStyle {
-    /// Their format.
-    pub format: Format,
-    /// Their use of colours.
-    pub color: Color,
-}
-
-impl OutputStyle {
-    /// The look of errors in a word, to be handed to another process.
-    pub fn as_arg(self) -> &'static str {
-        match (self.format, self.color) {
-            (Format::Json, _) => "json",
-            (Format::Text, Color::Auto) => "auto",
-            (Format::Text, Color::Always) => "always",
-            (Format::Text, Color::Never) => "never",
-        }
-    }
-
-    /// The look with this name.
-    pub fn from_arg(word: &OsStr) -> Self {
-        let format = if word == "json" { Format::Json } else { Format::Text };
-        Self { format, color: color_named(word.to_str()).unwrap_or(Color::Auto) }
-    }
-}
-
-/// The amount of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
-    /// Results only.
-    Quiet,
-    /// Results and confirmations.
-    Normal,
-    /// The steps (`-v`).
-    Info,
-    /// Details of the steps (`-vv`, `DEBUG=1`).
-    Debug,
-}
+/// A root's configuration file.
+pub const ROOT_FILE: &str = ".pipeline-state.toml";
 
 /// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +43,8 @@ pub struct CliOverrides {
     pub root: Option<PathBuf>,
     /// `--state-file`
     pub state_file: Option<PathBuf>,
+    /// `--store`
+    pub store: Option<StoreUrl>,
     /// `--audit-log`
     pub audit_log: Option<PathBuf>,
     /// `--lock-timeout`
@@ -118,102 +76,120 @@ pub struct Config {
     pub found_above: Option<PathBuf>,
     /// The way in which the root was found.
     pub origin: Origin,
+    /// All settings with their sources.
+    pub values: Values,
+    /// The configuration files that were looked for.
+    pub files: Files,
+    /// What is wrong with the configuration, for a command that goes on without it.
+    pub warnings: Vec<String>,
     /// The command line that invoked this program, with the options that chose the state: the
     /// beginning of a hint.
     pub program: String,
 }
 
-/// The way in which the root was found.
+/// The configuration files of a run.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The root's.
+    pub root: FileSeen,
+    /// The user's, if the environment says where it would be.
+    pub user: Option<FileSeen>,
+}
+
+/// A configuration file as `config` shows it.
+#[derive(Clone, Debug)]
+pub struct FileSeen {
+    /// Its path.
+    pub path: PathBuf,
+    /// What it was found to be.
+    pub standing: Standing,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// What a configuration file was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An option or a variable names it.
-    Named,
-    /// It is the nearest directory upwards with a mark.
-    Found,
-    /// No directory upwards has a mark, so it is the working directory.
-    Nowhere,
+pub enum Standing {
+    /// There is none.
+    Missing,
+    /// It is not used.
+    Refused,
+    /// It is used, but for the store in it, which the user has yet to trust.
+    Untrusted,
+    /// It is used.
+    Used,
 }
 
-/// The files that mark a directory as a root, where none is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marks {
-    /// A state, or its backups.
-    State,
-    /// Or locks, which need no state.
-    StateOrLocks,
-}
-
-/// Looks a variable up; empty counts as unset.
-pub trait Environment {
-    /// The variable's value.
-    fn get(&self, name: &str) -> Option<OsString>;
-}
-
-/// The process's own environment.
-#[derive(Debug)]
-pub struct ProcessEnvironment;
-
-impl Environment for ProcessEnvironment {
-    fn get(&self, name: &str) -> Option<OsString> {
-        std::env::var_os(name).filter(|value| !value.is_empty())
+impl Standing {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Refused => "refused",
+            Self::Untrusted => "untrusted",
+            Self::Used => "used",
+        }
     }
+}
+
+/// The need of a command for a configuration without errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// It changes something, and a setting that it overlooks may matter.
+    Strict,
+    /// It reads, repairs or gives back: it warns of a wrong line, and goes on with the defaults.
+    Lenient,
+    /// It explains the configuration: nothing in it stops the command.
+    Explaining,
+    /// It answers an editor, which must not be stopped by a configuration.
+    Hook,
 }
 
 impl Config {
-    /// Resolves options, environment and defaults. Reads the file system only to find the root.
+    /// Resolves the configuration of a command that reads.
     pub fn resolve(overrides: &CliOverrides, env: &dyn Environment, disk: &Disk) -> Result<Self> {
-        Self::resolve_by(Marks::State, overrides, env, disk)
+        Self::resolve_for(Stance::Lenient, Marks::State, overrides, env, disk)
     }
 
-    /// The same, with the root found by these marks.
-    pub fn resolve_by(
+    /// Resolves the configuration of a command with this stance, with the root found by these
+    /// marks.
+    pub fn resolve_for(
+        stance: Stance,
         marks: Marks,
         overrides: &CliOverrides,
         env: &dyn Environment,
         disk: &Disk,
     ) -> Result<Self> {
         let program = program(overrides, env);
-        let (root, named) = explicit_root(overrides, env);
-        let mut found_above = None;
-        let mut origin = Origin::Named;
-        let (root, state_file) = match (root, named) {
-            (root, Some(file)) => (root.unwrap_or_else(|| directory_of(&file).to_owned()), file),
-            (Some(root), None) => (root.clone(), root.join(STATE_FILE)),
-            (None, None) => {
-                let here = working_directory()?;
-                let nearest = nearest_root(disk, &here, marks);
-                origin = if nearest.is_some() { Origin::Found } else { Origin::Nowhere };
-                let root = nearest.unwrap_or_else(|| here.clone());
-                found_above = (!root.starts_with(&here)).then(|| root.clone());
-                (root.clone(), root.join(STATE_FILE))
-            }
-        };
-        let file_name = match state_file.file_name() {
-            Some(name) if !state_file.as_os_str().as_encoded_bytes().ends_with(b"/") => {
-                name.to_owned()
-            }
-            _ => {
-                let shown = state_file.display().to_string();
-                return Err(Error::new(
-                    Kind::UnsafePath,
-                    format!("{shown} names a directory, not a state file"),
-                )
-                .hint_shell(
-                    format!("ls -ld {}", quote_path(&state_file)),
-                    "see what it is; --root names a directory",
-                ));
-            }
-        };
-        // In logs that several roots share, and in hints, a path must mean the same everywhere.
-        let state_file = std::path::absolute(&state_file).unwrap_or(state_file);
-        let root = std::path::absolute(&root).unwrap_or(root);
-        if origin == Origin::Named {
-            check_places(&state_file, &root)?;
+        let Place { root, state_file, file_name, found_above, origin } =
+            Place::resolve(marks, overrides, env, disk)?;
+        let user_dir = UserDir::of(env);
+        let mut of_root = Loaded::read(disk, Scope::Root, root.join(ROOT_FILE));
+        let mut of_user = user_dir.as_ref().map(|dir| Loaded::read(disk, Scope::User, dir.file()));
+        let mut warnings = Vec::new();
+        for loaded in of_user.iter_mut().chain([&mut of_root]) {
+            loaded.judge(stance, &mut warnings)?;
         }
-        let audit_log =
-            overrides.audit_log.clone().or_else(|| env.get("AUDIT_LOG").map(PathBuf::from));
-        if let Some(log) = &audit_log {
-            check_log(log, &state_file)?;
+        let layers =
+            Layers { env, root: of_root.file(), user: of_user.as_ref().and_then(Loaded::file) };
+        let values = Values::resolve(overrides, &layers)?;
+        let is_trusted = || match (&user_dir, of_root.file()) {
+            (Some(dir), Some(file)) => trust::is_trusted(disk, dir, file),
+            _ => false,
+        };
+        let is_untrusted = matches!(values.store.source, Source::RootFile(..)) && !is_trusted();
+        if let Some(error) = no_store(&values, is_untrusted) {
+            match stance {
+                Stance::Explaining => warnings.push(error.message),
+                Stance::Strict | Stance::Lenient | Stance::Hook => return Err(error),
+            }
+        }
+        let files = Files {
+            root: of_root.seen(is_untrusted),
+            user: of_user.map(|loaded| loaded.seen(false)),
+        };
+        if values.audit_log.source != Source::Default {
+            check_log(&values.audit_log, &state_file)?;
         }
         let verbosity = match overrides.verbosity {
             Some(verbosity) => verbosity,
@@ -227,23 +203,13 @@ impl Config {
                 directory: directory_of(&state_file).to_owned(),
                 file_name,
                 root,
-                lock_timeout: match overrides.lock_timeout {
-                    Some(timeout) => timeout,
-                    None => typed(env, "LOCK_TIMEOUT", parse_duration)?
-                        .unwrap_or(Duration::from_secs(30)),
-                },
-                max_backups: typed(env, "STATE_MAX_BACKUPS", parse_number)?.unwrap_or(5),
-                backup_days: typed(env, "STATE_BACKUP_DAYS", parse_number)?.unwrap_or(7),
-                auto_recover: match typed(env, "PIPELINE_AUTO_RECOVER", parse_switch)? {
-                    Some(false) => AutoRecover::No,
-                    _ => AutoRecover::Yes,
-                },
-                foreign_edits: typed(env, "STATE_FOREIGN_EDITS", |text| match text {
-                    "accept" => Ok(ForeignEdits::Accept),
-                    "refuse" => Ok(ForeignEdits::Refuse),
-                    _ => Err(format!("{text:?} is neither accept nor refuse")),
-                })?
-                .unwrap_or(ForeignEdits::Refuse),
+                lock_timeout: values.lock_timeout.value,
+                max_backups: values.max_backups.value,
+                backup_days: values.backup_days.value,
+                max_checkpoints: values.max_checkpoints.value,
+                checkpoint_days: values.checkpoint_days.value,
+                auto_recover: values.auto_recover.value,
+                foreign_edits: values.foreign_edits.value,
                 lock_env: LockEnv {
                     owner: typed(env, OWNER_PID, parse_number)?,
                     tokens: env
@@ -256,209 +222,121 @@ impl Config {
                         .unwrap_or_default(),
                 },
             },
-            audit_log: audit_log.unwrap_or_else(|| PathBuf::from(crate::audit::DEFAULT)),
-            lock_exit: match overrides.lock_exit {
-                Some(code) => code,
-                None => typed(env, "PIPELINE_LOCK_EXIT", parse_number)?.unwrap_or(2),
-            },
-            style: OutputStyle {
-                format: match overrides.format {
-                    Some(format) => format,
-                    None => typed(env, "PIPELINE_FORMAT", parse_format)?.unwrap_or_default(),
-                },
-                color: color(overrides.color, env),
-            },
+            audit_log: values.audit_log.value.clone(),
+            lock_exit: values.lock_exit.value,
+            style: OutputStyle { format: values.format.value, color: values.color.value },
             verbosity,
             found_above,
             origin,
+            values,
+            files,
+            warnings,
             program,
         })
     }
+
+    /// All settings with their sources: the place of the state first.
+    pub fn rows(&self, overrides: &CliOverrides, env: &dyn Environment) -> Vec<Row> {
+        let source = |option: &Option<PathBuf>, name, variable| match (option, env.get(variable)) {
+            (Some(_), _) => Some(Source::Option(name)),
+            (None, Some(_)) => Some(Source::Variable(variable)),
+            (None, None) => None,
+        };
+        let state_file = source(&overrides.state_file, "state-file", "STATE_FILE");
+        let root = source(&overrides.root, "root", "PIPELINE_ROOT").or_else(|| state_file.clone());
+        let found = if self.origin == Origin::Found { Source::Found } else { Source::Default };
+        let settings = &self.settings;
+        let path = settings.directory.join(&settings.file_name);
+        let mut rows = vec![
+            Row::of_path("root", &settings.root, root.unwrap_or(found)),
+            Row::of_path("state-file", &path, state_file.unwrap_or(Source::Default)),
+        ];
+        rows.extend(self.values.rows());
+        rows
+    }
 }
 
-/// Refuses (6) a state in a directory that belongs to another state, or that a restore of its own
-/// would replace.
-fn check_places(state_file: &Path, root: &Path) -> Result<()> {
-    let directory = directory_of(state_file);
-    let in_config = || Some(root.join(CONFIG)).filter(|config| directory.starts_with(config));
-    let Some(other) = side_directory_of(directory).or_else(in_config) else { return Ok(()) };
-    let (shown, side) = (state_file.display().to_string(), other.display());
-    let message =
-        format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
-    Err(Error::new(Kind::UnsafePath, message)
-        .hint_command("--help", "--state-file and --root name another place")
-        .detail("path", shown))
+/// A configuration file, and where it was looked for.
+struct Loaded {
+    path: PathBuf,
+    found: Found,
+}
+
+impl Loaded {
+    fn read(disk: &Disk, scope: Scope, path: PathBuf) -> Self {
+        Self { found: file::read(disk, scope, path.clone()), path }
+    }
+
+    fn file(&self) -> Option<&ConfigFile> {
+        match &self.found {
+            Found::Read(file) => Some(file),
+            Found::Missing | Found::Refused(_) => None,
+        }
+    }
+
+    /// Stops a command that needs the file, and warns others.
+    fn judge(&mut self, stance: Stance, warnings: &mut Vec<String>) -> Result<()> {
+        match (&self.found, stance) {
+            (Found::Missing, _) => {}
+            (Found::Refused(error), Stance::Explaining | Stance::Hook) => {
+                warnings.push(format!("{}; it is not used", error.message));
+            }
+            (Found::Refused(_), Stance::Strict | Stance::Lenient) => {
+                if let Found::Refused(error) = std::mem::replace(&mut self.found, Found::Missing) {
+                    return Err(error);
+                }
+            }
+            (Found::Read(file), Stance::Strict) => file.check()?,
+            (Found::Read(file), Stance::Lenient | Stance::Explaining | Stance::Hook) => {
+                warnings.extend(file.located().map(|wrong| format!("{wrong}; it is left out")));
+            }
+        }
+        Ok(())
+    }
+
+    fn seen(&self, is_untrusted: bool) -> FileSeen {
+        let (standing, problems) = match &self.found {
+            Found::Missing => (Standing::Missing, Vec::new()),
+            Found::Refused(error) => (Standing::Refused, vec![error.message.clone()]),
+            Found::Read(file) if is_untrusted => (Standing::Untrusted, file.located().collect()),
+            Found::Read(file) => (Standing::Used, file.located().collect()),
+        };
+        FileSeen { path: self.path.clone(), standing, problems }
+    }
+}
+/// The error of a command that finds its state kept by a store on other machines.
+fn no_store(values: &Values, is_untrusted: bool) -> Option<Error> {
+    let Sourced { value: Some(url), source } = &values.store else { return None };
+    let place = source.place().unwrap_or_default();
+    let error = if is_untrusted {
+        let message = format!("{place} names the store {url}, which you have not trusted yet");
+        Error::new(Kind::UntrustedStore, message)
+            .hint_command("config trust", "once you know that this is where the state belongs")
+    } else {
+        let message = format!(
+            "the state is kept by {url}, as {place} says, and this build has no `etcd` feature"
+        );
+        Error::new(Kind::DependencyMissing, message)
+    };
+    let error = match source {
+        Source::Variable(name) => error.hint_shell(format!("unset {name}"), "use the files here"),
+        _ => error.hint_command("config", "see all settings, and where each is from"),
+    };
+    Some(error.detail("store", url.to_string()))
 }
 
 /// Refuses (6) an audit log that is a file of the state itself, or lies among its files.
-fn check_log(log: &Path, state_file: &Path) -> Result<()> {
+fn check_log(log: &Sourced<PathBuf>, state_file: &Path) -> Result<()> {
+    let Sourced { value: log, source } = log;
     let name = state_file.file_name().unwrap_or_default();
     let Some(why) = unfit_for_output(log, directory_of(state_file), name) else { return Ok(()) };
     let shown = log.display().to_string();
     let message = format!("the audit log {shown} {why}; nothing was done");
-    Err(Error::new(Kind::UnsafePath, message)
-        .hint_shell("unset AUDIT_LOG", "take the default; or --audit-log names another")
-        .detail("path", shown))
-}
-
-/// The root and the state file named by option or environment.
-pub fn explicit_root(
-    overrides: &CliOverrides,
-    env: &dyn Environment,
-) -> (Option<PathBuf>, Option<PathBuf>) {
-    let root = overrides.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
-    let state_file =
-        overrides.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
-    (root, state_file)
-}
-
-/// The beginning of a hint: the program, and the options that chose the state, so that it can be
-/// typed in another shell, too.
-pub fn program(overrides: &CliOverrides, env: &dyn Environment) -> String {
-    let mut program = "pipeline-state".to_owned();
-    let (root, state_file) = explicit_root(overrides, env);
-    for (option, value) in [("--root", root), ("--state-file", state_file)] {
-        if let Some(value) = value {
-            let word = quote_path(&value);
-            let join = if word.starts_with('-') { '=' } else { ' ' };
-            program.push_str(&format!(" {option}{join}{word}"));
-        }
-    }
-    program
-}
-
-/// Reads `text` or `json`.
-pub fn parse_format(text: &str) -> std::result::Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err(format!("{text:?} is neither text nor json")),
-    }
-}
-
-fn color_named(word: Option<&str>) -> Option<Color> {
-    match word? {
-        "always" => Some(Color::Always),
-        "never" => Some(Color::Never),
-        _ => None,
-    }
-}
-
-/// The use of colours: as requested; by default on a terminal, unless it is a dumb one or
-/// `NO_COLOR` is set.
-fn color(wanted: Option<Color>, env: &dyn Environment) -> Color {
-    match wanted.unwrap_or(Color::Auto) {
-        Color::Auto
-            if env.get("NO_COLOR").is_some()
-                || env.get("TERM").is_some_and(|term| term == "dumb") =>
-        {
-            Color::Never
-        }
-        color => color,
-    }
-}
-
-fn parse_switch(text: &str) -> std::result::Result<bool, String> {
-    match text {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err(format!("{text:?} is neither 1 nor 0")),
-    }
-}
-
-fn parse_number<T: std::str::FromStr>(text: &str) -> std::result::Result<T, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a number in range"))
-}
-
-/// A variable parsed as a type; a wrong value is a usage error, like on the command line.
-fn typed<T>(
-    env: &dyn Environment,
-    name: &str,
-    parse: impl Fn(&str) -> std::result::Result<T, String>,
-) -> Result<Option<T>> {
-    let Some(value) = env.get(name) else {
-        return Ok(None);
-    };
-    let text = value.to_string_lossy();
-    match parse(&text) {
-        Ok(value) => Ok(Some(value)),
-        Err(why) => Err(Error::new(
-            Kind::Usage,
-            format!("the environment variable {name} cannot be understood: {why}"),
-        )
-        .hint_shell(format!("unset {name}"), "take the default, or correct it")),
-    }
-}
-
-fn directory_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => Path::new("/"),
-    }
-}
-
-fn working_directory() -> Result<PathBuf> {
-    std::env::current_dir().map_err(|error| {
-        Error::new(Kind::Io, format!("the working directory cannot be determined: {error}"))
+    let error = Error::new(Kind::UnsafePath, message).detail("path", shown);
+    Err(match source {
+        Source::UserFile(..) => error.hint_command("config", "see where it is set"),
+        _ => error.hint_shell("unset AUDIT_LOG", "take the default; or --audit-log names another"),
     })
-}
-
-/// The options of an editor's hook where neither option nor environment sets them: the nearest root
-/// from the project's directory up, or else from the editor's working directory; and the lock
-/// timeout.
-pub fn for_hook(
-    overrides: &CliOverrides,
-    env: &dyn Environment,
-    disk: &Disk,
-    cwd: Option<&Path>,
-    lock_timeout: Duration,
-) -> Result<CliOverrides> {
-    let mut overrides = overrides.clone();
-    if explicit_root(&overrides, env) == (None, None) {
-        let project = env.get("CLAUDE_PROJECT_DIR").map(PathBuf::from);
-        let start = match project.as_deref().or(cwd) {
-            Some(start) => {
-                working_directory().map_or_else(|_| start.to_owned(), |here| here.join(start))
-            }
-            None => working_directory()?,
-        };
-        overrides.root = Some(nearest_root(disk, &start, Marks::State).unwrap_or(start));
-    }
-    if overrides.lock_timeout.is_none() && env.get("LOCK_TIMEOUT").is_none() {
-        overrides.lock_timeout = Some(lock_timeout);
-    }
-    Ok(overrides)
-}
-
-/// The style of errors and help, determined before the options are parsed: for errors of parsing
-/// them.
-pub fn early_style(arguments: &[OsString], env: &dyn Environment) -> OutputStyle {
-    let mut format = match env.get("PIPELINE_FORMAT") {
-        Some(value) if value == "json" => Format::Json,
-        _ => Format::Text,
-    };
-    let mut wanted = None;
-    let mut words = arguments
-        .iter()
-        .take_while(|argument| *argument != OsStr::new("--"))
-        .filter_map(|word| word.to_str());
-    while let Some(word) = words.next() {
-        let (option, joined) =
-            word.split_once('=').map_or((word, None), |(option, value)| (option, Some(value)));
-        match option {
-            "--json" => format = Format::Json,
-            "--format" => {
-                format = joined
-                    .or_else(|| words.next())
-                    .and_then(|word| parse_format(word).ok())
-                    .unwrap_or_default()
-            }
-            "--color" => wanted = color_named(joined.or_else(|| words.next())),
-            _ => {}
-        }
-    }
-    OutputStyle { format, color: color(wanted, env) }
 }
 
 #[cfg(test)]
@@ -466,6 +344,7 @@ pub fn early_style(arguments: &[OsString], env: &dyn Environment) -> OutputStyle
 mod tests {
     use super::*;
     use std::collections::HashMap;
+    use std::ffi::OsString;
 
     impl Environment for HashMap<&str, &str> {
         fn get(&self, name: &str) -> Option<OsString> {

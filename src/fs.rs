@@ -15,6 +15,7 @@ pub mod identity;
 pub mod observed;
 pub mod probe;
 pub mod real;
+pub mod replace;
 pub mod stage;
 pub mod watch;
 

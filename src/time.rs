@@ -119,6 +119,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a duration: write 30, 0.5, 5s or 2m"))
 }
 
+/// A duration as [`parse_duration`] reads it: `30s`, `2m`, `0.25s`.
+pub fn written_duration(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_nanos()) {
+        (seconds, 0) if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (seconds, 0) => format!("{seconds}s"),
+        _ => format!("{}s", duration.as_secs_f64()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +141,13 @@ mod tests {
         );
         for bad in ["", "s", "-1", "5x", "nan", "inf", "1e999", "1 s", "five"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_written_duration_is_read_back() {
+        for text in ["0s", "30s", "2m", "90s", "0.25s", "61m"] {
+            assert_eq!(parse_duration(text).map(written_duration).as_deref(), Ok(text));
         }
     }
 

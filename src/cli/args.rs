@@ -1,5 +1,6 @@
 //! The command line as clap reads it: declarations only.
 
+pub mod config;
 pub mod hook;
 pub mod lock;
 pub mod recover;
@@ -15,6 +16,7 @@ pub use self::hook::Hook;
 pub use self::lock::Lock;
 pub use self::recover::Recover;
 pub use self::state::State;
+use crate::config::store_url::StoreUrl;
 use crate::config::{CliOverrides, Color, Format, Verbosity};
 use crate::time::parse_duration;
 
@@ -65,6 +67,10 @@ pub struct Global {
     /// The state file itself [env: STATE_FILE] [default: ROOT/.workflow-state.json]
     #[arg(long, global = true, value_name = "PATH")]
     pub state_file: Option<PathBuf>,
+    /// Where the state is kept instead of in files: etcd://HOST:2379/PREFIX [env: PIPELINE_STORE]
+    /// [default: files]
+    #[arg(long, global = true, value_name = "URL", value_parser = StoreUrl::parse)]
+    pub store: Option<StoreUrl>,
     /// Where commits and refusals are logged [env: AUDIT_LOG] [default:
     /// /tmp/claude-pipeline-audit.log]
     #[arg(long, global = true, value_name = "PATH")]
@@ -110,6 +116,7 @@ impl From<&Global> for CliOverrides {
         Self {
             root: global.root.clone(),
             state_file: global.state_file.clone(),
+            store: global.store.clone(),
             audit_log: global.audit_log.clone(),
             lock_timeout: global.lock_timeout,
             lock_exit: global.lock_exit,
@@ -177,6 +184,21 @@ pub enum Group {
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),
+    /// Print every setting, its value, and where it is from; trust a root's store
+    #[command(
+        after_help = "From the strongest to the weakest: option, environment, .pipeline-state.toml in
+the root, config.toml in $XDG_CONFIG_HOME/pipeline-state, default.
+
+Examples:
+  pipeline-state config
+  pipeline-state config --json | jq '.settings[] | select(.origin != \"default\")'
+  pipeline-state config trust  # the store that this root's file names
+
+JSON:
+  {settings: [{name: string, value: any, origin: string, from: string|null}],
+    files: [{scope: string, path: string, standing: string, problems: [string]}]}"
+    )]
+    Config(config::Config),
     /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff
     /// and others
     #[command(after_help = SHELL_EXAMPLES)]
@@ -243,4 +265,32 @@ pub struct Watched {
     /// Say it again at each change, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::config::setting::ALL;
+
+    #[test]
+    fn options_are_those_of_the_table_of_settings() {
+        let program = Cli::command();
+        let options: Vec<&clap::Arg> = program.get_arguments().collect();
+        for setting in ALL {
+            let Some(name) = setting.option() else { continue };
+            let option = options.iter().find(|option| option.get_long() == Some(name)).unwrap();
+            let help = option.get_help().unwrap().to_string();
+            if let Some(variable) = setting.variable() {
+                assert!(help.contains(&format!("[env: {variable}]")), "{name}: {help}");
+            }
+        }
+        let settings: Vec<&str> = ALL.iter().filter_map(|setting| setting.option()).collect();
+        for option in options.iter().filter(|option| option.get_action().takes_values()) {
+            let name = option.get_long().unwrap();
+            assert!(["root", "state-file"].contains(&name) || settings.contains(&name), "{name}");
+        }
+    }
 }

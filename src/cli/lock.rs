@@ -111,6 +111,14 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
     })
 }
 
+/// Returns whether a command takes locks, or takes them away. `release` gives back.
+pub fn is_writer(command: &Lock) -> bool {
+    match command {
+        Lock::Acquire(_) | Lock::Run(_) | Lock::Renew(_) | Lock::Break(_) | Lock::Clean => true,
+        Lock::Release(_) | Lock::Check(_) | Lock::List { .. } | Lock::Status(_) => false,
+    }
+}
+
 /// The name under which a refusal goes into the audit log.
 fn action_of(command: &Lock) -> Option<&'static str> {
     match command {

@@ -109,9 +109,10 @@ pub fn help_asked(arguments: &[OsString]) -> Option<Vec<OsString>> {
 
 /// Index of the group's name: after the program's own name and the global options.
 fn group_place(arguments: &[OsString]) -> Option<usize> {
-    const WITH_VALUE: [&str; 7] = [
+    const WITH_VALUE: [&str; 8] = [
         "--root",
         "--state-file",
+        "--store",
         "--audit-log",
         "--lock-timeout",
         "--lock-exit",

@@ -21,6 +21,9 @@ pub fn options(overrides: &CliOverrides) -> Vec<OsString> {
             give(option, std::path::absolute(path).unwrap_or_else(|_| path.clone()).as_os_str());
         }
     }
+    if let Some(store) = &overrides.store {
+        give("--store", OsStr::new(store.as_str()));
+    }
     if let Some(timeout) = overrides.lock_timeout {
         give("--lock-timeout", OsStr::new(&timeout.as_secs_f64().to_string()));
     }

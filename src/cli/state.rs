@@ -51,6 +51,12 @@ pub fn runs_a_heavy_program(command: &State) -> bool {
     }
 }
 
+/// Returns whether a command changes the state. `recover`, which an operator needs at a bad moment,
+/// does not count.
+pub fn is_writer(command: &State) -> bool {
+    action_of(command).is_some() && !matches!(command, State::Recover { .. })
+}
+
 /// The name a writer goes by in the audit log; readers have none.
 fn action_of(command: &State) -> Option<&'static str> {
     Some(match command {

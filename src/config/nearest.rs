@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Marks;
+use super::file::{self, Found};
+use super::setting::{STORE, Scope};
+use super::{Marks, ROOT_FILE};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::LOCKS;
-use crate::store::layout::{BACKUPS, STATE_FILE};
+use crate::store::layout::{BACKUPS, MOVED, STATE_FILE};
 use crate::user;
 
 /// A root that was found. One of another user is never used, but errors name it.
@@ -32,6 +34,15 @@ pub fn foreign_root(disk: &Disk, here: &Path, marks: Marks) -> Option<FoundRoot>
     search(disk, here, marks, |owner| owner != user)
 }
 
+/// Returns whether a root's configuration file names a store, so that there is a state although no
+/// file is here.
+fn names_a_store(disk: &Disk, path: &Path) -> bool {
+    match file::read(disk, Scope::Root, path.to_owned()) {
+        Found::Read(file) => file.get(STORE.name).is_some(),
+        Found::Missing | Found::Refused(_) => false,
+    }
+}
+
 fn search(
     disk: &Disk,
     here: &Path,
@@ -49,6 +60,11 @@ fn search(
             .or_else(|| mark(root, BACKUPS, FileKind::Directory))
             .or_else(|| {
                 mark(root, LOCKS, FileKind::Directory).filter(|_| marks == Marks::StateOrLocks)
+            })
+            .or_else(|| mark(root, MOVED, FileKind::Regular))
+            .or_else(|| {
+                let found = mark(root, ROOT_FILE, FileKind::Regular)?;
+                names_a_store(disk, &found.mark).then_some(found)
             })
     };
     let mut device = None;

@@ -87,6 +87,8 @@ pub enum Kind {
     UnsafePath,
     /// A file of this program belongs to another user.
     ForeignOwner,
+    /// A root's file names a store that the user has not trusted.
+    UntrustedStore,
     /// No space or quota is left.
     DiskFull,
     /// The limit on the size of one file is reached; removing other files does not help.
@@ -154,9 +156,10 @@ impl Kind {
             | Self::TooLarge
             | Self::OtherStateFile => ExitCode::ValidationFailed,
             Self::DependencyMissing => ExitCode::DependencyMissing,
-            Self::PermissionDenied | Self::UnsafePath | Self::ForeignOwner => {
-                ExitCode::PermissionDenied
-            }
+            Self::PermissionDenied
+            | Self::UnsafePath
+            | Self::ForeignOwner
+            | Self::UntrustedStore => ExitCode::PermissionDenied,
             Self::DiskFull | Self::FileSizeLimit => ExitCode::DiskFull,
             Self::WaitTimeout => ExitCode::Timeout,
             Self::ResourceExhausted => ExitCode::ResourceExhausted,
@@ -205,6 +208,7 @@ impl Kind {
             Self::DependencyMissing => "dependency_missing",
             Self::PermissionDenied => "permission_denied",
             Self::UnsafePath | Self::ForeignOwner => "unsafe_path",
+            Self::UntrustedStore => "untrusted_store",
             Self::DiskFull | Self::FileSizeLimit => "disk_full",
             Self::ResourceExhausted => "resource_exhausted",
             Self::NotExecutable => "not_executable",

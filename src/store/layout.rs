@@ -11,6 +11,8 @@ use crate::time::{compact, parse_compact};
 
 /// The state file, where no other is named.
 pub const STATE_FILE: &str = ".workflow-state.json";
+/// The mark of a state that was moved to a store on other machines.
+pub const MOVED: &str = ".workflow-state.moved";
 /// Backups, the mirror, kept evidence.
 pub const BACKUPS: &str = ".state-backups";
 /// Checkpoints.

@@ -39,6 +39,10 @@ pub struct Settings {
     pub max_backups: usize,
     /// Days after which an automatic backup goes.
     pub backup_days: u64,
+    /// Automatic checkpoints to keep.
+    pub max_checkpoints: usize,
+    /// Days after which an automatic checkpoint goes.
+    pub checkpoint_days: u64,
     /// Whether commands heal damage when they meet it.
     pub auto_recover: AutoRecover,
     /// Treatment of foreign edits.

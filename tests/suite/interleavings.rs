@@ -42,6 +42,8 @@ fn store(root: &Path, disk: Disk) -> Store {
         lock_timeout: Duration::from_secs(3600),
         max_backups: 5,
         backup_days: 7,
+        max_checkpoints: 20,
+        checkpoint_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
         lock_env: Default::default(),

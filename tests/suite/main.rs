@@ -20,6 +20,7 @@ mod checkpoint;
 mod checkpoint_refusals;
 mod cli;
 mod completions;
+mod configuration;
 mod contention;
 mod conversions;
 mod corpus;

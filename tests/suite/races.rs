@@ -31,6 +31,8 @@ pub fn settings_of(sandbox: &Sandbox) -> Settings {
         lock_timeout: Duration::from_secs(30),
         max_backups: 5,
         backup_days: 7,
+        max_checkpoints: 20,
+        checkpoint_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
         lock_env: Default::default(),

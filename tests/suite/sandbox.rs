@@ -114,7 +114,9 @@ impl Sandbox {
 
     /// The program in this root, without the caller's relevant environment.
     pub fn command(&self) -> Command {
-        self.dressed(Command::new(BINARY))
+        let mut command = self.dressed(Command::new(BINARY));
+        command.env("XDG_CONFIG_HOME", self.file(".user"));
+        command
     }
 
     /// Any program in this root.
@@ -139,6 +141,7 @@ impl Sandbox {
             "PIPELINE_LOCK_EXIT",
             "CLAUDE_PROJECT_DIR",
             "PIPELINE_GUARD_TOKEN",
+            "PIPELINE_STORE",
         ] {
             command.env_remove(name);
         }

@@ -9,7 +9,9 @@ use super::super::output::{Output, PipeClosed, show_error};
 use super::bound::Bound;
 use super::input;
 use crate::audit::{Audit, Level};
-use crate::config::{CliOverrides, Config, OutputStyle, ProcessEnvironment, for_hook};
+use crate::config::{
+    CliOverrides, Config, Marks, OutputStyle, ProcessEnvironment, Stance, for_hook,
+};
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::hook::announce::{EventKind, answer as answer_to};
@@ -41,6 +43,9 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
     };
     super::super::log::start(&config);
     let output = Output::new(&config);
+    for warning in &config.warnings {
+        output.warning(warning);
+    }
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = Store::new(disk, config.settings.clone(), audit).reporting_absence();
     let hook = Hook { event, store: &store, output: &output, bound: &bound };
@@ -87,7 +92,12 @@ fn listen(
     };
     let overrides =
         for_hook(overrides, &ProcessEnvironment, disk, received.cwd.as_deref(), patience)?;
-    let mut config = Config::resolve(&overrides, &ProcessEnvironment, disk)?;
+    let env = &ProcessEnvironment;
+    let mut config = match Config::resolve_for(Stance::Hook, Marks::State, &overrides, env, disk) {
+        // A root that came from elsewhere: the next command says what to do.
+        Err(error) if error.kind == Kind::UntrustedStore => return Ok(None),
+        config => config?,
+    };
     config.settings.lock_timeout = bound.patience(config.settings.lock_timeout);
     config.settings.foreign_edits = ForeignEdits::Refuse; // a person must decide
     Ok(Some((received, config)))

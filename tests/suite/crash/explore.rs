@@ -114,6 +114,8 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
         lock_timeout: Duration::from_secs(5),
         max_backups: 3,
         backup_days: 7,
+        max_checkpoints: 20,
+        checkpoint_days: 7,
         auto_recover: AutoRecover::Yes,
         foreign_edits: ForeignEdits::Refuse,
         lock_env: Default::default(),

@@ -1,6 +1,5 @@
 //! Removal of checkpoints: the old ones for `recover cleanup`, those that are named, and those that
-//! commands made on their own account, of which the newest [`AUTOMATIC_KEPT`] stay, for
-//! [`AUTOMATIC_DAYS`].
+//! commands made on their own account, of which the settings keep so many, for so many days.
 
 use super::catalog::Checkpoints;
 use crate::store::checkpoint::id::time_of;
@@ -16,11 +15,6 @@ use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::store::files::state_lock::StateLock;
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX};
 use crate::store::options::{LockPurpose, Mode};
-
-/// The number of automatic checkpoints that are kept.
-pub const AUTOMATIC_KEPT: usize = 20;
-/// Days after which an automatic checkpoint is removed.
-pub const AUTOMATIC_DAYS: u64 = 7;
 
 /// The retention of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +106,8 @@ impl Checkpoints<'_> {
             let ids = self.ids()?;
             let Some(checkpoints) = self.dir()? else { return Ok(()) };
             let now = self.store.disk.now();
-            let limit = Duration::from_secs(AUTOMATIC_DAYS * 86_400);
+            let settings = &self.store.settings;
+            let limit = Duration::from_secs(settings.checkpoint_days.saturating_mul(86_400));
             let (mut newer, mut doomed) = (0, Vec::new());
             for (place, id) in ids.iter().rev().enumerate() {
                 if self.metadata_of(&checkpoints, id)?.is_none_or(|metadata| !metadata.automatic) {
@@ -123,7 +118,7 @@ impl Checkpoints<'_> {
                     || Ok::<_, Error>(self.age_of(id, now)?.is_some_and(|age| age > limit));
                 if place > 0
                     && id != used
-                    && (newer > AUTOMATIC_KEPT || outlived()?)
+                    && (newer > settings.max_checkpoints.max(1) || outlived()?)
                     && !self.is_referenced(id)?
                 {
                     doomed.push(id.clone());
