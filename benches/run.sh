@@ -21,19 +21,19 @@ unset PIPELINE_ROOT STATE_FILE STATE_MAX_BACKUPS STATE_BACKUP_DAYS STATE_FOREIGN
 target_dir() { printf '%s' "${CARGO_TARGET_DIR:-$here/../target}"; }
 built() { realpath "$(target_dir)/$1"; }
 if [ -z "${BINARY:-}" ]; then
-    (cd "$here/.." && cargo build --release)
-    BINARY=$(built release/pipeline-state)
+    (cd "$here/.." && cargo build --profile dist)
+    BINARY=$(built dist/pipeline-state)
 fi
 if [ -z "${STATIC+set}" ]; then
     STATIC=
     machine=$(uname -m)
     if [ -d "$(rustc --print sysroot)/lib/rustlib/$machine-unknown-linux-musl" ]; then
         kind=$machine-unknown-linux-musl
-        (cd "$here/.." && cargo build --release --target "$kind") && STATIC=$(built "$kind/release/pipeline-state")
+        (cd "$here/.." && cargo build --profile dist --target "$kind") && STATIC=$(built "$kind/dist/pipeline-state")
     else
         kind=$machine-unknown-linux-gnu
-        (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --release --target "$kind") &&
-            STATIC=$(built "$kind/release/pipeline-state")
+        (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' cargo build --profile dist --target "$kind") &&
+            STATIC=$(built "$kind/dist/pipeline-state")
     fi
 fi
 binary=$(realpath "$BINARY") static=${STATIC:+$(realpath "$STATIC")}

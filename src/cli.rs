@@ -6,11 +6,13 @@ mod complete;
 mod config;
 mod edit;
 mod follow;
+mod help;
 mod hook;
 mod input;
 mod lock;
 mod log;
 mod manual;
+mod markdown;
 mod moment;
 mod output;
 mod parse;
@@ -95,6 +97,10 @@ fn end_with_resources_exhausted() {
 }
 
 fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
+    let arguments = &parse::with_group(arguments);
+    if let Some(topic) = parse::topic_asked(arguments) {
+        return help::show(topic, style);
+    }
     let cli = match Cli::parse_line(arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, arguments, style),

@@ -20,10 +20,9 @@ use crate::config::store_url::StoreUrl;
 use crate::config::{CliOverrides, Color, Format, Verbosity};
 use crate::time::parse_duration;
 
-/// Keeps the state of a development pipeline: a JSON document that loses nothing
+/// Crash-safe shared state, locks and checkpoints for scripts
 ///
-/// For shell scripts, for hooks that run in parallel and get killed half-way, and for the operator
-/// at a bad moment.
+/// For shell scripts, hooks that run in parallel and get killed half-way, and operators.
 #[derive(Debug, Parser)]
 #[command(name = "pipeline-state", version, after_help = EXAMPLES)]
 #[command(
@@ -42,20 +41,21 @@ const EXAMPLES: &str = "\
 Examples:
   pipeline-state state init               # make a state here
   pipeline-state state set phase=build    # change it
-  pipeline-state state get .phase         # ask it
-  pipeline-state state status             # see how it is
+  pipeline-state state get .phase         # query it
+  pipeline-state state status             # show its health
   pipeline-state lock run deploy -- make  # hold a lock while a command runs
-  pipeline-state lock list                # see who holds what, and who waits
+  pipeline-state lock list                # show holders and waiters
   pipeline-state state recover            # bring back the last good revision
-  pipeline-state recover doctor           # check everything, and say what to do
+  pipeline-state recover doctor           # find problems and their fixes
+
+Short forms: status, get, set and watch are commands of `state`; doctor is one of `recover`.
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
 5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage,
 75 conflict: read again, repeat. Treat any other as failure.
 
-`--help` of each command has examples, and what it prints with --json: the
-fields and their types; field? may be missing. An error is a line of JSON on
-standard error then.";
+With --json an error is a line of JSON on standard error. `--help` of each
+command has the fields that it prints and their types; field? may be missing.";
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -78,19 +78,19 @@ pub struct Global {
     /// How long to wait for a lock: 30, 0.5, 5s, 2m; 0 tries once [env: LOCK_TIMEOUT] [default: 30]
     #[arg(long, global = true, value_name = "T", value_parser = parse_duration)]
     pub lock_timeout: Option<Duration>,
-    /// Exit code when a lock was not had in time [env: PIPELINE_LOCK_EXIT] [default: 2]
+    /// Exit code on lock timeout [env: PIPELINE_LOCK_EXIT] [default: 2]
     #[arg(long, global = true, value_name = "N")]
     pub lock_exit: Option<u8>,
-    /// How results and errors are written [env: PIPELINE_FORMAT] [default: text]
+    /// Output format of results and errors [env: PIPELINE_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub format: Option<FormatArg>,
     /// Same as --format json
     #[arg(long, global = true, conflicts_with = "format")]
     pub json: bool,
-    /// No confirmations
+    /// Print no confirmations
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say what is done; -vv says more [env: DEBUG=1 is -vv]
+    /// Print what is done; -vv prints more [env: DEBUG=1 is -vv]
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// When to use colour [env: NO_COLOR] [default: auto]
@@ -142,7 +142,7 @@ impl From<&Global> for CliOverrides {
 
 #[derive(Debug, Subcommand)]
 pub enum Group {
-    /// The document: read, change, check and restore it
+    /// Read and change the state
     #[command(
         subcommand,
         after_help = "Examples:
@@ -154,37 +154,37 @@ pub enum Group {
   pipeline-state state recover before-upgrade # roll back to a backup"
     )]
     State(State),
-    /// Named locks that belong to the script: take, give back, wait for, look at them
+    /// Named locks owned by your script
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state lock run deploy -- make install  # cannot be forgotten
+  pipeline-state lock run deploy -- make install  # released when make ends
   pipeline-state lock acquire deploy 30  # in a script, which then owns it
   pipeline-state lock release deploy
-  pipeline-state lock list  # who holds what, and who waits"
+  pipeline-state lock list  # show holders and waiters"
     )]
     Lock(Lock),
-    /// When things go wrong: checkpoints, retries, degraded mode, a check of everything
+    /// Checkpoints, retries, and repair
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state recover doctor            # what is wrong, and what to type
+  pipeline-state recover doctor            # find problems and their fixes
   pipeline-state recover guard deploy -- ./deploy.sh
   pipeline-state recover checkpoint before-upgrade
-  pipeline-state recover restore --latest  # all of it, as it was"
+  pipeline-state recover restore --latest  # state, config/ and .signals/"
     )]
     Recover(Recover),
-    /// For editors and agents: what their events mean, by the rules in config/skill-rules.json
+    /// Hooks for editors and AI agents
     #[command(
         subcommand,
         after_help = "Examples:
-  pipeline-state hook init-rules  # rules to begin with
-  pipeline-state hook check       # are they right?
+  pipeline-state hook init-rules  # write starter rules
+  pipeline-state hook check       # validate them
   pipeline-state hook settings    # paste into .claude/settings.json
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),
-    /// Print every setting, its value, and where it is from; trust a root's store
+    /// Print every setting and its source
     #[command(
         after_help = "From the strongest to the weakest: option, environment, .pipeline-state.toml in
 the root, config.toml in $XDG_CONFIG_HOME/pipeline-state, default.
@@ -199,15 +199,12 @@ JSON:
     files: [{scope: string, path: string, standing: string, problems: [string]}]}"
     )]
     Config(config::Config),
-    /// Print shell functions for scripts: lock_state, read_state, write_state, retry_with_backoff
-    /// and others
+    /// Print shell functions to source in scripts
     #[command(after_help = SHELL_EXAMPLES)]
     Shell(shell::Functions),
-    /// Print the completions for a shell: commands, options, and the locks, checkpoints and backups
-    /// that are there
+    /// Print shell completions
     #[command(
-        after_help = "Put the line that is right for your shell into its start-up file, behind
-compinit in zsh.
+        after_help = "Put the line for your shell into its start-up file; in zsh, after compinit.
 
 Examples:
   source <(pipeline-state completions bash)
@@ -215,7 +212,7 @@ Examples:
   pipeline-state completions fish | source"
     )]
     Completions(shell::Completions),
-    /// Print the manual page, or write one for each command into a directory
+    /// Show or install the manual pages
     #[command(after_help = "Examples:
   pipeline-state man | man -l -
   mkdir -p ~/.local/share/man/man1 && pipeline-state man ~/.local/share/man/man1")]

@@ -14,6 +14,7 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use super::args::Cli;
 use super::args::shell::{CompletionShell, Completions};
 use super::output::write_out;
+use super::parse::SHORT_FORMS;
 use crate::audit::Audit;
 use crate::config::{CliOverrides, Config, ProcessEnvironment};
 use crate::error::ExitCode;
@@ -82,7 +83,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     };
     let asked = asked_place(words);
     let words = joined(words, asked);
-    let mut command = with_names(Cli::command(), &explicit_root(&words));
+    let mut command = with_short_forms(with_names(Cli::command(), &explicit_root(&words)));
     command.build(); // its own options, too
     if !words.get(asked).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
         command = without_options(command);
@@ -178,6 +179,19 @@ fn at_home(path: &str) -> PathBuf {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),
         _ => PathBuf::from(path),
     }
+}
+
+/// Their place among the candidates.
+const AFTER_GROUPS: usize = 100;
+
+/// Adds the commands that can be typed without their group.
+fn with_short_forms(command: Command) -> Command {
+    let of = |(short, group): &(&str, &str)| {
+        command.find_subcommand(group)?.find_subcommand(short).cloned()
+    };
+    let short: Vec<Command> = SHORT_FORMS.iter().filter_map(of).collect();
+    let after_groups = |command: Command| command.display_order(AFTER_GROUPS);
+    command.subcommands(short.into_iter().map(after_groups))
 }
 
 /// Kinds of names that can be completed.

@@ -6,18 +6,19 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_mangen::Man;
 
-use super::args::Cli;
 use super::args::shell;
+use super::help::{self, Page};
+use super::markdown::Look;
 use super::output::write_out;
 use crate::error::{Error, ExitCode, Kind, quote_path};
 use crate::placement;
 
 /// Writes the requested pages.
 pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
-    let mut command = Cli::command();
+    let mut command = help::tree();
     command.build();
     match &arguments.dir {
         None => write_out(&page(&command)?)?,
@@ -26,7 +27,10 @@ pub fn write(arguments: &shell::Man) -> anyhow::Result<u8> {
             let error = Error::new(Kind::UnsafePath, message);
             return Err(error.hint_command("man --help", "name another directory").into());
         }
-        Some(dir) if dir.is_dir() => write_pages(&command, dir)?,
+        Some(dir) if dir.is_dir() => {
+            write_pages(&command, dir)?;
+            help::PAGES.iter().try_for_each(|page| put(dir, &topic_file(page), &of_topic(page)))?;
+        }
         Some(dir) => {
             let there = if dir.exists() { "is not a directory" } else { "is not there" };
             let error = Error::new(
@@ -45,12 +49,17 @@ fn write_pages(command: &Command, dir: &Path) -> anyhow::Result<()> {
     for below in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         write_pages(below, dir)?;
     }
-    let path = dir.join(Man::new(command.clone()).get_filename());
-    // Put in place by a rename: a link that stands there is replaced and not followed.
+    put(dir, &Man::new(command.clone()).get_filename(), &page(command)?)
+}
+
+/// Writes a page. It is put in place by a rename: a link that stands there is replaced and not
+/// followed.
+fn put(dir: &Path, name: &str, page: &[u8]) -> anyhow::Result<()> {
+    let path = dir.join(name);
     let write = || -> std::io::Result<()> {
         let readable = Permissions::from_mode(0o666); // less the umask
         let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
-        file.write_all(&page(command).map_err(std::io::Error::other)?)?;
+        file.write_all(page)?;
         file.persist(&path)?;
         Ok(())
     };
@@ -58,6 +67,33 @@ fn write_pages(command: &Command, dir: &Path) -> anyhow::Result<()> {
         Error::new(Kind::of_io(&error), format!("cannot write {}: {error}", path.display()))
     })?;
     Ok(())
+}
+
+fn topic_file(page: &Page) -> String {
+    format!("pipeline-state-{}.1", page.topic)
+}
+
+/// The page on a topic, laid out already.
+fn of_topic(page: &Page) -> Vec<u8> {
+    let text = page.render(Look { width: help::PLAIN_WIDTH - 7, is_coloured: false });
+    let head = format!(
+        ".TH \"pipeline-state-{0}\" \"1\" \"\" \"pipeline-state {1}\" \"\"\n.SH NAME\npipeline\\-state\\-{0} \\- {2}\n.SH DESCRIPTION\n",
+        page.topic.replace('-', "\\-"),
+        env!("CARGO_PKG_VERSION"),
+        page.about,
+    );
+    format!("{head}{}", laid_out(&text)).chars().map(named).collect::<String>().into_bytes()
+}
+
+/// Text whose lines stay as they are, in the language of man(7).
+fn laid_out(text: &str) -> String {
+    let mut page = ".nf\n".to_owned();
+    for line in text.lines() {
+        page.push_str("\\&"); // a dot or an apostrophe in front would be a request
+        page.push_str(&line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq"));
+        page.push('\n');
+    }
+    page + ".fi\n"
 }
 
 /// Characters beyond ASCII by their names in groff_char(7), which mandoc knows, too.
@@ -82,15 +118,8 @@ fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
         man.render_subcommands_section(&mut page)?;
     }
     if let Some(below) = below.filter(|text| !text.is_empty()) {
-        page.extend(b".SH NOTES AND EXAMPLES\n.nf\n");
-        for line in below.lines() {
-            page.extend(b"\\&"); // a dot or an apostrophe in front would be a request
-            page.extend(
-                line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").bytes(),
-            );
-            page.push(b'\n');
-        }
-        page.extend(b".fi\n");
+        page.extend(b".SH NOTES AND EXAMPLES\n");
+        page.extend(laid_out(&below).bytes());
     }
     let page = String::from_utf8_lossy(&page);
     Ok(page.chars().map(named).collect::<String>().into_bytes())

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, CommandFactory as _, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::args::lock::{Acquire, Check, Release, Run};
 use super::args::recover::Degraded;
 use super::args::shell::{Functions, Pause};
 use super::args::{Cli, Global, Group, Hook, Lock, Recover, State};
+use super::help::{self, Topic};
 
 /// The arguments of one command, parsed without the tree of all others.
 #[derive(Debug, Parser)]
@@ -27,9 +28,16 @@ impl Cli {
     /// commands take to run, so frequent commands are parsed alone. If that fails, for an error or
     /// a call for help, the whole tree answers.
     pub fn parse_line(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let whole = || Self::try_parse_from(arguments);
-        let helped = |error| help_asked(arguments).map_or(Err(error), Self::try_parse_from);
-        Self::parse_directly(arguments).map_or_else(|| whole().or_else(helped), Ok)
+        let helped =
+            |error| help_asked(arguments).map_or(Err(error), |line| Self::parse_whole(&line));
+        let whole = || Self::parse_whole(arguments).or_else(helped);
+        Self::parse_directly(arguments).map_or_else(whole, Ok)
+    }
+
+    fn parse_whole(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let mut tree = help::tree();
+        let mut matches = tree.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
     }
 
     fn parse_directly(arguments: &[OsString]) -> Option<Self> {
@@ -92,6 +100,40 @@ impl Cli {
             _ => None,
         }
     }
+}
+
+/// Commands that can be typed without their group.
+pub const SHORT_FORMS: [(&str, &str); 5] = [
+    ("status", "state"),
+    ("get", "state"),
+    ("set", "state"),
+    ("watch", "state"),
+    ("doctor", "recover"),
+];
+
+/// The line with the group of a short form: `state get .n` for `get .n`.
+pub fn with_group(arguments: &[OsString]) -> Vec<OsString> {
+    let mut line = arguments.to_vec();
+    let Some(place) = group_place(arguments) else { return line };
+    // `help get`
+    let place = if line.get(place).is_some_and(|word| word == "help") { place + 1 } else { place };
+    let word = line.get(place).and_then(|word| word.to_str());
+    let group = SHORT_FORMS.iter().find(|(short, _)| word == Some(*short)).map(|(_, group)| *group);
+    if let Some(group) = group {
+        line.insert(place, group.into());
+    }
+    line
+}
+
+/// The page that `help TOPIC` names; all pages for `help pages`.
+pub fn topic_asked(arguments: &[OsString]) -> Option<Topic> {
+    let place = group_place(arguments)?;
+    let [help, topic] = arguments.get(place..)? else { return None };
+    let topic = topic.to_str().filter(|_| help == "help")?;
+    if topic == "pages" || topic == "topics" {
+        return Some(Topic::List);
+    }
+    help::page(topic).map(Topic::Page)
 }
 
 /// The line `state set --help` for `help state set` and `state help set`. As a clap command, `help`

@@ -219,10 +219,9 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
         waiters(entries).find_map(|entry| entry.waiter.as_deref()).filter(|_| room >= 120);
     let waiting = match (waiting(entries), first_id) {
         (0, _) => String::new(),
-        (1, None) => "; 1 waits".to_owned(),
-        (1, Some(id)) => format!("; 1 waits (ID {id})"),
-        (count, None) => format!("; {count} wait"),
-        (count, Some(id)) => format!("; {count} wait (the first has ID {id})"),
+        (count, None) => format!("; {count} waiting"),
+        (1, Some(id)) => format!("; 1 waiting (ID {id})"),
+        (count, Some(id)) => format!("; {count} waiting (the first has ID {id})"),
     };
     // The status comes first, so that a narrow terminal does not cut it off.
     let alarm = if status == EntryStatus::Held {

@@ -303,7 +303,7 @@ impl Witness<'_> {
 /// The shapes of all commands, from their help, as the page lists them.
 fn listed_shapes(root: &Sandbox) -> String {
     let mut text = format!("{PAGE_HEAD}\n\nThe same text is in each command's `--help`.\n");
-    for command in GROUPS.iter().flat_map(|group| commands(root, group)) {
+    for command in all_commands(root) {
         let help = root.ok(&format!("{command} --help"));
         let shape = help.split("\nJSON:\n").nth(1).unwrap_or_else(|| panic!("{command}: {help}"));
         text.push_str(&format!("\n### {command}\n\n```text\n{}\n```\n", shape.trim_end()));
@@ -349,6 +349,11 @@ fn field_names_are_snake_case() {
     assert!(camel.is_empty(), "{camel:?}");
 }
 
+/// Every command that has a shape.
+fn all_commands(root: &Sandbox) -> Vec<String> {
+    GROUPS.iter().flat_map(|group| commands(root, group)).chain(["config".into()]).collect()
+}
+
 const GROUPS: [&str; 4] = ["state", "lock", "recover", "hook"];
 
 #[test]
@@ -361,7 +366,8 @@ fn json_output_of_every_command_matches_its_help() {
     the_locks(&mut witness, me);
     recovery(&mut witness);
     hooks(&mut witness);
-    let all: BTreeSet<String> = GROUPS.iter().flat_map(|group| commands(&root, group)).collect();
+    witness.run("config", &[0]);
+    let all: BTreeSet<String> = all_commands(&root).into_iter().collect();
     assert!(all.len() >= 45, "{all:?}");
     assert_eq!(witness.seen, all, "every command is held against its help");
 }

@@ -39,6 +39,7 @@ mod foreign_intent;
 mod guard;
 mod guard_kill;
 mod guard_records;
+mod help;
 mod histories;
 mod history_checker;
 mod hook_bounds;

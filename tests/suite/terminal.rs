@@ -436,12 +436,9 @@ fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         command.contains("hint: pipeline-state state set a=b   # did you mean"),
         "the nearest: {command}"
     );
-    let ungrouped = root.run("status").expect(64).stderr;
-    for group in ["state", "lock", "recover"] {
-        assert!(
-            ungrouped.contains(&format!("hint: pipeline-state {group} status\n")),
-            "{ungrouped}"
-        );
+    let ungrouped = root.run("list").expect(64).stderr;
+    for group in ["lock", "recover"] {
+        assert!(ungrouped.contains(&format!("hint: pipeline-state {group} list\n")), "{ungrouped}");
     }
     let other = root.run("lock release something-else --owner-pid 1").expect(1).stderr;
     assert!(!other.contains("did you mean"), "{other}");

@@ -5,7 +5,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Hook {
-    /// For an editor, when a prompt is submitted: announce the skill that it activates
+    /// Handle a submitted prompt: activate the matching skill
     #[command(
         name = "skill-activation-prompt",
         after_help = "Reads the event from standard input, as JSON, and answers with
@@ -19,7 +19,7 @@ JSON:
   the answer to the editor, as without --json"
     )]
     Prompt,
-    /// For an editor, when a tool was used: give the signals that this means
+    /// Handle a tool use: raise the matching signals
     #[command(
         name = "post-tool-use-tracker",
         after_help = "Reads the event from standard input, as JSON, and answers with
@@ -34,7 +34,7 @@ JSON:
   the answer to the editor, as without --json"
     )]
     Tool,
-    /// Print the settings that have an editor call these hooks
+    /// Print the editor settings that enable the hooks
     #[command(after_help = "Examples:
   pipeline-state hook settings  # paste into .claude/settings.json
   pipeline-state --root ~/project hook settings  # for another root
@@ -42,7 +42,7 @@ JSON:
 JSON:
   the settings, as without --json")]
     Settings,
-    /// Write rules to begin with, for a pipeline of six phases, to config/skill-rules.json
+    /// Write a starter rules file
     #[command(
         name = "init-rules",
         after_help = "Never overwrites a file.
@@ -54,7 +54,7 @@ JSON:
   {path: string}"
     )]
     InitRules,
-    /// Check the rules: explain each bad one, with its line
+    /// Validate the rules file
     #[command(after_help = "Reads config/skill-rules.json or, where there is none,
 .claude/skills/skill-rules.json; says which, in which form, and what of it hooks
 do not use. Exit 0 if all rules can be used, 4 if one cannot, 5 if there are none.

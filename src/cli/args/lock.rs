@@ -12,7 +12,7 @@ use crate::time::parse_duration;
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Lock {
-    /// Acquire locks for the calling script; it holds them until it releases them or ends
+    /// Take locks and hold them until your script releases them or ends
     #[command(
         after_help = "TIMEOUT, MODE and METADATA are recognized by their shape and may come in any
 order.
@@ -37,7 +37,7 @@ JSON:
 JSON:
   {lock: string, token: number, left: number}, a line for each lock")]
     Release(Release),
-    /// Check whether a lock is held; exit 1 if it is not
+    /// Check whether a lock is held (exit 1 if free)
     #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or
 unknown:WHAT.
 
@@ -47,7 +47,7 @@ Examples:
 JSON:
   {lock: string, held: boolean, standing: string}")]
     Check(Check),
-    /// List holders and waiters, and what blocks each waiter
+    /// Show holders and waiters
     #[command(
         after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them. The status is held, waiting, stopped, passed-over (it did not take its
@@ -68,7 +68,7 @@ JSON:
         /// table or json
         layout: Option<Layout>,
     },
-    /// Drop the records of dead owners and waiters
+    /// Remove records left by dead processes
     #[command(
         after_help = "Nothing depends on this: each request for a lock finds its dead owners.
 
@@ -79,7 +79,7 @@ JSON:
   {cleaned: number}"
     )]
     Clean,
-    /// Take a lock away from its holder, or end one wait: an operator's last resort
+    /// Forcibly take a lock away from its holder, or end a wait
     #[command(
         after_help = "What the holder does under the lock goes on; a writer with --fence is refused
 from now on. The command of a wait that is ended ends with exit 2 and the kind
@@ -96,14 +96,14 @@ JSON:
   with --waiter: {waiter: string, locks: [string], owner: OWNER}"
     )]
     Break(Break),
-    /// Renew the time to live of a lock
+    /// Extend a lock's TTL
     #[command(after_help = "Examples:
   pipeline-state lock renew deploy --ttl 10m
 
 JSON:
   {lock: string, until: TIME|null}")]
     Renew(Renew),
-    /// Count the locks that are held, waited for and stale
+    /// Show how many locks are held, waiting or stale
     #[command(after_help = "Examples:
   pipeline-state lock status
   pipeline-state lock status --watch  # until Ctrl-C
@@ -114,7 +114,7 @@ JSON:
     unknown: number, file_system: string, shared_file_system: boolean,
     entries: as `lock list`}")]
     Status(Watched),
-    /// Hold locks while a command runs
+    /// Run a command while holding locks
     #[command(
         after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no
 such command, 126 if it cannot be executed. The lock is the command's: it is

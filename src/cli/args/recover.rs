@@ -12,7 +12,7 @@ use crate::time::parse_duration;
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum Recover {
-    /// Make a checkpoint: the state, config/ and .signals/ as they are now
+    /// Save the state, config/ and .signals/ together
     #[command(after_help = "PHASE and METADATA, a JSON object, may be left out.
 
 Examples:
@@ -22,7 +22,7 @@ Examples:
 JSON:
   {id: string, files: number, bytes: number}")]
     Checkpoint(Checkpoint),
-    /// Restore a checkpoint: all three, or nothing
+    /// Restore a checkpoint, all or nothing
     #[command(
         after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
 in. Typed at a terminal it lists the revisions that it undoes, and asks. A restore that was interrupted is finished by the next command; --abort puts
@@ -42,7 +42,7 @@ JSON:
   with --abort: {aborted: string|null, undone: boolean}"
     )]
     Restore(Restore),
-    /// List the checkpoints, newest first
+    /// List checkpoints, newest first
     #[command(
         after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them.
@@ -60,7 +60,7 @@ JSON:
         /// table or json
         layout: Option<Layout>,
     },
-    /// Show what a checkpoint holds
+    /// Show what a checkpoint contains
     #[command(after_help = "Examples:
   pipeline-state recover show checkpoint-20231101-103000-deployment
 
@@ -73,7 +73,7 @@ JSON:
         /// The checkpoint
         id: String,
     },
-    /// Read checkpoints to the last byte and compare them with their manifests
+    /// Verify checkpoints byte by byte
     #[command(after_help = "Exit 3 if one is damaged.
 
 Examples:
@@ -86,7 +86,7 @@ JSON:
         /// The checkpoint [default: all]
         id: Option<String>,
     },
-    /// Remove old checkpoints, never the newest
+    /// Delete old checkpoints
     #[command(after_help = "Examples:
   pipeline-state recover cleanup               # older than 7 days
   pipeline-state recover cleanup 30 --keep 10  # but keep at least 10
@@ -106,7 +106,7 @@ JSON:
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove the checkpoints that are named
+    /// Delete the checkpoints you name
     #[command(
         after_help = "An id, or the beginning of one, with or without `checkpoint-`, that no other
 begins with. What an interrupted restore needs stays.
@@ -123,7 +123,7 @@ JSON:
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Run a command; if it fails for good, restore what was there before
+    /// Run a command; roll back if it fails
     #[command(
         after_help = "Ends with the command's own exit code. What others committed meanwhile stays: then
 what the command changed is put back path by path. Where both changed the same,
@@ -140,7 +140,7 @@ JSON:
   with --forget: {id: string}"
     )]
     Guard(Guard),
-    /// Run a command until it succeeds, waiting longer after each failure
+    /// Run a command until it succeeds, with backoff
     #[command(
         after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
 random. 126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM
@@ -155,7 +155,7 @@ JSON:
   nothing: standard output is the command's"
     )]
     Retry(Retry),
-    /// Note in the state that something is out of order, and which features to leave alone
+    /// Turn on degraded mode and disable features
     #[command(after_help = "Examples:
   pipeline-state recover degrade no-database '[\"live-updates\", \"notifications\"]'
   pipeline-state recover degrade disk-slow reports,thumbnails
@@ -164,7 +164,7 @@ JSON:
   {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Degrade(Degrade),
-    /// Back to normal: clear what `degrade` noted
+    /// Turn off degraded mode
     #[command(
         name = "recover-mode",
         after_help = "Examples:
@@ -178,7 +178,7 @@ JSON:
         #[command(flatten)]
         writer: Writer,
     },
-    /// Say whether the state is degraded, or a feature disabled; exit 1 if not
+    /// Check for degraded mode or a disabled feature (exit 1 if not)
     #[command(after_help = "Examples:
   pipeline-state recover degraded notifications >/dev/null || ./notify.sh
 
@@ -186,7 +186,7 @@ JSON:
   {degraded: boolean, reason: string, since: TIME|string|null,
     disabled_features: [string], feature: string|null, disabled: boolean|null}")]
     Degraded(Degraded),
-    /// Do what helps against an exit code, and say what was done and what to type next
+    /// Apply the standard fix for an exit code
     #[command(after_help = "Exit 0 if it is worth trying again, 1 if an operator has to decide.
 
 Examples:
@@ -196,7 +196,7 @@ JSON:
   {code: number, name: string, done: [string], next: [string],
     try_again: boolean}")]
     Handle(Handle),
-    /// Check everything and say what to do about what is found
+    /// Diagnose problems and suggest fixes
     #[command(
         after_help = "Changes nothing without --fix. Exit 0 if there is no problem, else the code of the worst
 finding.
@@ -215,7 +215,7 @@ JSON:
         #[arg(long)]
         fix: bool,
     },
-    /// Say how things are: checkpoints, degraded mode, the last errors
+    /// Show checkpoints, degraded mode and recent errors
     #[command(after_help = "Examples:
   pipeline-state recover status
   pipeline-state recover status --watch
@@ -230,7 +230,7 @@ JSON:
     reason: string, since: TIME|string|null, disabled_features: [string]},
     next: [string]}")]
     Status(Watched),
-    /// Lock wait times, state size, backup rate, recoveries
+    /// Print metrics (text, JSON or Prometheus)
     #[command(after_help = "Examples:
   pipeline-state recover metrics prometheus > /var/lib/node/pipeline.prom
 

@@ -12,7 +12,7 @@ use crate::time::parse_duration;
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
 pub enum State {
-    /// Make the directories and the first document; heal, migrate and tidy up what is there
+    /// Create the state, or repair and migrate an existing one
     #[command(after_help = "Says what it did: created, healed, migrated or already there.
 
 Examples:
@@ -31,7 +31,7 @@ JSON:
         #[arg(long, requires = "fresh")]
         yes: bool,
     },
-    /// Print the document
+    /// Print the whole document
     #[command(after_help = "Examples:
   pipeline-state state read > snapshot.json
   pipeline-state state read | jq '.n += 1' | pipeline-state state write -
@@ -39,7 +39,7 @@ JSON:
 JSON:
   the document, as without --json")]
     Read,
-    /// Print what a jq filter yields; exit 1 if that is nothing or nothing but null
+    /// Print the result of a jq filter (exit 1 if empty or null)
     #[command(after_help = "Examples:
   pipeline-state state get .phase
   pipeline-state state get '.signals | keys[]'
@@ -50,7 +50,7 @@ JSON:
 JSON:
   any, a line for each result")]
     Get(Get),
-    /// Set values: PATH=TEXT or PATH:=JSON, several at once in one commit
+    /// Set one or more values in a single commit
     #[command(
         after_help = "A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
 is quoted unless it is letters, digits, _ and -, with no digit first: .\"2024\".
@@ -65,7 +65,7 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]"
     )]
     Set(Set),
-    /// Change the document by a jq program: one atomic read-modify-write
+    /// Change the document with a jq program
     #[command(after_help = "Examples:
   pipeline-state state update '.n = (.n // 0) + 1'
   pipeline-state state update '.owner = $who' --arg who \"$USER\"
@@ -75,7 +75,7 @@ JSON:
   {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Update(Update),
-    /// Replace the document by a file or standard input
+    /// Replace the document with a file or standard input
     #[command(
         after_help = "A document that says which revision it was made from (as `state read` prints it)
 is only written if that is still the current one; otherwise: conflict, exit 75.
@@ -89,7 +89,7 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]"
     )]
     Write(WriteDocument),
-    /// Print the phase, or set it
+    /// Show or set the current phase
     #[command(after_help = "Examples:
   pipeline-state state phase
   pipeline-state state phase build
@@ -98,7 +98,7 @@ JSON:
   string, or with NAME: {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Phase(Phase),
-    /// Add tasks to completedTasks; those that are there already stay as they are
+    /// Mark tasks as completed
     #[command(after_help = "Examples:
   pipeline-state state complete lint unit-tests
 
@@ -106,7 +106,7 @@ JSON:
   {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Complete(Complete),
-    /// Set a signal to now, and write its file in .signals/
+    /// Raise or clear a signal
     #[command(after_help = "Examples:
   pipeline-state state signal PHASE1_COMPLETE --phase phase2
   pipeline-state state signal BUILD_DONE --metadata '{\"commit\":\"abc\"}'
@@ -116,7 +116,7 @@ JSON:
   {revision: number, changed: boolean}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Signal(Signal),
-    /// Check the document, or a file; never changes anything
+    /// Check the document or a file without changing it
     #[command(after_help = "Examples:
   pipeline-state state validate
   pipeline-state state validate new.json
@@ -128,7 +128,7 @@ JSON:
         /// A file to check instead; - is standard input
         file: Option<PathBuf>,
     },
-    /// Keep a copy of the document until 20 newer ones are kept
+    /// Save a named backup (the newest 20 are kept)
     #[command(after_help = "Examples:
   pipeline-state state backup before-upgrade
 
@@ -138,7 +138,7 @@ JSON:
         /// Part of the file's name
         name: Option<String>,
     },
-    /// List the backups
+    /// List backups
     #[command(
         after_help = "NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
 of the revision in it.
@@ -153,7 +153,7 @@ JSON:
     problem?: string}]"
     )]
     Backups,
-    /// Bring back the newest valid copy, or the one that is named
+    /// Restore the newest valid copy, or a backup you name
     #[command(after_help = "Examples:
   pipeline-state state recover  # after damage, a foreign edit or a deletion
   pipeline-state state recover before-upgrade  # roll back to a backup
@@ -173,7 +173,7 @@ JSON:
         #[command(flatten)]
         writer: Writer,
     },
-    /// Accept a change that was made to the file by something else
+    /// Accept an outside edit as the next revision
     #[command(after_help = "Examples:
   pipeline-state state adopt --dry-run
   pipeline-state state adopt --reason 'edited by hand'
@@ -185,7 +185,7 @@ JSON:
         #[command(flatten)]
         writer: Writer,
     },
-    /// Persist the document in today's schema
+    /// Upgrade the document to the current schema
     #[command(after_help = "Examples:
   pipeline-state state migrate --dry-run
 
@@ -195,7 +195,7 @@ JSON:
         #[command(flatten)]
         writer: Writer,
     },
-    /// List the revisions that are remembered
+    /// List past revisions
     #[command(after_help = "Examples:
   pipeline-state state history
 
@@ -203,7 +203,7 @@ JSON:
   [{revision: number, reason: string|null, time: TIME|null,
     pid: number|null, command: string|null, file: string|null}]")]
     History,
-    /// Show what differs between two revisions or backups
+    /// Compare two revisions or backups
     #[command(after_help = "Examples:
   pipeline-state state diff     # what the last commit changed
   pipeline-state state diff 12  # revision 12 against now
@@ -219,7 +219,7 @@ JSON:
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         new: Option<String>,
     },
-    /// Edit the document in $VISUAL or $EDITOR; checked before it is committed
+    /// Edit the document in your editor
     #[command(after_help = "Examples:
   EDITOR=nano pipeline-state state edit
 
@@ -229,7 +229,7 @@ JSON:
         #[command(flatten)]
         writer: Writer,
     },
-    /// Return once a filter is true; exit 9 if it is not in time
+    /// Wait until a filter is true (exit 9 on timeout)
     #[command(after_help = "Examples:
   pipeline-state state wait '.signals.BUILD_DONE' --timeout 10m
   pipeline-state state wait '.phase == \"deploy\"'
@@ -247,7 +247,7 @@ JSON:
         #[arg(long, value_name = "T", value_parser = parse_duration)]
         timeout: Option<Duration>,
     },
-    /// Print one JSON line for each revision until interrupted
+    /// Print each new revision as a JSON line
     #[command(after_help = "Examples:
   pipeline-state state watch .phase
 
@@ -262,7 +262,7 @@ JSON:
         #[command(flatten)]
         print: Print,
     },
-    /// Show the state's health
+    /// Show the state's health and progress
     #[command(after_help = "Examples:
   pipeline-state state status
   pipeline-state state status --watch  # until Ctrl-C

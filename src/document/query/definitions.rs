@@ -19,6 +19,8 @@ const HIDDEN: [(&str, usize); 7] = [
     ("fromdateiso8601", 0),
     ("todateiso8601", 0),
 ];
+/// jaq's definitions on top of natives that are not compiled in.
+const UNSUPPORTED: [&str; 3] = ["@htmld", "scan_", "split_"];
 /// The definitions in jq's own language: jaq's and the prelude's.
 pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let ours: Vec<_> = parts().flat_map(syntax::definitions).collect();
@@ -29,7 +31,7 @@ pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let defs = defs.filter(move |def| {
         let name = (def.name, def.args.len());
-        !known.contains(&name) && !natives.contains(&name)
+        !known.contains(&name) && !natives.contains(&name) && !UNSUPPORTED.contains(&def.name)
     });
     ours.into_iter().chain(defs) // jaq's may use the prelude's, which use none of jaq's
 }
@@ -40,7 +42,7 @@ fn our_natives() -> impl Iterator<Item = Fun> {
 
 /// The functions defined in Rust; this program's take precedence over jaq's of the same name.
 pub(super) fn natives() -> impl Iterator<Item = Fun> {
-    let jaqs = jaq_std::funs().chain(jaq_core::funs()).filter_map(|mut native: Fun| {
+    let jaqs = jaq_std::base_funs().chain(jaq_core::funs()).filter_map(|mut native: Fun| {
         if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == native.0) {
             native.0 = name;
         }

@@ -1,6 +1,8 @@
 //! Functions that jq has and jaq lacks or defines differently, where a definition in jq's language
 //! would be too slow or inexact. Each can be dropped when jaq has it.
 
+use std::time::SystemTime;
+
 use jaq_core::box_iter::box_once;
 use jaq_core::data::JustLut;
 use jaq_core::native::{self, bome, v};
@@ -46,6 +48,12 @@ macro_rules! native {
 pub(super) const RENAMED: [(&str, &str); 4] =
     [("limit", "_limit"), ("skip", "_skip"), ("group_by", "_group_by"), ("sort_by", "_sort_by")];
 
+/// Seconds since 1970.
+fn now() -> Jq {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Jq(Val::Num(Num::Float(since.as_secs_f64())))
+}
+
 /// All natives.
 #[allow(clippy::too_many_lines)] // a table
 pub(super) fn all() -> Vec<Fun> {
@@ -84,6 +92,10 @@ pub(super) fn all() -> Vec<Fun> {
             },
         ),
         native!("env", |_| Ok(environment())),
+        native!("now", |_| Ok(now())),
+        // `debug` and `stderr` pass their input on; a filter writes nothing but its results.
+        native::run(("debug_empty", v(0), |_| Box::new(std::iter::empty()))),
+        native::run(("stderr_empty", v(0), |_| Box::new(std::iter::empty()))),
         native!("builtins", |_| Ok(super::builtins())),
         native!("null", |_| Ok(Jq::default())),
         native!("true", |_| Ok(Jq::from(true))),
