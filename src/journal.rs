@@ -2,8 +2,9 @@
 //!
 //! It lies in the root, so a copy of the root has a copy of it and continues on its own. A line
 //! begins and ends with a line feed, so that a torn line spoils no other. Lines are appended after
-//! the event, each with one write. Only `state init` creates the file; where it is missing, nothing
-//! is written. A journal that cannot be written is a warning and stops nothing.
+//! the event, with one write. A process that appends holds the state lock or the gate of the locks;
+//! one that rotates holds both. Only `state init` creates the file; where it is missing, nothing is
+//! written. A journal that cannot be written is a warning and stops nothing.
 
 pub mod changes;
 pub mod event;
@@ -26,6 +27,8 @@ pub const JOURNAL: &str = "journal.jsonl";
 pub const OLD_JOURNAL: &str = "journal.1.jsonl";
 /// A journal of this size, in bytes, is rotated.
 pub const ROTATED_AT: u64 = 8 << 20;
+/// A journal of this size, in bytes, takes no more lines: rotation failed again and again.
+const SIZE_LIMIT: u64 = 3 * ROTATED_AT;
 /// A larger file, in bytes, is not read: this program makes none.
 const READ_LIMIT: u64 = 4 * ROTATED_AT;
 
@@ -34,6 +37,15 @@ const READ_LIMIT: u64 = 4 * ROTATED_AT;
 pub struct Journal<'a> {
     disk: &'a Disk,
     dir: &'a Dir,
+}
+
+/// How full a journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// It takes more lines.
+    Low,
+    /// It is to be rotated.
+    Full,
 }
 
 /// The events that were read, oldest first, and the lines that were skipped.
@@ -98,22 +110,34 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Appends an event; the error is a sentence. The caller holds the state lock; `lock_inode` is
-    /// its inode.
-    pub fn append(&self, event: &Event, lock_inode: u64) -> Result<(), String> {
-        let words = |error: crate::fs::FsError| error.to_string();
-        let Some((file, stat)) = self.open().map_err(words)? else {
-            return Err("it is gone".to_owned());
-        };
+    /// Appends an event; the error is a sentence. The caller holds the state lock or the gate.
+    pub fn append(&self, event: &Event) -> Result<Fill, String> {
+        let found = self.open().map_err(|error| error.to_string())?;
+        let (file, stat) = found.ok_or("it is gone")?;
+        self.append_to((&file, &stat), std::slice::from_ref(event))
+    }
+
+    /// Appends events with one write, if there is a journal. The caller holds the state lock or
+    /// the gate.
+    pub fn append_if_there(&self, events: impl FnOnce() -> Vec<Event>) -> Result<Fill, String> {
+        match self.open().map_err(|error| error.to_string())? {
+            Some((file, stat)) => self.append_to((&file, &stat), &events()),
+            None => Ok(Fill::Low),
+        }
+    }
+
+    fn append_to(&self, (file, stat): (&File, &Stat), events: &[Event]) -> Result<Fill, String> {
         let path = self.dir.path_of(JOURNAL);
-        if let Some(why) = untrusted_reason(&stat) {
+        if let Some(why) = untrusted_reason(stat) {
             return Err(format!("{} {why}", path.display()));
         }
-        let line = event.to_line().ok_or("the line is too long")?;
-        if stat.size >= ROTATED_AT {
-            return self.rotate(&line, lock_inode).map_err(words);
+        if stat.size >= SIZE_LIMIT {
+            return Err(format!("{} is full and was not rotated", path.display()));
         }
-        self.disk.write(&file, &path, line.as_bytes()).map_err(words)
+        let lines: Option<Vec<String>> = events.iter().map(Event::to_line).collect();
+        let lines = lines.ok_or("the line is too long")?.concat();
+        self.disk.write(file, &path, lines.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(if stat.size >= ROTATED_AT { Fill::Full } else { Fill::Low })
     }
 
     fn open(&self) -> FsResult<Option<(File, Stat)>> {
@@ -129,13 +153,18 @@ impl<'a> Journal<'a> {
         Ok(Some((file, stat)))
     }
 
-    /// Begins a new file with the totals and `line`; the previous file is kept, and the one before
-    /// it is removed.
-    fn rotate(&self, line: &str, lock_inode: u64) -> FsResult<()> {
+    /// Begins a new file with the totals, if the journal is full; the previous file is kept, and
+    /// the one before it is removed. The caller holds the state lock, whose inode this is, and the
+    /// gate: no line is appended meanwhile, or its counters could be lost.
+    pub fn rotate(&self, lock_inode: u64) -> FsResult<()> {
+        let size = self.disk.stat(self.dir, JOURNAL)?.map_or(0, |stat| stat.size);
+        if size < ROTATED_AT {
+            return Ok(());
+        }
         let name = temporary(lock_inode, "journal");
         let totals = self.read().totals();
-        let totals = (totals.count() > 0).then(|| Event::Totals(totals).to_line()).flatten();
-        let text = totals.unwrap_or_default() + line;
+        let line = (!totals.is_empty()).then(|| Event::Totals(totals).to_line()).flatten();
+        let text = line.unwrap_or_default();
         let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Durability::None)?;
         let (journal, old) = ((self.dir, OsStr::new(JOURNAL)), (self.dir, OsStr::new(OLD_JOURNAL)));
         self.disk.rename(journal, old)?;
@@ -252,10 +281,10 @@ mod tests {
     #[test]
     fn nothing_but_init_makes_a_journal() {
         in_directory(|path, journal| {
-            assert!(journal.append(&event(1), 7).is_err());
+            assert!(journal.append(&event(1)).is_err());
             assert!(!path.join(JOURNAL).exists());
             journal.make().unwrap();
-            journal.append(&event(1), 7).unwrap();
+            journal.append(&event(1)).unwrap();
             journal.make().unwrap();
             assert_eq!(numbers(&journal.read()), [1]);
             assert_eq!(path.join(JOURNAL).metadata().unwrap().mode() & 0o777, 0o600);
@@ -271,7 +300,7 @@ mod tests {
                 std::fs::write(path.join(JOURNAL), &whole[..length]).unwrap();
                 let before = journal.read();
                 assert_eq!(before.damaged, 0, "a line that is being written is not damaged");
-                journal.append(&event(3), 7).unwrap();
+                journal.append(&event(3)).unwrap();
                 let events = journal.read();
                 assert_eq!(*numbers(&events).last().unwrap(), 3, "cut at {length}");
                 assert_eq!(
@@ -289,14 +318,14 @@ mod tests {
             std::fs::write(path.join("victim"), "").unwrap();
             let at = path.join(JOURNAL);
             symlink("victim", &at).unwrap();
-            assert!(journal.append(&event(1), 7).is_err());
+            assert!(journal.append(&event(1)).is_err());
             std::fs::remove_file(&at).unwrap();
             std::fs::hard_link(path.join("victim"), &at).unwrap();
-            assert!(journal.append(&event(1), 7).is_err(), "it has two names");
+            assert!(journal.append(&event(1)).is_err(), "it has two names");
             assert_eq!(std::fs::read_to_string(path.join("victim")).unwrap(), "");
             std::fs::remove_file(&at).unwrap();
             std::fs::create_dir(&at).unwrap();
-            assert!(journal.append(&event(1), 7).is_err());
+            assert!(journal.append(&event(1)).is_err());
         });
     }
 
@@ -305,18 +334,24 @@ mod tests {
         in_directory(|path, journal| {
             journal.make().unwrap();
             for number in 1..=3 {
-                journal.append(&event(number), 7).unwrap();
+                journal.append(&event(number)).unwrap();
+                journal.rotate(7).unwrap();
                 let mut file =
                     std::fs::File::options().append(true).open(path.join(JOURNAL)).unwrap();
                 file.write_all(&vec![b'\n'; usize::try_from(ROTATED_AT).unwrap()]).unwrap();
             }
-            journal.append(&event(4), 7).unwrap();
+            assert_eq!(numbers(&journal.read()), [3]);
+            assert_eq!(journal.append(&event(4)), Ok(Fill::Full), "a line never rotates");
             assert_eq!(numbers(&journal.read()), [3, 4]);
+            journal.rotate(7).unwrap();
             assert!(path.join(JOURNAL).metadata().unwrap().len() < 1 << 12);
+            assert_eq!(journal.read().totals().guards[&GuardStep::Began], 4);
             // A rotation that died between its two renames.
+            journal.append(&event(5)).unwrap();
             std::fs::rename(path.join(JOURNAL), path.join(OLD_JOURNAL)).unwrap();
-            journal.append(&event(5), 7).unwrap();
-            assert_eq!(numbers(&journal.read()), [4, 5]);
+            journal.append(&event(6)).unwrap();
+            assert_eq!(numbers(&journal.read()), [5, 6]);
+            assert_eq!(journal.read().totals().guards[&GuardStep::Began], 6);
         });
     }
 
@@ -324,11 +359,11 @@ mod tests {
     fn only_damaged_lines_are_counted() {
         in_directory(|path, journal| {
             journal.make().unwrap();
-            journal.append(&event(1), 7).unwrap();
+            journal.append(&event(1)).unwrap();
             let mut text = std::fs::read_to_string(path.join(JOURNAL)).unwrap();
             text = format!("{text}{}\nnonsense\n", text.replace("began", "ended"));
             std::fs::write(path.join(JOURNAL), text).unwrap();
-            journal.append(&event(2), 7).unwrap();
+            journal.append(&event(2)).unwrap();
             let events = journal.read();
             assert_eq!((numbers(&events), events.damaged), (vec![1, 2], 2));
         });

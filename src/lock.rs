@@ -59,7 +59,7 @@ pub mod release;
 mod report;
 mod request;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -80,7 +80,7 @@ use self::files::root::LockRoot;
 pub use self::files::run::RunSpec;
 pub use self::files::slot::QueueSlot;
 use self::files::{
-    acquire, break_lock, clean, commit, guard_lifeline, records, release as giving_back,
+    acquire, break_lock, clean, commit, events, guard_lifeline, records, release as giving_back,
     report as reading, run,
 };
 pub use self::identity::{Identity, Namespace};
@@ -120,6 +120,7 @@ impl Locks {
             log: LockLog { audit, root: directory.to_owned() },
             warnings: RefCell::default(),
             on_wait: RefCell::default(),
+            is_journal_full: Cell::default(),
         };
         Self { root }
     }
@@ -149,7 +150,13 @@ impl Locks {
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        acquire::acquire(&self.root, request)
+        self.then_rotate(acquire::acquire(&self.root, request))
+    }
+
+    /// Rotates the journal if a line of this command filled it.
+    fn then_rotate<T>(&self, result: T) -> T {
+        events::rotate_full_journal(&self.root);
+        result
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
@@ -166,7 +173,7 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        giving_back::release(&self.root, names, token, requester, deadline)
+        self.then_rotate(giving_back::release(&self.root, names, token, requester, deadline))
     }
 
     /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
@@ -203,7 +210,7 @@ impl Locks {
 
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
-        run::run(&self.root, spec)
+        self.then_rotate(run::run(&self.root, spec))
     }
 
     /// The state of a lock.
@@ -264,6 +271,11 @@ impl Locks {
         deadline: Instant,
     ) -> Result<Option<CommitTurn<'_>>> {
         commit::commit_turn(&self.root, root, dir, deadline)
+    }
+
+    /// Takes the gate: no lock changes until it is dropped.
+    pub fn enter_gate(&self, deadline: Instant) -> Result<Gate<'_>> {
+        Gate::enter(&self.root, deadline)
     }
 
     /// Refuses a writer unless all of these grants are on record.

@@ -207,12 +207,10 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             for grant in locks.break_lock(&Name::parse("lock", name)?, target, soon)? {
                 let owner = grant.owner.as_ref().map(|owner| owner.pid);
                 let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-                let facts =
-                    json!({"lock": name, "token": grant.token.get(), "owner": grant.owner_view()});
-                output.confirm(
-                    &format!("Lock broken: {name} (token {}, owner {shown})", grant.token),
-                    &facts,
-                );
+                let text = format!("Lock broken: {name} (token {}, owner {shown})", grant.token);
+                output.confirm_with(&text, || {
+                    json!({"lock": name, "token": grant.token.get(), "owner": grant.owner_view()})
+                });
             }
             Ok(ExitCode::Success as u8)
         }
@@ -378,26 +376,27 @@ fn acquire(
     }
     for Acquired { name, grant, .. } in &acquired {
         let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
-        let facts = json!({
-            "lock": name.as_str(), "token": grant.token.get(), "owner": grant.owner_view(),
-            "mode": grant.mode.name(), "count": grant.count,
+        let text = format!("Lock acquired: {name} (token {}, owner {owner})", grant.token);
+        output.confirm_with(&text, || {
+            json!({
+                "lock": name.as_str(), "token": grant.token.get(), "owner": grant.owner_view(),
+                "mode": grant.mode.name(), "count": grant.count,
+            })
         });
-        output.confirm(
-            &format!("Lock acquired: {name} (token {}, owner {owner})", grant.token),
-            &facts,
-        );
     }
     Ok(())
 }
 
 fn confirm_borrowed(names: &str, grant: &Grant, output: &Output<'_>) {
     let Grant { token, mode, owner, count, .. } = grant;
-    let facts = json!({
-        "lock": names, "token": token.get(), "owner": grant.owner_view(), "mode": mode.name(),
-        "count": count, "borrowed": true,
-    });
     let shown = owner.as_ref().map_or_else(|| "unknown".to_owned(), |owner| owner.pid.to_string());
-    output.confirm(&format!("Lock borrowed: {names} (token {token}, owner {shown})"), &facts);
+    let text = format!("Lock borrowed: {names} (token {token}, owner {shown})");
+    output.confirm_with(&text, || {
+        json!({
+            "lock": names, "token": token.get(), "owner": grant.owner_view(), "mode": mode.name(),
+            "count": count, "borrowed": true,
+        })
+    });
 }
 
 /// Returns whether a grant of the one requested lock has a sufficient mode.

@@ -66,6 +66,12 @@ impl<'a> Output<'a> {
         self.confirm_in_lines(&[text], value);
     }
 
+    /// The same with facts that take a look at the system, as names of users do.
+    pub fn confirm_with(&self, text: &str, facts: impl FnOnce() -> Value) {
+        let facts = if self.is_json() { facts() } else { Value::Null };
+        self.confirm(text, &facts);
+    }
+
     /// The same in several lines.
     pub fn confirm_in_lines(&self, lines: &[&str], value: &Value) {
         if self.config.verbosity > Verbosity::Quiet {

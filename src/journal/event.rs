@@ -141,8 +141,17 @@ impl Event {
 }
 
 /// Seconds as a text with six decimals, which every reader reads alike.
-mod seconds {
+pub(super) mod seconds {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    pub fn is_zero(seconds: &f64) -> bool {
+        *seconds == 0.0
+    }
+
+    pub fn parse(text: &str) -> Option<f64> {
+        text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
+    }
 
     #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
     pub fn serialize<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -151,10 +160,7 @@ mod seconds {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .ok()
-            .filter(|seconds: &f64| seconds.is_finite())
-            .ok_or_else(|| D::Error::custom("not a number of seconds"))
+        parse(&text).ok_or_else(|| D::Error::custom("not a number of seconds"))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod break_lock;
 pub mod clean;
 pub mod commit;
 pub mod encoding;
+pub mod events;
 pub mod flock;
 pub mod flock_holder;
 pub mod gate;

@@ -125,6 +125,24 @@ pub fn blockers<'a>(
     in_the_way(spec.mode, others.into_iter(), queue, oracle)
 }
 
+/// What a request waits for when it joins the queue: the holders that block it, then the nearest
+/// earlier waiter that does.
+pub fn holders_and_nearest_waiter<'a>(
+    name: &Name,
+    record: &'a Record,
+    requester: &Requester,
+    spec: RequestSpec,
+    oracle: &'a dyn LivenessOracle,
+) -> Vec<Blocker<'a>> {
+    let holders = record.holders.iter().filter(|grant| {
+        let is_own = requester.covers(name, grant);
+        !is_own && spec.mode.conflicts(grant.mode) && !oracle.is_dead(grant)
+    });
+    let nearest = blockers(name, record, requester, spec, oracle).next();
+    let waiter = nearest.filter(|nearest| matches!(nearest, Blocker::Waiter(_)));
+    holders.map(Blocker::Holder).chain(waiter).collect()
+}
+
 /// All that blocks the waiter at this place of the queue, in the same order.
 pub fn blockers_of_waiter<'a>(
     record: &'a Record,

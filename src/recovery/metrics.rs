@@ -293,14 +293,14 @@ impl Metrics {
 /// The sum of all commits' waits, without those on record.
 fn waits_before(totals: &Totals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS.len()]) {
     let of_bound = |bound| on_record.seconds.iter().filter(|wait| **wait <= bound).count() as u64;
-    let mut within = totals.within;
+    let mut within = totals.commit_waits.within;
     for (count, bound) in within.iter_mut().zip(BOUNDS) {
         *count = count.saturating_sub(of_bound(bound));
     }
     let count = usize::try_from(totals.count())
         .unwrap_or(usize::MAX)
         .saturating_sub(on_record.seconds.len());
-    let sum = if count == 0 { 0.0 } else { (totals.waited - on_record.sum()).max(0.0) };
+    let sum = if count == 0 { 0.0 } else { (totals.commit_waits.sum - on_record.sum()).max(0.0) };
     (count, sum, within)
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Blocker, GUARDS_LIMIT};
+use super::{Blocker, GUARDS_LIMIT, seconds};
 use crate::document::seal::{Digest, Lineage, Revision};
 use crate::journal::changes::{Change, Changes};
 use crate::journal::line::cut;
@@ -95,7 +95,7 @@ impl Commit {
             digest: Digest::from_value(value.get("digest")?)?,
             command: text("command")?,
             reason: text("reason"),
-            waited: text("waited")?.parse().ok()?,
+            waited: seconds::parse(&text("waited")?)?,
             blockers: serde_json::from_value(list("blockers")).ok()?,
             bytes: value.get("bytes")?.as_u64()?,
             changes: Changes::read(value)?,

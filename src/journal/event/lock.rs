@@ -24,7 +24,7 @@ pub struct LockEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
     /// The length of the wait, in seconds.
-    #[serde(default, with = "seconds")]
+    #[serde(default, with = "seconds", skip_serializing_if = "seconds::is_zero")]
     pub waited: f64,
     /// What the request waited for first: holders, then earlier waiters; at most
     /// [`super::BLOCKERS_LIMIT`].

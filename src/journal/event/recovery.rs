@@ -88,7 +88,7 @@ pub struct GuardEvent {
 }
 
 /// What happened to a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardStep {
     /// It began.
@@ -123,7 +123,7 @@ pub struct RetryEvent {
 }
 
 /// What happened to a retried command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryStep {
     /// The first attempt began.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::events::{Happened, Waits};
 use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
 use super::load::load_all;
@@ -9,6 +10,8 @@ use super::root::LockRoot;
 use super::tokens;
 use super::wait::{Grantable, Wait};
 use crate::error::{Error, Kind, Result};
+use crate::journal::event::LockStep;
+use crate::lock::author::{origin, origin_of};
 use crate::lock::edit::Acquired;
 use crate::lock::refusal::undrained;
 use crate::lock::request::{CLEANUP_TIMEOUT, Request};
@@ -20,7 +23,7 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
     let mut slot = None;
     let acquired = loop {
         let granted = Wait::new(locks, request).until_grantable(&mut slot);
-        let Grantable { gate, mut edits } = match granted {
+        let Grantable { gate, mut edits, waits } = match granted {
             // The existing grant may be that of a command that was killed before it drained the
             // commits.
             Err(held) if held.kind == Kind::AlreadyHeld && request.wants_state() => {
@@ -40,7 +43,8 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
         let grants = edits.iter_mut().zip(tokens);
         let acquired: Vec<Acquired> =
             grants.map(|(edit, token)| edit.grant(request, token, now, &probe)).collect();
-        gate.store(&edits)?;
+        let author = || origin_of(now, request);
+        gate.commit(&edits, author, granted_steps(&acquired), &waits)?;
         if let Some(slot) = slot.take() {
             slot.disarm();
         }
@@ -61,6 +65,34 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
     Ok(acquired)
 }
 
+/// The steps of grants: one that replaces another ends it, and one that is counted again is none.
+fn granted_steps(acquired: &[Acquired]) -> Vec<Happened> {
+    let mut steps = Vec::new();
+    for Acquired { name, grant, before } in acquired {
+        match before {
+            Some(before) if before.token == grant.token => continue,
+            Some(before) => steps.push(Happened::to_grant(name, LockStep::Released, before)),
+            None => {}
+        }
+        steps.push(Happened::to_grant(name, LockStep::Granted, grant));
+    }
+    steps
+}
+
+/// The steps that undo these.
+fn undone_steps(acquired: &[Acquired]) -> Vec<Happened> {
+    let mut steps = Vec::new();
+    for Acquired { name, grant, before } in acquired {
+        match before {
+            Some(before) if before.token == grant.token => continue,
+            Some(before) => steps.push(Happened::to_grant(name, LockStep::Granted, before)),
+            None => {}
+        }
+        steps.push(Happened::to_grant(name, LockStep::Released, grant));
+    }
+    steps
+}
+
 /// Waits for commits that read the record before `state` was granted.
 fn drain_commits(locks: &LockRoot, deadline: Instant) -> Result<()> {
     lock_dir(locks, ShortLock::State, deadline).map(drop)
@@ -78,13 +110,17 @@ pub(in crate::lock) enum GiveBack {
 /// Gives grants back, all at once or none.
 pub(in crate::lock) fn give_back(locks: &LockRoot, acquired: &[Acquired], occasion: GiveBack) {
     let names: Vec<Name> = acquired.iter().map(|acquired| acquired.name.clone()).collect();
+    let author = || {
+        let owner = acquired.first().and_then(|first| first.grant.owner.as_ref());
+        origin(locks.disk.now(), owner.map_or(0, |owner| owner.pid))
+    };
     let undo = || -> Result<()> {
         let gate = Gate::enter(locks, Instant::now() + CLEANUP_TIMEOUT)?;
         let mut edits = load_all(&gate, &names)?;
         for (edit, acquired) in edits.iter_mut().zip(acquired) {
             edit.take_back(acquired);
         }
-        gate.store(&edits)
+        gate.commit(&edits, author, undone_steps(acquired), &Waits::default())
     };
     match undo() {
         Ok(()) => {

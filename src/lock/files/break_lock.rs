@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::events::{Happened, Waits};
 use super::gate::Gate;
 use super::load::{load, load_all};
 use super::records::{self, Records};
@@ -9,6 +10,8 @@ use super::root::LockRoot;
 use super::tokens;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
+use crate::journal::event::LockStep;
+use crate::lock::author::party_of;
 use crate::lock::edit::BreakTarget;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, LivenessOracle as _};
@@ -53,7 +56,9 @@ pub(in crate::lock) fn break_lock(
     if broken.is_empty() {
         return Err(not_held());
     }
-    gate.store(std::slice::from_ref(&edit))?;
+    let steps = broken.iter().map(|grant| Happened::to_grant(name, LockStep::Broken, grant));
+    let edits = std::slice::from_ref(&edit);
+    gate.commit(edits, || locks.author(), steps.collect(), &Waits::default())?;
     drop(gate);
     for grant in &broken {
         locks.log.record(locks.log.grant("break", "broken", name, grant));
@@ -95,7 +100,14 @@ pub(in crate::lock) fn break_waiter(
     }
     edits.retain(|edit| edit.original().waiters.iter().any(is_it));
     let Some(waiter) = found else { return Err(not_found()) };
-    gate.store(&edits)?;
+    let steps = edits.iter().map(|edit| Happened {
+        lock: edit.name.clone(),
+        step: LockStep::WaitBroken,
+        mode: Some(waiter.mode),
+        token: None,
+        subject: Some(party_of(&waiter.owner, &waiter.command)),
+    });
+    gate.commit(&edits, || locks.author(), steps.collect(), &Waits::default())?;
     if probe.process(&waiter.process) == Liveness::Alive {
         gate.wake_later(waiter.process.clone());
     }

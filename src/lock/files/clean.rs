@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::events::Waits;
 use super::flock::FileLock;
 use super::gate::Gate;
 use super::load::load;
@@ -53,7 +54,8 @@ fn clean_one(locks: &LockRoot, name: &Name, deadline: Instant) -> Result<usize> 
     let waiters = edit.record.waiters.len();
     let dead = drop_dead(&mut edit.record, &gate.records().probe()?);
     let gone = waiters - edit.record.waiters.len();
-    gate.store(std::slice::from_ref(&edit))?;
+    let edits = std::slice::from_ref(&edit);
+    gate.commit(edits, || locks.author(), Vec::new(), &Waits::default())?;
     drop(gate);
     for grant in &dead {
         locks.log.record(locks.log.grant("clean", "dropped", name, grant));

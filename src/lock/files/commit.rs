@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use super::flock::{FileLock, ShortLock, flock};
+use super::flock_holder::FlockHolder;
 use super::gate::Gate;
 use super::load::load;
 use super::records::{self, Records, StoredRecord};
@@ -17,6 +18,8 @@ use super::slot::QueueSlot;
 use super::wait::{Grantable, Wait};
 use crate::error::Result;
 use crate::fs::Dir;
+use crate::journal::event::Blocker;
+use crate::lock::author::origin_of;
 use crate::lock::fence::Fence;
 use crate::lock::process::{command_of, owner};
 use crate::lock::queue::blockers;
@@ -32,6 +35,8 @@ pub struct CommitTurn<'a> {
     /// The place in the queue of `state`, if the commit had to wait. It is given up after the
     /// flock, so that the next waiter finds the flock free.
     pub slot: Option<QueueSlot<'a>>,
+    /// What the commit waited for, as far as it is known.
+    pub blockers: Vec<Blocker>,
 }
 
 /// Waits for a commit's turn, in `dir` (`.locks` in `root`). `None` if the flock's file was removed
@@ -43,16 +48,17 @@ pub(in crate::lock) fn commit_turn<'a>(
     deadline: Instant,
 ) -> Result<Option<CommitTurn<'a>>> {
     let name = Name::parse("lock", STATE)?;
-    let mut slot = None;
+    let (mut slot, mut blockers_met) = (None, Vec::new());
     loop {
         let Some(lock) = flock(locks, root, dir, ShortLock::State, deadline)? else {
             return Ok(None);
         };
+        blockers_met.extend(lock.waited_for().map(FlockHolder::to_blocker));
         // The usual case needs nothing else: `state` has no holder and no waiter.
         let records = Records { locks, dir };
         let record = match records.read(&name)? {
             StoredRecord::Valid(record) if record.is_empty() => {
-                return Ok(Some(CommitTurn { lock, slot }));
+                return Ok(Some(CommitTurn { lock, slot, blockers: blockers_met }));
             }
             StoredRecord::Valid(record) => Some(record),
             StoredRecord::Damaged(_) => None, // handled while holding the gate
@@ -61,14 +67,17 @@ pub(in crate::lock) fn commit_turn<'a>(
         if let Some(record) = &record {
             let probe = records.probe()?;
             if blockers(&name, record, &request.requester, request.spec, &probe).next().is_none() {
-                return Ok(Some(CommitTurn { lock, slot }));
+                return Ok(Some(CommitTurn { lock, slot, blockers: blockers_met }));
             }
         }
         drop(lock);
-        let Grantable { gate, edits } = Wait::new(locks, &request).until_grantable(&mut slot)?;
+        let granted = Wait::new(locks, &request).until_grantable(&mut slot)?;
+        let Grantable { gate, edits, waits } = granted;
         // Its passed-over mark is cleared before it waits for the flock, so no later waiter goes
         // first.
-        gate.store(&edits)?;
+        let author = || origin_of(locks.disk.now(), &request);
+        gate.commit(&edits, author, Vec::new(), &waits)?;
+        blockers_met.extend(waits.into_blockers());
     }
 }
 

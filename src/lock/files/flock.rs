@@ -57,6 +57,7 @@ pub struct FileLock {
     name: &'static str,
     stat: Stat,
     origin: Origin,
+    waited_for: Option<FlockHolder>,
 }
 
 /// A short lock, with the directories in which its file was found.
@@ -101,6 +102,7 @@ pub(in crate::lock) fn flock(
     let path = dir.path_of(name);
     let left = || deadline.saturating_duration_since(Instant::now());
     let (mut notice_after, mut was_made, mut is_first_try) = (NOTICE_AFTER, false, true);
+    let mut waited_for = None;
     loop {
         let (file, origin) = match disk.open_to_lock(dir, name) {
             Err(error) if error.is(Errno::NOENT) => return Ok(None),
@@ -114,7 +116,7 @@ pub(in crate::lock) fn flock(
         if let Locked::Yes(file) = disk.lock(file, &path, left().min(notice_after))? {
             flock_holder::note(disk, &file, &path);
             let origin = if was_made { Origin::Made } else { Origin::Found };
-            let lock = FileLock { _file: file, name, stat, origin };
+            let lock = FileLock { _file: file, name, stat, origin, waited_for };
             return Ok(if lock.is_current(disk, root)? { Some(lock) } else { None });
         }
         // The flock may have been another command's probe, which lasts an instant
@@ -128,6 +130,7 @@ pub(in crate::lock) fn flock(
             return Err(timed_out(which, &holder, &path, started.elapsed()));
         }
         locks.notify(&format!("{}: {holder}", which.subject()));
+        waited_for = Some(holder);
         (notice_after, is_first_try) = (Duration::MAX, false);
     }
 }
@@ -142,6 +145,11 @@ impl FileLock {
     /// The inode of the lock's file, which is part of the names of its holder's temporary files.
     pub fn inode(&self) -> u64 {
         self.stat.ino
+    }
+
+    /// The holder that this waited for, if the wait was long enough to be reported.
+    pub fn waited_for(&self) -> Option<&FlockHolder> {
+        self.waited_for.as_ref()
     }
 
     /// Returns whether the lock's file had to be created: then temporary files of holders of an

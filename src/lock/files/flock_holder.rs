@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
+use crate::journal::event::{Blocker, Party, Role};
 use crate::lock::process::{has_open, process_name, view_of_running};
 
 /// The bytes read from a lock file for its note: a pid has at most ten digits.
@@ -40,6 +41,14 @@ pub enum KnownBy {
     LockFile,
     /// Not at all.
     Nothing,
+}
+
+impl FlockHolder {
+    /// The holder in a line of the journal.
+    pub fn to_blocker(&self) -> Blocker {
+        let party = Party { pid: self.pid, program: self.command.clone(), ..Party::default() };
+        Blocker { role: Role::Holder, party }
+    }
 }
 
 impl Serialize for FlockHolder {

@@ -39,7 +39,9 @@ pub(super) const MIN_GATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The gate, held: the locks of a root while no other process changes them.
 pub struct Gate<'a> {
-    locks: &'a LockRoot,
+    pub(super) locks: &'a LockRoot,
+    /// The root, as it was opened for the gate.
+    pub(super) root: Dir,
     dir: Dir,
     lock: FileLock,
     wakeups: PendingWakeups, // dropped after the lock, so that the gate is free for them
@@ -63,10 +65,10 @@ impl Drop for PendingWakeups {
 
 impl<'a> Gate<'a> {
     /// Takes the gate, creating the directory if it is missing; waits until `deadline`.
-    pub(super) fn enter(locks: &'a LockRoot, deadline: Instant) -> Result<Self> {
+    pub(in crate::lock) fn enter(locks: &'a LockRoot, deadline: Instant) -> Result<Self> {
         let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
-        let LockedDir { dir, lock, .. } = lock_dir(locks, ShortLock::Gate, deadline)?;
-        let gate = Self { locks, dir, lock, wakeups: PendingWakeups::default() };
+        let LockedDir { root, dir, lock } = lock_dir(locks, ShortLock::Gate, deadline)?;
+        let gate = Self { locks, root, dir, lock, wakeups: PendingWakeups::default() };
         gate.complete_pending()?;
         Ok(gate)
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::events::{Happened, Waits};
 use super::gate::Gate;
 use super::load::{load, load_all};
 use super::records::{self, Records};
@@ -9,6 +10,8 @@ use super::root::LockRoot;
 use super::tokens;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::journal::event::LockStep;
+use crate::lock::author::origin;
 use crate::lock::describe::describe_holder;
 use crate::lock::identity::same_ancestry;
 use crate::lock::layout::LOCKS;
@@ -49,7 +52,17 @@ pub(in crate::lock) fn release(
                 .detail("lock", name.as_str()));
         }
     }
-    gate.store(&edits)?;
+    let gone = released.iter().filter(|released| released.left == 0);
+    let steps = gone.map(|one| Happened::to_grant(&one.name, LockStep::Released, &one.grant));
+    // The script that held them, unless the caller only showed the token.
+    let owner = released.iter().filter_map(|one| one.grant.owner.as_ref()).next();
+    let author = || match owner {
+        Some(owner) if requester.ancestry.iter().any(|one| one.is(owner)) => {
+            origin(locks.disk.now(), owner.pid)
+        }
+        _ => locks.author(),
+    };
+    gate.commit(&edits, author, steps.collect(), &Waits::default())?;
     let dir = gate.leave();
     for Released { name, grant, left } in &released {
         let text = if *left == 0 { "released" } else { "counted down" };

@@ -1,11 +1,13 @@
 //! The root whose locks these are, as its files show them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::fs::Disk;
+use crate::journal::Origin;
+use crate::lock::author::origin;
 use crate::lock::log::LockLog;
 use crate::lock::process::owner::LockEnv;
 
@@ -21,6 +23,8 @@ pub(in crate::lock) struct LockRoot {
     pub log: LockLog,
     pub warnings: RefCell<Vec<String>>,
     pub on_wait: RefCell<Option<WaitCallback>>,
+    /// A line of this command filled the root's journal.
+    pub is_journal_full: Cell<bool>,
 }
 
 impl fmt::Debug for LockRoot {
@@ -30,6 +34,11 @@ impl fmt::Debug for LockRoot {
 }
 
 impl LockRoot {
+    /// The author of an event that no request causes: the named owner, else the parent process.
+    pub fn author(&self) -> Origin {
+        origin(self.disk.now(), self.env.owner.unwrap_or_else(std::os::unix::process::parent_id))
+    }
+
     /// Reports what a request waits for.
     pub fn notify(&self, blockers: &str) {
         let callback = self.on_wait.borrow().clone();

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use super::events::Waits;
 use super::gate::Gate;
 use super::load::load_all;
 use super::root::LockRoot;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked};
+use crate::lock::author::origin_of;
 use crate::lock::edit::RecordEdit;
 use crate::lock::identity::Identity;
 use crate::lock::lifeline::Lifeline;
@@ -48,7 +50,8 @@ impl<'a> QueueSlot<'a> {
         };
         let lifeline = Lifeline::random()?;
         name(edits, Some(&lifeline));
-        gate.store(edits)?;
+        let author = || origin_of(locks.disk.now(), request);
+        gate.commit(edits, author, Vec::new(), &Waits::default())?;
         let file = create(&lifeline, &locks.disk, gate.records().dir);
         let is_missing = file.is_err();
         let names = request.names.clone();

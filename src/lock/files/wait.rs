@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::events::{Happened, Waits};
 use super::gate::Gate;
 use super::load::{load, load_all};
 use super::park::{Parker, PollMode};
@@ -12,7 +13,10 @@ use super::slot::QueueSlot;
 use crate::audit::Level;
 use crate::error::Result;
 use crate::fs::probe::Probe;
+use crate::journal::Origin;
+use crate::journal::event::LockStep;
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
+use crate::lock::author::origin_of;
 use crate::lock::deadlock::find_cycle;
 use crate::lock::describe::{BlockerInfo, describe_blockers};
 use crate::lock::edit::RecordEdit;
@@ -34,6 +38,8 @@ use crate::name::Name;
 pub(super) struct Grantable<'a> {
     pub gate: Gate<'a>,
     pub edits: Vec<RecordEdit>,
+    /// How long it waited, and what for.
+    pub waits: Waits,
 }
 
 /// A request until it is granted or refused.
@@ -45,6 +51,8 @@ pub(super) struct Wait<'a, 'r> {
     parker: Parker,
     /// The waiter that was next at the last check.
     watched: Option<IdleWaiter>,
+    /// What blocked it when it joined the queues.
+    waits: Waits,
 }
 
 /// The notice of what blocks a long wait.
@@ -73,6 +81,7 @@ impl<'a, 'r> Wait<'a, 'r> {
             notice: Notice::Due,
             parker: Parker::new(),
             watched: None,
+            waits: Waits::default(),
         }
     }
 
@@ -90,7 +99,10 @@ impl<'a, 'r> Wait<'a, 'r> {
             }
             let mut edits = load_all(&gate, &self.request.names)?;
             let queued = match self.admit(&gate, &mut edits)? {
-                None => return Ok(Grantable { gate, edits }),
+                None => {
+                    let waits = Waits { seconds: self.elapsed(), ..self.waits };
+                    return Ok(Grantable { gate, edits, waits });
+                }
                 Some(queued) => queued,
             };
             match queued {
@@ -98,7 +110,9 @@ impl<'a, 'r> Wait<'a, 'r> {
                     self.parker.register();
                     QueueSlot::take(slot, self.locks, self.request, &gate, &mut edits)?;
                 }
-                Queued::Resumed => gate.store(&edits)?,
+                Queued::Resumed => {
+                    gate.commit(&edits, || self.author(), Vec::new(), &self.waits)?;
+                }
                 Queued::Already => {}
             }
             let dir = gate.leave();
@@ -123,7 +137,7 @@ impl<'a, 'r> Wait<'a, 'r> {
     }
 
     /// Checks the request while holding the gate; `None` if it may be granted.
-    fn admit(&self, gate: &Gate<'_>, edits: &mut [RecordEdit]) -> Result<Option<Queued>> {
+    fn admit(&mut self, gate: &Gate<'_>, edits: &mut [RecordEdit]) -> Result<Option<Queued>> {
         let (request, probe) = (self.request, gate.records().probe()?);
         let now = Now { time: self.locks.disk.now(), left: request.deadline.left() };
         let admission = admit(edits, request, now, &probe);
@@ -136,9 +150,13 @@ impl<'a, 'r> Wait<'a, 'r> {
             }
         }
         let Admission::Queued(queued) = admission else { return Ok(None) };
+        if queued == Queued::Newly {
+            self.waits = Waits::for_locks(edits, request, &probe);
+        }
         if request.deadline.is_over() {
             let records = edits.iter().map(|edit| (&edit.name, &edit.record));
             let blockers = BlockerInfo::all(records, request, &probe);
+            self.record_timeout(gate, &blockers);
             return Err(timed_out(request, &blockers, self.started.elapsed()));
         }
         // Checked again when the wait turns out to be long: the other waiters may have closed a
@@ -147,6 +165,29 @@ impl<'a, 'r> Wait<'a, 'r> {
             self.refuse_deadlock(gate, edits, &probe)?;
         }
         Ok(Some(queued))
+    }
+
+    /// The seconds since the request was made.
+    fn elapsed(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn author(&self) -> Origin {
+        origin_of(self.locks.disk.now(), self.request)
+    }
+
+    /// Appends to the journal that the locks with these blockers were not granted in time.
+    fn record_timeout(&self, gate: &Gate<'_>, blockers: &[BlockerInfo]) {
+        let is_blocked = |name: &&Name| blockers.iter().any(|blocker| blocker.lock == **name);
+        let blocked = self.request.names.iter().filter(is_blocked).map(|name| Happened {
+            lock: name.clone(),
+            step: LockStep::TimedOut,
+            mode: Some(self.request.spec.mode),
+            token: None,
+            subject: None,
+        });
+        let waits = Waits { seconds: self.elapsed(), ..self.waits.clone() };
+        gate.append(|| self.author(), blocked.collect(), &waits);
     }
 
     /// The record of another lock, for the order of locks.

@@ -335,7 +335,8 @@ impl StateLock<'_> {
     fn announce(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
         let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
             Some(dir) => Journal::new(&self.store.disk, dir)
-                .append(&self.guard_event(backup_dir, id, GuardStep::Began), self.flock.inode()),
+                .append(&self.guard_event(backup_dir, id, GuardStep::Began))
+                .map(drop),
             None => Err("there is none".to_owned()),
         };
         written.map_err(|why| {

@@ -1,6 +1,7 @@
 //! Records of commits: written to the journal and the audit log, and read back.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::Store;
 use super::observe::Observation;
@@ -9,7 +10,8 @@ use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
-use crate::journal::{Changes, Commit, Event, Events, Journal, Origin};
+use crate::journal::event::BLOCKERS_LIMIT;
+use crate::journal::{Changes, Commit, Event, Events, Fill, Journal, Origin};
 use crate::lock::origin;
 use crate::store::diagnosis::Health;
 use crate::store::layout::automatic_reason;
@@ -19,10 +21,8 @@ impl Store {
     /// The origin of an event that this command causes now: its script is the named owner of locks,
     /// else the parent process.
     pub(super) fn origin(&self) -> Origin {
-        let parent = || {
-            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
-        };
-        origin(self.disk.now(), self.settings.lock_env.owner.unwrap_or_else(parent))
+        let owner = self.settings.lock_env.owner;
+        origin(self.disk.now(), owner.unwrap_or_else(std::os::unix::process::parent_id))
     }
 
     /// The events in this root's journal; empty where it cannot be read.
@@ -151,7 +151,7 @@ impl Transaction<'_> {
             command: options.command(),
             reason: options.reason.clone(),
             waited: self.lock.waited.as_secs_f64(),
-            blockers: Vec::new(),
+            blockers: self.lock.blockers.iter().take(BLOCKERS_LIMIT).cloned().collect(),
             bytes: sealed.text.size() as u64,
             changes: changes(&self.seen, sealed),
             guards: self.lock.guards_of_commit(&self.seen.backup_dir),
@@ -162,9 +162,30 @@ impl Transaction<'_> {
 
 impl StateLock<'_> {
     pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, event: &Event) {
-        if let Err(why) = Journal::new(&self.store.disk, dir).append(event, self.flock.inode()) {
-            self.store.warn(format!("the journal has no line of this: {why}"));
+        let journal = Journal::new(&self.store.disk, dir);
+        match journal.append(event) {
+            Ok(Fill::Low) => {}
+            Ok(Fill::Full) => self.rotate(&journal),
+            Err(why) => {
+                self.store.warn(format!("the journal has no line of this: {why}"));
+                self.rotate(&journal);
+            }
         }
+    }
+
+    /// Rotates a full journal, while no lock changes.
+    fn rotate(&self, journal: &Journal<'_>) {
+        let rotated = self
+            .store
+            .locks
+            .enter_gate(Instant::now())
+            .map(|_gate| journal.rotate(self.flock.inode()));
+        let why = match rotated {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => why.to_string(),
+            Err(why) => why.to_string(),
+        };
+        self.store.warn(format!("the journal could not be rotated: {why}"));
     }
 }
 

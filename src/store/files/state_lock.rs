@@ -15,6 +15,7 @@ use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
+use crate::journal::event::Blocker;
 use crate::lock::{CommitTurn, FileLock, ImplicitLocks, LOCKS, QueueSlot};
 use crate::side::{self, foreign_owner, unsafe_path};
 use crate::store::diagnosis::Health;
@@ -37,6 +38,8 @@ pub(super) struct StateLock<'s> {
     pub flock: FileLock,
     /// The time it waited for the lock.
     pub waited: Duration,
+    /// What it waited for, as far as it is known.
+    pub blockers: Vec<Blocker>,
     /// Its place in the queue, if it had to wait. Dropped after the flock, so that the next in the
     /// queue finds the lock free.
     _slot: Option<QueueSlot<'s>>,
@@ -125,7 +128,7 @@ impl Store {
             let locks = side::open_unless(&self.disk, &root, LOCKS, || {
                 self.refuse_other_tools_file(&root)
             })?;
-            if let Some(CommitTurn { lock: flock, slot }) =
+            if let Some(CommitTurn { lock: flock, slot, blockers }) =
                 self.locks.commit_turn(&root, &locks, deadline)?
             {
                 let lock = Rc::new(StateLock {
@@ -133,6 +136,7 @@ impl Store {
                     root,
                     flock,
                     waited: started.elapsed(),
+                    blockers,
                     _slot: slot,
                     trees: OnceCell::new(),
                 });
