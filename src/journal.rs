@@ -21,7 +21,9 @@ pub use self::totals::Totals;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
 
-/// The file, in `.state-backups/`.
+/// The directory that it lies in.
+pub const DIRECTORY: &str = ".state-backups";
+/// The file, in [`DIRECTORY`].
 pub const JOURNAL: &str = "journal.jsonl";
 /// The file before the last rotation.
 pub const OLD_JOURNAL: &str = "journal.1.jsonl";

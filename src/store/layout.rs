@@ -14,7 +14,7 @@ pub const STATE_FILE: &str = ".workflow-state.json";
 /// The mark of a state that was moved to a store on other machines.
 pub const MOVED: &str = ".workflow-state.moved";
 /// Backups, the mirror, kept evidence.
-pub const BACKUPS: &str = ".state-backups";
+pub const BACKUPS: &str = crate::journal::DIRECTORY;
 /// Checkpoints.
 pub const CHECKPOINTS: &str = ".checkpoints";
 /// The prefix of a checkpoint's name; followed by time and operation.

@@ -133,8 +133,9 @@ fn a_free_lock_takes_few_calls_and_no_sync() {
     root.ok("lock release a --owner-pid 1");
     let acquired = Asked::by(&root, &format!("lock acquire a --owner-pid {}", std::process::id()));
     let released = Asked::by(&root, &format!("lock release a --owner-pid {}", std::process::id()));
-    acquired.at_most(53);
-    released.at_most(47);
+    // The line in the journal takes nine: the directory (2), the file (5), and its author.
+    acquired.at_most(62);
+    released.at_most(56);
     for asked in [&acquired, &released] {
         assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
         assert_eq!(
@@ -144,9 +145,10 @@ fn a_free_lock_takes_few_calls_and_no_sync() {
         );
         assert!(!asked.lines.iter().any(|line| line.contains(".wait-")), "and makes no lifeline");
     }
-    // The owners' liveness is checked once more while holding the gate; a release checks none.
-    assert!(acquired.proc_files.values().all(|count| *count <= 2), "{:?}", acquired.proc_files);
-    assert!(released.proc_files.values().all(|count| *count == 1), "{:?}", released.proc_files);
+    // The owners' liveness is checked once more while holding the gate; a release checks none. The
+    // journal names the owner's program.
+    assert!(acquired.proc_files.values().all(|count| *count <= 3), "{:?}", acquired.proc_files);
+    assert!(released.proc_files.values().all(|count| *count <= 2), "{:?}", released.proc_files);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
         Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
     // The gate is opened three times, each time after its link count is read, and our pid is
     // written.
-    asked.at_most(142);
+    asked.at_most(170);
     let on_lifeline =
         |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));
     let lifeline =

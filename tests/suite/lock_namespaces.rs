@@ -107,7 +107,7 @@ fn is_passed_over(sandbox: &Sandbox, holder: Script, first: &mut Script) {
     let mut second = patient(sandbox, "n");
     holder.end();
     assert_eq!(second.line(), "got 0", "the first does not run");
-    await_waiters(sandbox, &["passed-over"]);
+    await_waiters(sandbox, &["passed_over"]);
     let audit = fs::read_to_string(sandbox.file("audit.log")).unwrap();
     assert!(audit.contains("was passed over lock=n waiter="), "{audit}");
     let mut third = patient(sandbox, "n");
@@ -178,7 +178,7 @@ fn a_waiter_in_a_frozen_cgroup_is_passed_over() {
     let mut second = patient(&sandbox, "n");
     holder.end();
     assert_eq!(second.line(), "got 0");
-    await_waiters(&sandbox, &["passed-over"]);
+    await_waiters(&sandbox, &["passed_over"]);
     let mut third = patient(&sandbox, "n");
     cgroup.freeze(false);
     until("the first has cleared its mark", || waiters(&sandbox)[0]["status"] == "waiting");

@@ -444,7 +444,7 @@ fn a_commit_that_waits_for_its_flock_is_not_passed_over() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1500) {
         let rows = sandbox.rows();
-        assert!(rows.iter().all(|row| row["status"] != "passed-over"), "{rows:?}");
+        assert!(rows.iter().all(|row| row["status"] != "passed_over"), "{rows:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(flock);

@@ -5,7 +5,7 @@ use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
 use super::root::LockRoot;
 use crate::journal::event::{BLOCKERS_LIMIT, Blocker, LockEvent, LockMode, LockStep, Party, Role};
-use crate::journal::{Event, Fill, Journal, Origin};
+use crate::journal::{DIRECTORY, Event, Fill, Journal, Origin};
 use crate::lock::author::{party, party_of};
 use crate::lock::edit::RecordEdit;
 use crate::lock::liveness::LivenessOracle;
@@ -13,7 +13,6 @@ use crate::lock::queue::{self, holders_and_nearest_waiter};
 use crate::lock::record::{Grant, Mode};
 use crate::lock::request::Request;
 use crate::name::Name;
-use crate::store::layout::BACKUPS;
 
 impl From<Mode> for LockMode {
     fn from(mode: Mode) -> Self {
@@ -133,7 +132,7 @@ impl Gate<'_> {
             return;
         }
         let (disk, locks) = (&self.locks.disk, self.locks);
-        let Ok(dir) = disk.open_dir(&self.root, BACKUPS) else { return };
+        let Ok(dir) = disk.open_dir(&self.root, DIRECTORY) else { return };
         let journal = Journal::new(disk, &dir);
         let lines = || {
             let origin = author();
@@ -170,7 +169,7 @@ pub(in crate::lock) fn rotate_full_journal(locks: &LockRoot) {
     let now = std::time::Instant::now();
     let Ok(state) = lock_dir(locks, ShortLock::State, now) else { return };
     let Ok(gate) = Gate::enter(locks, now) else { return };
-    let Ok(dir) = locks.disk.open_dir(&gate.root, BACKUPS) else { return };
+    let Ok(dir) = locks.disk.open_dir(&gate.root, DIRECTORY) else { return };
     if let Err(why) = Journal::new(&locks.disk, &dir).rotate(state.lock.inode()) {
         locks.warn(format!("the journal could not be rotated: {why}"));
     }

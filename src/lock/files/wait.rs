@@ -62,6 +62,16 @@ enum Notice {
     Given,
 }
 
+/// The answer to a request that was checked while holding the gate.
+enum Checked {
+    /// Nothing blocks it.
+    Grantable,
+    /// It is in the queues.
+    Queued(Queued),
+    /// It is blocked, and its time is up.
+    Late(Vec<BlockerInfo>),
+}
+
 /// The reason why a sleeper woke.
 enum Woken {
     /// Nothing seems to block it, or the gate must be taken for another reason.
@@ -99,11 +109,16 @@ impl<'a, 'r> Wait<'a, 'r> {
             }
             let mut edits = load_all(&gate, &self.request.names)?;
             let queued = match self.admit(&gate, &mut edits)? {
-                None => {
+                Checked::Grantable => {
                     let waits = Waits { seconds: self.elapsed(), ..self.waits };
                     return Ok(Grantable { gate, edits, waits });
                 }
-                Some(queued) => queued,
+                Checked::Queued(queued) => queued,
+                Checked::Late(blockers) => {
+                    self.record_timeout(&gate, &blockers);
+                    drop(gate); // the error looks up users
+                    return Err(timed_out(self.request, &blockers, self.started.elapsed()));
+                }
             };
             match queued {
                 Queued::Newly => {
@@ -136,8 +151,8 @@ impl<'a, 'r> Wait<'a, 'r> {
         }
     }
 
-    /// Checks the request while holding the gate; `None` if it may be granted.
-    fn admit(&mut self, gate: &Gate<'_>, edits: &mut [RecordEdit]) -> Result<Option<Queued>> {
+    /// Checks the request while holding the gate.
+    fn admit(&mut self, gate: &Gate<'_>, edits: &mut [RecordEdit]) -> Result<Checked> {
         let (request, probe) = (self.request, gate.records().probe()?);
         let now = Now { time: self.locks.disk.now(), left: request.deadline.left() };
         let admission = admit(edits, request, now, &probe);
@@ -149,22 +164,20 @@ impl<'a, 'r> Wait<'a, 'r> {
                 hierarchy::check(edits, &request.requester, |name| self.held(gate, name))?;
             }
         }
-        let Admission::Queued(queued) = admission else { return Ok(None) };
+        let Admission::Queued(queued) = admission else { return Ok(Checked::Grantable) };
         if queued == Queued::Newly {
             self.waits = Waits::for_locks(edits, request, &probe);
         }
         if request.deadline.is_over() {
             let records = edits.iter().map(|edit| (&edit.name, &edit.record));
-            let blockers = BlockerInfo::all(records, request, &probe);
-            self.record_timeout(gate, &blockers);
-            return Err(timed_out(request, &blockers, self.started.elapsed()));
+            return Ok(Checked::Late(BlockerInfo::all(records, request, &probe)));
         }
         // Checked again when the wait turns out to be long: the other waiters may have closed a
         // cycle since.
         if queued == Queued::Newly || self.notice == Notice::Given {
             self.refuse_deadlock(gate, edits, &probe)?;
         }
-        Ok(Some(queued))
+        Ok(Checked::Queued(queued))
     }
 
     /// The seconds since the request was made.
