@@ -56,13 +56,19 @@ impl Digest {
     }
 }
 
-/// The part and the place in it where these digits occur, if they occur in the text exactly once.
-pub fn only_place<'a>(
-    parts: impl IntoIterator<Item = &'a [u8]>,
-    digits: &str,
-) -> Option<(usize, usize)> {
+/// A place in a text that is kept in parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The index of the part.
+    pub part: usize,
+    /// The offset in it, in bytes.
+    pub offset: usize,
+}
+
+/// The place where these digits occur, if they occur in the text exactly once.
+pub fn only_place<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: &str) -> Option<Place> {
     let finder = memmem::Finder::new(digits);
-    let in_part = |(at, part)| finder.find_iter(part).map(move |place| (at, place));
+    let in_part = |(part, text)| finder.find_iter(text).map(move |offset| Place { part, offset });
     let mut places = parts.into_iter().enumerate().flat_map(in_part);
     places.next().filter(|_| places.next().is_none())
 }
@@ -70,14 +76,14 @@ pub fn only_place<'a>(
 /// The digest of a text with the 64 digits at a place in one of its parts taken as zeros.
 pub fn digest_around<'a>(
     parts: impl IntoIterator<Item = &'a [u8]>,
-    (at, place): (usize, usize),
+    place: Place,
 ) -> Option<Digest> {
     let mut hash = Sha256::new();
     for (index, part) in parts.into_iter().enumerate() {
-        if index == at {
-            hash.update(part.get(..place)?);
+        if index == place.part {
+            hash.update(part.get(..place.offset)?);
             hash.update([b'0'; HEX_LENGTH]);
-            hash.update(part.get(place + HEX_LENGTH..)?);
+            hash.update(part.get(place.offset + HEX_LENGTH..)?);
         } else {
             hash.update(part);
         }
@@ -110,7 +116,7 @@ pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).ok()?;
     bytes.push(b'\n');
     let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len())?;
-    let digest = digest_around([&*bytes], (0, place))?;
+    let digest = digest_around([&*bytes], Place { part: 0, offset: place })?;
     bytes.get_mut(place..place + HEX_LENGTH)?.copy_from_slice(digest.0.as_bytes());
     Some(bytes)
 }
@@ -119,7 +125,7 @@ pub fn end_in_digest(value: &impl Serialize) -> Option<Vec<u8>> {
 pub fn is_intact(bytes: &[u8]) -> bool {
     let digits = bytes.strip_suffix(RECORD_END).and_then(|rest| rest.last_chunk::<HEX_LENGTH>());
     let place = bytes.len().checked_sub(HEX_LENGTH + RECORD_END.len());
-    let digest = place.and_then(|place| digest_around([bytes], (0, place)));
+    let digest = place.and_then(|place| digest_around([bytes], Place { part: 0, offset: place }));
     matches!((digits, digest), (Some(digits), Some(digest)) if digest.0.as_bytes() == digits)
 }
 

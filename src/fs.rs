@@ -58,6 +58,11 @@ impl Dir {
         self.path.join(name.as_ref())
     }
 
+    /// The entry `name`, whether it exists or not.
+    pub fn entry<'a>(&'a self, name: &'a (impl AsRef<OsStr> + ?Sized)) -> At<'a> {
+        At { dir: self, name: name.as_ref() }
+    }
+
     /// The path this directory was opened by.
     pub fn path(&self) -> &Path {
         &self.path
@@ -66,6 +71,22 @@ impl Dir {
     /// The descriptor, for the `*at` system calls.
     pub fn at(&self) -> BorrowedFd<'_> {
         self.fd.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
+    }
+}
+
+/// A name in a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The directory.
+    pub dir: &'a Dir,
+    /// The name in it.
+    pub name: &'a OsStr,
+}
+
+impl At<'_> {
+    /// Its path, for messages and records.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path_of(self.name)
     }
 }
 
@@ -145,11 +166,11 @@ pub trait Ops {
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
     fn sync(&self, file: &File) -> io::Result<()>;
     fn sync_dir(&self, dir: &Dir) -> io::Result<()>;
-    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
-    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()>;
+    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()>;
+    fn rename(&self, from: At<'_>, to: At<'_>) -> io::Result<()>;
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
     fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()>;
+    fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()>;
     fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()>;
     fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString>;
     /// Opens `name` of any type, including a link, for [`Ops::fstat`] and [`Ops::set_mode`] only
@@ -444,13 +465,13 @@ impl Disk {
     }
 
     /// Gives a file a second name.
-    pub fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
-        with_context("link", &to.0.path_of(to.1), retry_eintr(|| self.ops.link(from, to)))
+    pub fn link(&self, from: At<'_>, to: At<'_>) -> FsResult<()> {
+        with_context("link", &to.path(), retry_eintr(|| self.ops.link(from, to)))
     }
 
     /// Renames a file, replacing the destination.
-    pub fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> FsResult<()> {
-        with_context("replace", &to.0.path_of(to.1), retry_eintr(|| self.ops.rename(from, to)))
+    pub fn rename(&self, from: At<'_>, to: At<'_>) -> FsResult<()> {
+        with_context("replace", &to.path(), retry_eintr(|| self.ops.rename(from, to)))
     }
 
     /// Removes a name; succeeds if it is missing.
@@ -474,12 +495,8 @@ impl Disk {
     }
 
     /// Exchanges two names atomically.
-    pub fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> FsResult<()> {
-        with_context(
-            "replace",
-            &other.0.path_of(other.1),
-            retry_eintr(|| self.ops.exchange(one, other)),
-        )
+    pub fn exchange(&self, one: At<'_>, other: At<'_>) -> FsResult<()> {
+        with_context("replace", &other.path(), retry_eintr(|| self.ops.exchange(one, other)))
     }
 
     /// Makes a symbolic link.

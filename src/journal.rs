@@ -12,7 +12,6 @@ mod line;
 mod origin;
 pub mod totals;
 
-use std::ffi::OsStr;
 use std::fs::File;
 
 pub use self::changes::Changes;
@@ -168,9 +167,9 @@ impl<'a> Journal<'a> {
         let line = (!totals.is_empty()).then(|| Event::Totals(totals).to_line()).flatten();
         let text = line.unwrap_or_default();
         let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Durability::None)?;
-        let (journal, old) = ((self.dir, OsStr::new(JOURNAL)), (self.dir, OsStr::new(OLD_JOURNAL)));
-        self.disk.rename(journal, old)?;
-        self.disk.rename((self.dir, OsStr::new(&name)), journal)?;
+        let journal = self.dir.entry(JOURNAL);
+        self.disk.rename(journal, self.dir.entry(OLD_JOURNAL))?;
+        self.disk.rename(self.dir.entry(&name), journal)?;
         staged.keep();
         Ok(())
     }

@@ -181,7 +181,7 @@ pub fn seal(
     let mut text = draft.to_text()?;
     let place = only_place(text.iter(), &marker)?;
     let digest = digest_around(text.iter(), place)?;
-    text.overwrite(place.0, place.1, digest.as_str().as_bytes())?;
+    text.overwrite(place.part, place.offset, digest.as_str().as_bytes())?;
     if let Some(Value::Object(metadata)) = draft.fields_mut()?.get_mut("metadata") {
         metadata.insert("digest".into(), digest.as_str().into());
     }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::{Dir, Disk, FsError, FsResult};
+use super::{At, Dir, Disk, FsError, FsResult};
 
 /// More names than this are not tried: a directory never holds so many of one second.
 const MOST: u32 = 1_000_000;
@@ -32,13 +32,9 @@ pub fn first_free(
 impl Disk {
     /// Renames a file to a free name: `EEXIST` where it is taken. The caller ensures that no other
     /// process creates names there meanwhile.
-    pub fn rename_to_free(
-        &self,
-        from: (&Dir, &OsStr),
-        to: (&Dir, impl AsRef<OsStr>),
-    ) -> FsResult<()> {
-        self.check_free(to.0, &to.1)?;
-        self.rename(from, (to.0, to.1.as_ref()))
+    pub fn rename_to_free(&self, from: At<'_>, to: At<'_>) -> FsResult<()> {
+        self.check_free(to.dir, to.name)?;
+        self.rename(from, to)
     }
 
     /// `EEXIST` if a name is taken.

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 
 use super::real::Real;
-use super::{Access, Dir, Ops, Stat};
+use super::{Access, At, Dir, Ops, Stat};
 use crate::acl::AclKind;
 
 /// One call, as the hook sees it.
@@ -170,15 +170,13 @@ impl Ops for Observed {
         self.on("sync_dir", dir, OsStr::new(""), || Real.sync_dir(dir))
     }
 
-    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        let call =
-            Call { name: "link", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        let call = Call { name: "link", path: to.path(), from: Some(from.path()) };
         self.call(&call, || Real.link(from, to))
     }
 
-    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        let call =
-            Call { name: "rename", path: to.0.path_of(to.1), from: Some(from.0.path_of(from.1)) };
+    fn rename(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        let call = Call { name: "rename", path: to.path(), from: Some(from.path()) };
         self.call(&call, || Real.rename(from, to))
     }
 
@@ -190,12 +188,8 @@ impl Ops for Observed {
         self.on("remove_dir", dir, name, || Real.remove_dir(dir, name))
     }
 
-    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
-        let call = Call {
-            name: "exchange",
-            path: other.0.path_of(other.1),
-            from: Some(one.0.path_of(one.1)),
-        };
+    fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()> {
+        let call = Call { name: "exchange", path: other.path(), from: Some(one.path()) };
         self.call(&call, || Real.exchange(one, other))
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Access, Dir, FileKind, Ops, Stat};
+use super::{Access, At, Dir, FileKind, Ops, Stat};
 use crate::acl::AclKind;
 
 /// The machine's own file system and clock.
@@ -107,12 +107,12 @@ impl Ops for Real {
         Ok(sys::fsync(dir.at())?)
     }
 
-    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        Ok(sys::linkat(from.0.at(), from.1, to.0.at(), to.1, AtFlags::empty())?)
+    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        Ok(sys::linkat(from.dir.at(), from.name, to.dir.at(), to.name, AtFlags::empty())?)
     }
 
-    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        Ok(sys::renameat(from.0.at(), from.1, to.0.at(), to.1)?)
+    fn rename(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        Ok(sys::renameat(from.dir.at(), from.name, to.dir.at(), to.name)?)
     }
 
     fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
@@ -123,8 +123,14 @@ impl Ops for Real {
         Ok(sys::unlinkat(dir.at(), name, AtFlags::REMOVEDIR)?)
     }
 
-    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
-        Ok(sys::renameat_with(one.0.at(), one.1, other.0.at(), other.1, RenameFlags::EXCHANGE)?)
+    fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()> {
+        Ok(sys::renameat_with(
+            one.dir.at(),
+            one.name,
+            other.dir.at(),
+            other.name,
+            RenameFlags::EXCHANGE,
+        )?)
     }
 
     fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {

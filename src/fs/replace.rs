@@ -51,7 +51,7 @@ pub struct StagedBeside<'a> {
 impl StagedBeside<'_> {
     /// Puts it in its place.
     pub fn put_in_place(self, disk: &Disk, dir: &Dir, name: &OsStr) -> FsResult<()> {
-        disk.rename((dir, OsStr::new(&self.temporary)), (dir, name))?;
+        disk.rename(dir.entry(&self.temporary), dir.entry(name))?;
         self.staged.keep();
         disk.sync_dir(dir)
     }

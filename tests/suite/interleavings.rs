@@ -303,7 +303,7 @@ fn heals_by_hand(root: &Path, disk: Disk) -> Told {
     if live.bytes == b"garbage" {
         let mirror = disk.read(&shelf, "mirror.json", 1 << 20).unwrap().unwrap();
         fs::write(root.join("by-hand"), mirror.bytes).unwrap();
-        disk.rename((&dir, "by-hand".as_ref()), (&dir, ".workflow-state.json".as_ref())).unwrap();
+        disk.rename(dir.entry("by-hand"), dir.entry(".workflow-state.json")).unwrap();
     }
     Told::default()
 }

@@ -48,7 +48,10 @@ pub(super) fn natives() -> [Fun; 4] {
     ]
 }
 
-fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<'a, Val, Jq> {
+/// A filter with its variables, as the interpreter passes one to a native filter.
+type Closure<'a> = (TermId, Ctx<'a, Data>);
+
+fn assign<'a>(paths: Closure<'a>, mut root: Val, new: &Val) -> ValX<'a, Val, Jq> {
     for path in find(paths, &root)? {
         set(&mut root, &path, new.clone())?;
     }
@@ -56,11 +59,7 @@ fn assign<'a>(paths: (TermId, Ctx<'a, Data>), mut root: Val, new: &Val) -> ValX<
 }
 
 /// Replaces each value by the first output of `update`; where it has none, the value is deleted.
-fn modify<'a>(
-    paths: (TermId, Ctx<'a, Data>),
-    mut root: Val,
-    update: &(TermId, Ctx<'a, Data>),
-) -> ValX<'a, Val, Jq> {
+fn modify<'a>(paths: Closure<'a>, mut root: Val, update: &Closure<'a>) -> ValX<'a, Val, Jq> {
     let mut paths = find(paths, &root)?.into_iter();
     let mut doomed = Vec::new();
     while let Some(path) = paths.next() {
@@ -79,7 +78,8 @@ fn modify<'a>(
     Ok(delete_all(root, doomed)?)
 }
 
-fn find<'a>((filter, ctx): (TermId, Ctx<'a, Data>), root: &Val) -> Result<Vec<Path>, Exn<'a, Jq>> {
+fn find<'a>(paths: Closure<'a>, root: &Val) -> Result<Vec<Path>, Exn<'a, Jq>> {
+    let (filter, ctx) = paths;
     let found = filter.paths((ctx, (Jq(root.clone()), Default::default())));
     let paths = found.map(|found| {
         let mut path: Path = found?.1.iter().map(|key| key.0.clone()).collect();

@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -209,7 +208,7 @@ impl<'a> Gate<'a> {
         let temporary = temporary(self.lock.inode(), "lock");
         let disk = &self.locks.disk;
         let staged = disk.stage(&self.dir, &temporary, bytes, Durability::None)?;
-        disk.rename((&self.dir, OsStr::new(&temporary)), (&self.dir, OsStr::new(name)))?;
+        disk.rename(self.dir.entry(&temporary), self.dir.entry(name))?;
         staged.keep();
         Ok(())
     }

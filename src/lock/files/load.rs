@@ -1,7 +1,5 @@
 //! Loads records to change them, and puts damaged ones aside.
 
-use std::ffi::OsStr;
-
 use super::encoding::{Unreadable, decode, encode};
 use super::gate::Gate;
 use super::records::{RecordFile, Records, file_of};
@@ -51,11 +49,11 @@ fn quarantine(gate: &Gate<'_>, name: &Name, bytes: Option<&[u8]>, why: &str) -> 
     match bytes {
         Some(bytes) => gate.replace(&kept, bytes)?,
         None => {
-            let (from, to) = (file_of(name), OsStr::new(&kept));
-            let from = (dir, OsStr::new(&from));
+            let file = file_of(name);
+            let (from, to) = (dir.entry(&file), dir.entry(&kept));
             // The damaged one keeps its place until the stand-in takes it. Only a directory
             // cannot have two names.
-            disk.link(from, (dir, to)).or_else(|_| disk.rename(from, (dir, to)))?;
+            disk.link(from, to).or_else(|_| disk.rename(from, to))?;
         }
     }
     let unknown = Grant::of_unknown_owner(token, rfc3339_millis(time), kept.clone());

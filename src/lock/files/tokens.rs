@@ -10,7 +10,6 @@
 //! waits for a sync unless a block of `BLOCK` was used up faster than releases and waiters
 //! reserve the next one.
 
-use std::ffi::OsStr;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -149,7 +148,7 @@ pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let (name, here) = (temporary(lock.inode(), "reserved"), Namespace::here()?);
     let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
     let staged = locks.disk.stage(&dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
-    locks.disk.rename((&dir, OsStr::new(&name)), (&dir, OsStr::new(RESERVED)))?;
+    locks.disk.rename(dir.entry(&name), dir.entry(RESERVED))?;
     staged.keep();
     locks.disk.sync_dir(&dir)?;
     locks.disk.sync_dir(&root)?; // `.locks` itself may be new

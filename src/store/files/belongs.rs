@@ -134,7 +134,7 @@ impl StateLock<'_> {
         let mut line = self.store.settings.file_name.as_encoded_bytes().to_vec();
         line.push(b'\n');
         let staged = self.store.disk.stage(dir, &name, &line, Durability::Fsync)?;
-        self.store.disk.rename((dir, OsStr::new(&name)), (dir, OsStr::new(OWNER)))?;
+        self.store.disk.rename(dir.entry(&name), dir.entry(OWNER))?;
         staged.keep();
         Ok(())
     }

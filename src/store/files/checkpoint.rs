@@ -5,7 +5,6 @@
 pub mod catalog;
 pub mod retention;
 
-use std::ffi::OsStr;
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -19,7 +18,7 @@ use crate::audit::Level;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
-use crate::fs::{Dir, FsError};
+use crate::fs::{At, FsError};
 use crate::name::Name;
 use crate::store::ForeignEdits;
 use crate::store::checkpoint::id;
@@ -109,11 +108,6 @@ impl Store {
             }
             Ok(Some(made))
         })
-    }
-
-    fn copy_in(&self, (from, name): (&Dir, &str), to: (&Dir, &str)) -> Result<Vec<Entry>> {
-        let copied = tree::copy(&self.disk, (from, name), to, Attributes::Ours)?;
-        Ok(copied.map_or_else(Vec::new, |listing| listing.under(to.1)))
     }
 
     /// An id that sorts after those of all other checkpoints of any operation. The order of ids is
@@ -212,19 +206,23 @@ impl Transaction<'_> {
             ));
         }
         let mut left = Vec::new();
-        let mut copy_in = |from: (&Dir, &str), to: (&Dir, &str)| -> Result<Vec<Entry>> {
-            if unkept == Unkept::Refused {
-                return self.store.copy_in(from, to);
-            }
-            let copied = tree::copy_what_can_be_kept(&self.store.disk, from, to, Attributes::Ours)?;
-            let Some((listing, without)) = copied else { return Ok(Vec::new()) };
-            left.extend(without);
-            Ok(listing.under(to.1))
+        let mut copy_in = |from: At<'_>, to: &str| -> Result<Vec<Entry>> {
+            let (disk, at) = (&self.store.disk, dir.entry(to));
+            let copied = match unkept {
+                Unkept::Refused => tree::copy(disk, from, at, Attributes::Ours)?,
+                Unkept::Left => tree::copy_what_can_be_kept(disk, from, at, Attributes::Ours)?.map(
+                    |(listing, without)| {
+                        left.extend(without);
+                        listing
+                    },
+                ),
+            };
+            Ok(copied.map_or_else(Vec::new, |listing| listing.under(to)))
         };
         if let Some(root) = self.store.config_root()? {
-            entries.extend(copy_in((&root, layout::CONFIG), (&dir, manifest::CONFIG))?);
+            entries.extend(copy_in(root.entry(layout::CONFIG), manifest::CONFIG)?);
         }
-        entries.extend(copy_in((&self.lock.root, layout::SIGNALS), (&dir, manifest::SIGNALS))?);
+        entries.extend(copy_in(self.lock.root.entry(layout::SIGNALS), manifest::SIGNALS)?);
         let (files, bytes) = {
             let listing = Listing::new(entries.clone());
             (listing.files(), listing.bytes())
@@ -256,9 +254,7 @@ impl Transaction<'_> {
         if !self.lock.flock.is_current(&self.store.disk, &self.lock.root)? {
             return Err(lock_lost());
         }
-        self.store
-            .disk
-            .rename((&staging.dir, OsStr::new(tmp)), (&staging.checkpoints, OsStr::new(&id)))?;
+        self.store.disk.rename(staging.dir.entry(tmp), staging.checkpoints.entry(&id))?;
         if let Err(error) = self.store.disk.sync_dir(&staging.checkpoints) {
             let message = format!(
                 "the checkpoint {id} is in place, but the disk did not confirm it: {error}"

@@ -5,8 +5,6 @@
 //! [`Kind::DurabilityUnknown`]: then the new one is in place and the disk did not confirm it. At no
 //! instant is the live file absent or partly written: it is only ever replaced, by rename(2).
 
-use std::ffi::OsStr;
-
 use rustix::io::Errno;
 
 use super::Store;
@@ -18,7 +16,7 @@ use crate::document::chunks::Chunks;
 use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, StagedFile, temporary};
-use crate::fs::{Access, Dir, FsResult};
+use crate::fs::{Access, At, FsResult};
 use crate::lock::Fence;
 use crate::store::diagnosis::{Health, Mirror};
 use crate::store::layout::{MIRROR, SERVED_PREFIX};
@@ -31,7 +29,7 @@ pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,
     /// The location of its bytes, if they are written and synced already in a directory of the same
     /// file system.
-    pub source: Option<(&'a Dir, &'a OsStr)>,
+    pub source: Option<At<'a>>,
     pub replaced: Replaced,
     pub signals: &'a Signals,
     pub fences: &'a [Fence],
@@ -210,9 +208,7 @@ impl Transaction<'_> {
         let gate = self.store.locks.pass_fences(plan.fences, self.store.deadline())?;
 
         // 7. Commit.
-        if let Err(error) =
-            disk.rename((&self.lock.root, OsStr::new(&name)), (&self.lock.root, live))
-        {
+        if let Err(error) = disk.rename(self.lock.root.entry(&name), self.lock.root.entry(live)) {
             match self.lock.holds(text) {
                 Ok(true) => {} // the rename happened despite its error
                 Ok(false)
@@ -245,9 +241,7 @@ impl Transaction<'_> {
         // 9. Replace the mirror, after the live file: the other way round a crash would leave a
         //    mirror ahead of the live file.
         if let Some(mirror) = mirror {
-            match disk
-                .rename((backup_dir, OsStr::new(&mirror_name)), (backup_dir, OsStr::new(MIRROR)))
-            {
+            match disk.rename(backup_dir.entry(&mirror_name), backup_dir.entry(MIRROR)) {
                 Ok(()) => mirror.keep(),
                 Err(error) => self.store.warn_of_mirror(&error),
             }
@@ -295,9 +289,7 @@ impl Transaction<'_> {
         }
         self.store.disk.sync_dir(&self.lock.root)?;
         let staged = self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
-        self.store
-            .disk
-            .rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
+        self.store.disk.rename(backup_dir.entry(&name), backup_dir.entry(MIRROR))?;
         staged.keep();
         self.store.disk.sync_dir(backup_dir)
     }
@@ -305,9 +297,9 @@ impl Transaction<'_> {
 
 impl StateLock<'_> {
     /// Links a staged document to a temporary name beside the live file.
-    fn link_staged(&self, from: (&Dir, &OsStr), name: &str) -> FsResult<StagedFile<'_>> {
+    fn link_staged(&self, from: At<'_>, name: &str) -> FsResult<StagedFile<'_>> {
         self.store.disk.unlink(&self.root, name)?;
-        self.store.disk.link(from, (&self.root, OsStr::new(name)))?;
+        self.store.disk.link(from, self.root.entry(name))?;
         Ok(StagedFile::of(&self.store.disk, &self.root, name.to_owned()))
     }
 

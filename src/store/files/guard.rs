@@ -8,8 +8,6 @@ mod put_back;
 mod settle;
 mod since;
 
-use std::ffi::OsStr;
-
 use rustix::io::Errno;
 
 use self::settle::Aftermath;
@@ -143,9 +141,7 @@ impl<'s> Guards<'s> {
         let bytes = record.write()?;
         let put = || {
             let staged = self.store.disk.stage(dir, name, &bytes, Durability::Fsync)?;
-            self.store
-                .disk
-                .rename((dir, OsStr::new(name)), (dir, OsStr::new(&file_name(&record.id))))?;
+            self.store.disk.rename(dir.entry(name), dir.entry(&file_name(&record.id)))?;
             staged.keep();
             self.store.disk.sync_dir(dir)
         };
@@ -243,7 +239,7 @@ impl<'s> Guards<'s> {
             Liveness::Unknown => return Ok(Some(Standing::Unknown)),
             Liveness::Dead => {}
         }
-        Ok(match self.put_back_by((root, backup_dir), self.store.live()?.as_ref(), &record)? {
+        Ok(match self.put_back_by(root, backup_dir, self.store.live()?.as_ref(), &record)? {
             Aftermath::Nothing => Some(Standing::Killed),
             Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
             Aftermath::PutBack | Aftermath::Decided => None,

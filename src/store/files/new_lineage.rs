@@ -12,7 +12,6 @@
 
 use super::fresh::Lineages;
 use super::restore::{Intents, lock_lost, staged_state};
-use std::ffi::OsStr;
 use std::rc::Rc;
 
 use serde_json::json;
@@ -133,8 +132,8 @@ impl Lineages<'_> {
         self.store.audit.record(&entry.with("path", self.store.shown()));
     }
 
-    fn link_or_copy(&self, (from, to): (&Dir, &Dir), name: &str) -> Result<()> {
-        match self.store.disk.link((from, OsStr::new(name)), (to, OsStr::new(name))) {
+    fn link_or_copy(&self, from: &Dir, to: &Dir, name: &str) -> Result<()> {
+        match self.store.disk.link(from.entry(name), to.entry(name)) {
             Err(error) if error.is_full() => Err(error.into()),
             // Some file systems have no hard links.
             Err(_) => {
@@ -159,9 +158,7 @@ impl Lineages<'_> {
         if !lock.flock.is_current(&self.store.disk, &lock.root)? {
             return Err(lock_lost());
         }
-        self.store
-            .disk
-            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)))?;
+        self.store.disk.rename(staging.dir.entry(DRAFT), staging.dir.entry(INTENT))?;
         self.store.disk.sync_dir(&staging.dir)?;
         staging.keep();
         Ok(())
@@ -260,7 +257,7 @@ impl Lineages<'_> {
             return Ok(());
         }
         let name = free_archive_name(self.store, &backup_dir, "kept")?;
-        disk.rename((&backup_dir, OsStr::new(&place)), (&backup_dir, OsStr::new(&name)))?;
+        disk.rename(backup_dir.entry(&place), backup_dir.entry(&name))?;
         self.store.warn(format!("what an `init --fresh` archived is kept in {BACKUPS}/{name}"));
         Ok(disk.sync_dir(&backup_dir)?)
     }
@@ -272,10 +269,9 @@ impl Lineages<'_> {
             let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
             let place = archive_in_progress();
             if self.store.disk.stat(&backup_dir, &place)?.is_some() {
-                self.store.disk.rename(
-                    (&backup_dir, OsStr::new(&place)),
-                    (&backup_dir, OsStr::new(&intent.archive)),
-                )?;
+                self.store
+                    .disk
+                    .rename(backup_dir.entry(&place), backup_dir.entry(&intent.archive))?;
                 self.store.disk.sync_dir(&backup_dir)?;
             }
             // Without the archive the mirror may be the last copy of the old lineage.
@@ -400,7 +396,7 @@ impl Transaction<'_> {
         let staged = staged_state(NUMBER);
         let plan = Plan {
             replaced,
-            source: Some((&staging.dir, OsStr::new(&staged))),
+            source: Some(staging.dir.entry(&staged)),
             room: OnDiskFull::Fail,
             ..Plan::of(sealed, options)
         };
@@ -426,8 +422,8 @@ impl Transaction<'_> {
                     .keep();
             } else {
                 self.store.disk.link(
-                    (&self.lock.root, &self.store.settings.file_name),
-                    (&archive, OsStr::new(name.as_str())),
+                    self.lock.root.entry(&self.store.settings.file_name),
+                    archive.entry(name.as_str()),
                 )?;
             }
         }
@@ -435,7 +431,7 @@ impl Transaction<'_> {
         let evidence = self.seen.backup_dir.evidence.iter().map(String::as_str);
         let mirror = self.seen.backup_dir.has_mirror.then_some(MIRROR);
         for name in backups.chain(evidence).chain(mirror) {
-            self.store.lineages().link_or_copy((backup_dir, &archive), name)?;
+            self.store.lineages().link_or_copy(backup_dir, &archive, name)?;
         }
         self.lock.archive_signals(&archive)?;
         self.store.disk.sync_dir(&archive)?;
@@ -454,7 +450,7 @@ impl StateLock<'_> {
         };
         let Some(listed) = listed else { return Ok(()) };
         let attributes = Attributes::Listed(&listed);
-        tree::copy(&self.store.disk, (&self.root, SIGNALS), (archive, SIGNALS), attributes)
+        tree::copy(&self.store.disk, self.root.entry(SIGNALS), archive.entry(SIGNALS), attributes)
             .map(drop)
     }
 
@@ -476,9 +472,7 @@ impl StateLock<'_> {
             self.store.disk.sync_dir(&self.root)?;
             let staged =
                 self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
-            self.store
-                .disk
-                .rename((backup_dir, OsStr::new(&name)), (backup_dir, OsStr::new(MIRROR)))?;
+            self.store.disk.rename(backup_dir.entry(&name), backup_dir.entry(MIRROR))?;
             staged.keep();
         } else if let Some(mirror) = self.store.disk.open(backup_dir, MIRROR, Access::Read)? {
             self.store.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;

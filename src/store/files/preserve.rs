@@ -1,7 +1,6 @@
 //! Retention of replaced files: what is kept, for how long, and what is removed when the disk is
 //! full.
 
-use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
 use super::Store;
@@ -247,11 +246,11 @@ impl Transaction<'_> {
         let Some(found) = &self.seen.live else { return Ok(None) };
         let tag = if found.is_whole() { tag(&found.bytes) } else { "oversized".to_owned() };
         let stem = format!("{EVIDENCE_PREFIX}{}-{tag}", compact(self.store.disk.now()));
-        let live = (&self.lock.root, self.store.settings.file_name.as_os_str());
+        let live = self.lock.root.entry(&self.store.settings.file_name);
         if !is_loose(found) || !found.is_whole() {
             // A link needs no space, works for a file of any size, and has the same mode.
             match first_free(&stem, ".json", |name| {
-                self.store.disk.link(live, (backup_dir, OsStr::new(name)))
+                self.store.disk.link(live, backup_dir.entry(name))
             }) {
                 Ok(name) => return Ok(Some(name)),
                 Err(error) if !found.is_whole() => return Err(error.into()),
@@ -261,9 +260,9 @@ impl Transaction<'_> {
         let temporary = temporary(self.lock.flock.inode(), "backup");
         let staged =
             self.store.disk.stage(backup_dir, &temporary, &found.bytes, Durability::Fsync)?;
-        let from = (backup_dir, OsStr::new(&temporary));
+        let from = backup_dir.entry(&temporary);
         let name = first_free(&stem, ".json", |name| {
-            self.store.disk.rename_to_free(from, (backup_dir, name))
+            self.store.disk.rename_to_free(from, backup_dir.entry(name))
         })?;
         staged.keep();
         Ok(Some(name))
@@ -369,8 +368,8 @@ impl Transaction<'_> {
 
 impl StateLock<'_> {
     fn link_live(&self, backup_dir: &Dir, name: BackupName) -> FsResult<BackupName> {
-        let live = (&self.root, self.store.settings.file_name.as_os_str());
-        free_backup(name, |name| self.store.disk.link(live, (backup_dir, OsStr::new(name))))
+        let live = self.root.entry(&self.store.settings.file_name);
+        free_backup(name, |name| self.store.disk.link(live, backup_dir.entry(name)))
     }
 
     /// Makes a durable copy under a backup's name, complete or absent.
@@ -385,7 +384,7 @@ impl StateLock<'_> {
         // rename() would replace a backup of the same name; under the lock no other writer makes
         // one.
         let made = free_backup(name, |name| {
-            self.store.disk.rename_to_free((backup_dir, OsStr::new(&temporary)), (backup_dir, name))
+            self.store.disk.rename_to_free(backup_dir.entry(&temporary), backup_dir.entry(name))
         })?;
         staged.keep();
         Ok(made)

@@ -22,7 +22,6 @@ pub(super) mod probe;
 mod replacement;
 mod roll_forward;
 
-use std::ffi::OsStr;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -48,7 +47,7 @@ use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Durability;
-use crate::fs::{Dir, FsError, FsResult};
+use crate::fs::{At, Dir, FsError, FsResult};
 use crate::lock::Fence;
 use crate::name::Name;
 use crate::store::checkpoint::manifest;
@@ -251,8 +250,10 @@ impl Restores<'_> {
     pub(super) fn stage_trees(
         &self,
         staging: &StagingDir<'_>,
-        (lock, plan): (&StateLock, RestorePlan),
-        (config, signals): (Option<&Tree<'_>>, Option<&Tree<'_>>),
+        lock: &StateLock,
+        plan: RestorePlan,
+        config: Option<&Tree<'_>>,
+        signals: Option<&Tree<'_>>,
         before: &Checkpoint,
     ) -> Result<Intent> {
         // Staged files are removed by the command that finds the staging directory, so the staging
@@ -277,8 +278,11 @@ impl Restores<'_> {
             };
             let beside = target.as_ref().unwrap_or(parent);
             let modified = self.store.disk.stat(beside, ".")?.map(|stat| stat.mtime);
-            let new =
-                self.stage_tree((tree.dir, tree.name), (beside, &staged(name, number)), listing)?;
+            let new = self.stage_tree(
+                tree.dir.entry(tree.name),
+                beside.entry(&staged(name, number)),
+                listing,
+            )?;
             if let Some(modified) = modified.filter(|_| target.is_some()) {
                 self.store.disk.set_mtime_of(beside.at(), beside.path(), modified)?;
             }
@@ -304,19 +308,14 @@ impl Restores<'_> {
         })
     }
 
-    fn stage_tree(
-        &self,
-        from: (&Dir, &str),
-        to: (&Dir, &str),
-        listing: &Listing,
-    ) -> Result<Digest> {
+    fn stage_tree(&self, from: At<'_>, to: At<'_>, listing: &Listing) -> Result<Digest> {
         let copied = tree::copy(&self.store.disk, from, to, Attributes::Listed(listing))?
             .unwrap_or_default();
         let listing = listing.without_lost_clutter(&copied);
         match listing.first_difference(&copied) {
             None => Ok(copied.fingerprint()),
             Some(difference) => {
-                let shown = from.0.path_of(from.1);
+                let shown = from.path();
                 Err(Error::new(
                     Kind::Corrupt,
                     format!("{} changed while it was copied: {difference}", shown.display()),
@@ -333,7 +332,8 @@ impl Restores<'_> {
         staging: &mut StagingDir<'_>,
         lock: &StateLock,
         intent: &Intent,
-        (fences, deadline): (&[Fence], Instant),
+        fences: &[Fence],
+        deadline: Instant,
     ) -> Result<()> {
         const DRAFT: &str = "intent.draft";
         let bytes = intent.write()?;
@@ -342,10 +342,7 @@ impl Restores<'_> {
             return Err(lock_lost());
         }
         let gate = self.store.locks.pass_fences(fences, deadline)?;
-        let renamed = self
-            .store
-            .disk
-            .rename((&staging.dir, OsStr::new(DRAFT)), (&staging.dir, OsStr::new(INTENT)));
+        let renamed = self.store.disk.rename(staging.dir.entry(DRAFT), staging.dir.entry(INTENT));
         drop(gate);
         let unknown = |is: &str, error: &FsError| {
             let message = format!(
@@ -407,8 +404,10 @@ impl Transaction<'_> {
         let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
         let intent = self.store.restores().stage_trees(
             &staging,
-            (&self.lock, plan),
-            (proposed.config.as_ref(), proposed.signals.as_ref()),
+            &self.lock,
+            plan,
+            proposed.config.as_ref(),
+            proposed.signals.as_ref(),
             &before,
         );
         let intent = intent.and_then(|intent| {
@@ -423,7 +422,8 @@ impl Transaction<'_> {
             &mut staging,
             &self.lock,
             &intent,
-            (&options.fences, deadline),
+            &options.fences,
+            deadline,
         )?;
         let revision =
             self.store.restores().roll_forward(&self.lock, staging, &intent, options).map_err(

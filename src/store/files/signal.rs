@@ -22,7 +22,7 @@ use super::state_lock::StateLock;
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, StagedFile, temporary};
-use crate::fs::{Dir, FsResult};
+use crate::fs::{At, Dir, FsResult};
 use crate::name::Name;
 use crate::store::ForeignEdits;
 use crate::store::diagnosis::Health;
@@ -30,25 +30,20 @@ use crate::store::layout::{BACKUPS, SIGNALS, STAGED_SIGNAL, is_staged_signal};
 use crate::store::signal::{SignalFile, named};
 
 impl Store {
-    fn carry_out(
-        &self,
-        (backup_dir, staged): (&Dir, &OsStr),
-        dir: &Dir,
-        signal: &SignalFile,
-    ) -> FsResult<()> {
+    fn carry_out(&self, staged: At<'_>, dir: &Dir, signal: &SignalFile) -> FsResult<()> {
         let file = signal.file();
         let Some(content) = &signal.content else {
             self.disk.unlink(dir, &file)?;
-            return self.disk.unlink(backup_dir, staged);
+            return self.disk.unlink(staged.dir, staged.name);
         };
-        match self.disk.rename((backup_dir, staged), (dir, OsStr::new(&file))) {
+        match self.disk.rename(staged, dir.entry(&file)) {
             // `.signals/` is on another mount: the file is staged there once more.
             Err(error) if error.is(Errno::XDEV) => {
-                let again = staged.to_string_lossy();
+                let again = staged.name.to_string_lossy();
                 let copy = self.disk.stage(dir, &again, content, Durability::Fsync)?;
-                self.disk.rename((dir, OsStr::new(&*again)), (dir, OsStr::new(&file)))?;
+                self.disk.rename(dir.entry(&*again), dir.entry(&file))?;
                 copy.keep();
-                self.disk.unlink(backup_dir, staged)
+                self.disk.unlink(staged.dir, staged.name)
             }
             result => result,
         }
@@ -99,11 +94,7 @@ impl StateLock<'_> {
         let finish = || -> Result<()> {
             let dir = self.store.side_directory(&self.root, SIGNALS)?;
             for (index, signal) in signals.iter().enumerate() {
-                self.store.carry_out(
-                    (backup_dir, OsStr::new(&staged_name(self, index))),
-                    &dir,
-                    signal,
-                )?;
+                self.store.carry_out(backup_dir.entry(&staged_name(self, index)), &dir, signal)?;
             }
             Ok(self.store.disk.sync_dir(&dir)?)
         };
@@ -159,7 +150,7 @@ impl StateLock<'_> {
             match found.and_then(|found| SignalFile::due(found.bytes, state)) {
                 Some(due) => {
                     let place = self.store.side_directory(&self.root, SIGNALS)?;
-                    self.store.carry_out((dir, staged), &place, &due)?;
+                    self.store.carry_out(dir.entry(staged), &place, &due)?;
                     // It may be visible to other processes from here on.
                     Ok(self.store.disk.sync_dir(&place)?)
                 }

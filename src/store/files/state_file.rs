@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::document::text::{Conversion, unconverted};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::{Completeness, Dir, Disk, FileKind, FsError, Stat};
+use crate::fs::{At, Completeness, Dir, Disk, FileKind, FsError, Stat};
 use crate::side::{foreign_owner, unsafe_path};
 
 /// The live file at the time it was read.
@@ -33,7 +33,7 @@ impl StateFile {
         let content = match disk.read(dir, name, READ_LIMIT) {
             Ok(Some(content)) => content,
             Ok(None) => return Ok(None),
-            Err(error) => return Err(explain(disk, (dir, name), error)),
+            Err(error) => return Err(explain(disk, dir.entry(name), error)),
         };
         let kind = match content.stat.kind {
             FileKind::Regular => None,
@@ -80,9 +80,9 @@ impl StateFile {
 
 /// Opening fails with ELOOP on a symbolic link, and with ENXIO on a socket; both need plainer
 /// words. A path through a file that is not a directory counts as a missing directory.
-fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
-    let path = &dir.path_of(name);
-    let kind = disk.stat(dir, name).ok().flatten().map(|stat| stat.kind);
+fn explain(disk: &Disk, at: At<'_>, error: FsError) -> Error {
+    let path = &at.path();
+    let kind = disk.stat(at.dir, at.name).ok().flatten().map(|stat| stat.kind);
     match kind {
         Some(FileKind::Symlink) => unsafe_path(path, "is a symbolic link, not a regular file"),
         Some(FileKind::Special) => {
@@ -93,7 +93,7 @@ fn explain(disk: &Disk, (dir, name): (&Dir, &OsStr), error: FsError) -> Error {
             format!("{} does not lie in a directory", path.display()),
         )
         .hint_shell(
-            format!("ls -ld {}", quote_path(dir.path_of(name).parent().unwrap_or(path))),
+            format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))),
             "see what it is",
         ),
         _ => error.into(),

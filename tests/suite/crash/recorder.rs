@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use pipeline_state::acl::AclKind;
 use pipeline_state::fs::real::Real;
-use pipeline_state::fs::{Access, Dir, Disk, Ops, Stat};
+use pipeline_state::fs::{Access, At, Dir, Disk, Ops, Stat};
 
 use super::image::{Attributes, Body, Entry, Image, Node, with_node};
 
@@ -242,23 +242,23 @@ impl Ops for Recorder {
         Ok(())
     }
 
-    fn link(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
+    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
         Real.link(from, to)?;
-        let (parent, name) = self.place(to.0, to.1);
+        let (parent, name) = self.place(to.dir, to.name);
         self.push(
-            Event::Named(vec![(parent, name.clone(), self.node_at(to.0, to.1))]),
+            Event::Named(vec![(parent, name.clone(), self.node_at(to.dir, to.name))]),
             format!("link {name:?}"),
         );
         Ok(())
     }
 
-    fn rename(&self, from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-        self.directories.check(from.1)?;
+    fn rename(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        self.directories.check(from.name)?;
         Real.rename(from, to)?;
         let ((old_parent, old_name), (parent, name)) =
-            (self.place(from.0, from.1), self.place(to.0, to.1));
+            (self.place(from.dir, from.name), self.place(to.dir, to.name));
         let words = format!("rename {old_name:?} {name:?}");
-        let node = self.node_at(to.0, to.1);
+        let node = self.node_at(to.dir, to.name);
         self.push(Event::Named(vec![(old_parent, old_name, None), (parent, name, node)]), words);
         Ok(())
     }
@@ -277,14 +277,14 @@ impl Ops for Recorder {
         Ok(())
     }
 
-    fn exchange(&self, one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<()> {
-        self.directories.check(other.1)?;
+    fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()> {
+        self.directories.check(other.name)?;
         Real.exchange(one, other)?;
-        let naming = |(dir, name): (&Dir, &OsStr)| {
-            let (parent, entry) = self.place(dir, name);
-            (parent, entry, self.node_at(dir, name))
+        let naming = |at: At<'_>| {
+            let (parent, entry) = self.place(at.dir, at.name);
+            (parent, entry, self.node_at(at.dir, at.name))
         };
-        let words = format!("exchange {:?} {:?}", one.1, other.1);
+        let words = format!("exchange {:?} {:?}", one.name, other.name);
         self.push(Event::Named(vec![naming(one), naming(other)]), words);
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Guards<'_> {
                 None => begun.clone(),
             };
             let live = self.store.live()?;
-            let why = match self.put_back_by((&lock.root, &backup_dir), live.as_ref(), &record)? {
+            let why = match self.put_back_by(&lock.root, &backup_dir, live.as_ref(), &record)? {
                 Aftermath::PutBack => {
                     lock.settle_record(&backup_dir, id)?;
                     return Ok(Marked::Settled);

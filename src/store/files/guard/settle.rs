@@ -37,7 +37,8 @@ impl Guards<'_> {
     /// The changes that a dead guard had put back.
     pub(super) fn put_back_by(
         &self,
-        (root, backup_dir): (&Dir, &BackupDir),
+        root: &Dir,
+        backup_dir: &BackupDir,
         live: Option<&StateFile>,
         record: &Record,
     ) -> Result<Aftermath> {
@@ -173,7 +174,7 @@ impl StateLock<'_> {
                 if !self.store.guards().is_gone(&self.root, &record)? {
                     return Ok(false);
                 }
-                match self.store.guards().put_back_by((&self.root, backup_dir), live, &record)? {
+                match self.store.guards().put_back_by(&self.root, backup_dir, live, &record)? {
                     Aftermath::PutBack => self.settle_record(backup_dir, id).map(|()| true),
                     Aftermath::Unrestored(why) => {
                         let status = Status::Unrestored(why);

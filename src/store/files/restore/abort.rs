@@ -163,7 +163,7 @@ impl Restores<'_> {
         };
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
         let undo =
-            self.stage_trees(&staging, (lock, plan), (config.as_ref(), signals.as_ref()), &before)?;
+            self.stage_trees(&staging, lock, plan, config.as_ref(), signals.as_ref(), &before)?;
         // What the undo replaces is what the restore put in place, unless it was edited since.
         let put_in_place = |undone: Option<Swap>, swap: &Option<Swap>| {
             undone.map(|undone| Swap {
@@ -191,7 +191,7 @@ impl Restores<'_> {
             }
             _ => undo,
         };
-        self.decide(&mut staging, lock, &undo, (&[], Instant::now()))?;
+        self.decide(&mut staging, lock, &undo, &[], Instant::now())?;
         let options = WriteOptions {
             group: "recover",
             reason: Some("abort".to_owned()),

@@ -16,7 +16,7 @@ use crate::fs::{Dir, Disk, FileKind};
 use crate::store::checkpoint::manifest;
 use crate::store::layout::STAGED_PREFIX;
 use crate::store::restore::intent::{Action, Intent};
-use crate::tree::{self, Attributes, Listing, What};
+use crate::tree::{self, Attributes, Listing, Made, What};
 
 /// The largest listing of a staged tree that is read, in bytes.
 const LIMIT: u64 = 64 << 20;
@@ -185,8 +185,12 @@ impl Replacement<'_> {
         }
         let kept = self.name_of_edited();
         if disk.stat(parent, &kept)?.is_none() {
-            let copied =
-                tree::copy(disk, (parent, name), (parent, &kept), Attributes::Listed(&found));
+            let copied = tree::copy(
+                disk,
+                parent.entry(name),
+                parent.entry(&kept),
+                Attributes::Listed(&found),
+            );
             copied.inspect_err(|_| drop(tree::remove(disk, parent, &kept)))?;
             tree::remove(disk, &disk.open_dir(parent, &kept)?, self.place())?;
         }
@@ -233,7 +237,7 @@ impl Replacement<'_> {
             } else if let Some(waits) = waits
                 && self.store.disk.stat(waits, name)?.is_some()
             {
-                self.store.disk.rename((waits, name), (target, name))?;
+                self.store.disk.rename(waits.entry(name), target.entry(name))?;
             }
         }
         Ok(self.store.disk.sync_dir(target)?)
@@ -254,7 +258,7 @@ impl Replacement<'_> {
     fn dress(&self, parent: &Dir, name: &OsStr, path: &str, new: &Listing) -> Result<()> {
         if let Some(entry) = new.get(path) {
             let dir = self.store.disk.open_dir(parent, name)?;
-            tree::dress(&self.store.disk, (dir.at(), dir.path()), entry)?;
+            tree::dress(&self.store.disk, Made::of(&dir), entry)?;
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ impl<'a> Scratch<'a> {
     fn blocks_move(&self, dir: &Dir, name: &OsStr) -> Result<Option<FsError>> {
         const OBSTACLES: [Errno; 5] =
             [Errno::XDEV, Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::ROFS];
-        match self.disk.rename((dir, name), (self.parent, &self.name)) {
+        match self.disk.rename(dir.entry(name), self.parent.entry(&self.name)) {
             Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => Ok(None),
             Err(error) if OBSTACLES.iter().any(|errno| error.is(*errno)) => {
                 Ok(Some(FsError { path: dir.path_of(name), ..error }))
@@ -190,7 +190,7 @@ impl<'a> Scratch<'a> {
     /// Refuses a file or link that cannot be replaced.
     fn try_file(&self, dir: &Dir, name: &OsStr) -> Result<()> {
         check_no_mount(dir, name)?;
-        match self.disk.rename((dir, name), (self.parent, &self.name)) {
+        match self.disk.rename(dir.entry(name), self.parent.entry(&self.name)) {
             Err(error) if error.is(Errno::ISDIR) => Ok(()),
             Err(error) if error.is(Errno::NOENT) => Ok(()), // it was removed in the meantime
             // Some file systems check the destination last.
@@ -203,7 +203,7 @@ impl<'a> Scratch<'a> {
     /// Renames the target back: another process removed the scratch directory, and the target took
     /// its name.
     fn put_back(&self, dir: &Dir, name: &OsStr) -> Result<Error> {
-        self.disk.rename_to_free((self.parent, &self.name), (dir, name))?;
+        self.disk.rename_to_free(self.parent.entry(&self.name), dir.entry(name))?;
         Ok(Error::new(
             Kind::Conflict,
             "something else removes files of a restore; nothing was done",

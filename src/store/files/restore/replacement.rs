@@ -3,8 +3,6 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So each step can be repeated from any point.
 
-use std::ffi::OsStr;
-
 use rustix::io::Errno;
 
 use crate::document::seal::Digest;
@@ -149,8 +147,8 @@ impl<'a> Replacement<'a> {
     /// Exchanges the staged tree and the one in place; the name exists at every instant.
     pub(super) fn exchange(&self) -> Result<()> {
         let (disk, place) = (&self.store.disk, self.place());
-        let waits = (self.parent, OsStr::new(&place));
-        let live = (self.parent, OsStr::new(self.name));
+        let waits = self.parent.entry(&place);
+        let live = self.parent.entry(self.name);
         if self.swap.new.is_none() {
             return Ok(disk.rename(live, waits)?);
         }
@@ -161,7 +159,7 @@ impl<'a> Replacement<'a> {
             // Not every file system can do that. Then the name is missing for an instant.
             Err(error) if error.is_unsupported() || error.is(Errno::INVAL) => {
                 let aside = format!("{place}-aside");
-                let aside = (self.parent, OsStr::new(&aside));
+                let aside = self.parent.entry(&aside);
                 disk.rename(live, aside)?;
                 disk.rename(waits, live)?;
                 Ok(disk.rename(aside, waits)?)
@@ -185,8 +183,8 @@ impl<'a> Replacement<'a> {
             return Ok(());
         }
         let kept = self.name_of_edited();
-        let from = (self.parent, OsStr::new(&place));
-        self.store.disk.rename(from, (self.parent, OsStr::new(&kept)))?;
+        let from = self.parent.entry(&place);
+        self.store.disk.rename(from, self.parent.entry(&kept))?;
         self.warn_of_edits(&kept);
         Ok(())
     }

@@ -5,7 +5,6 @@
 
 use super::replacement::{Places, Progress, Replacement};
 use super::{Restores, lock_lost, staged_state};
-use std::ffi::OsStr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -314,7 +313,7 @@ impl Restores<'_> {
             let is_next = highest.is_none_or(|highest| highest < wanted.revision);
             // It was in place and destroyed again: its number is used.
             let (sealed, source) = if is_next {
-                (sealed, Some((&staging.dir, OsStr::new(&staged))))
+                (sealed, Some(staging.dir.entry(&staged)))
             } else {
                 let created = sealed.document.value.pointer("/metadata/created").cloned();
                 (seen.seal(sealed.document.into_value(), &wanted.lineage, created.as_ref())?, None)

@@ -39,7 +39,8 @@ impl Store {
     /// The newest copy of a signal's file with this time.
     fn kept_signal(
         &self,
-        (root, backup_dir): (&Dir, &BackupDir),
+        root: &Dir,
+        backup_dir: &BackupDir,
         name: &Name,
         time: &Value,
     ) -> Result<Option<Vec<u8>>> {
@@ -109,7 +110,7 @@ impl StateLock<'_> {
             if self.store.signal_in(dir.as_ref(), &name)?.is_some_and(|file| file.time == *time) {
                 continue;
             }
-            let kept = self.store.kept_signal((&self.root, backup_dir), &name, time)?;
+            let kept = self.store.kept_signal(&self.root, backup_dir, &name, time)?;
             let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
             files.extend(content.is_some().then_some(SignalFile { name, content }));
         }
