@@ -2,17 +2,18 @@
 //! [`Ops`] below it.
 //!
 //! [`Ops`] has one method per system call, so that a fault can be injected at every call:
-//! [`real::Real`] makes them, [`observed::Observed`] lets a test see, fail, shorten or stop each.
+//! [`real::Real`] makes them; a test can see, fail, shorten or stop each.
 //! [`Disk`] adds what all callers need: interrupted calls are repeated, short writes are continued,
 //! and an error names its operation and path. `fsync` is the exception: it is never repeated,
 //! because a second call after a failure reports success for data that is lost (PostgreSQL's
 //! "fsyncgate", 2018).
 
 mod denied;
+mod dir;
 mod error;
 pub mod free_name;
 pub mod identity;
-pub mod observed;
+mod ops;
 pub mod probe;
 pub mod real;
 pub mod replace;
@@ -22,73 +23,20 @@ pub mod watch;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
+pub use self::dir::{At, Dir};
 pub use self::error::{FsError, FsResult};
+pub use self::ops::Ops;
 use crate::acl::{Acl, AclKind};
 
 /// The mode of a new directory.
 const DIR_MODE: u32 = 0o700;
-
-/// An open directory; names are looked up in it without following links.
-#[derive(Debug)]
-pub struct Dir {
-    fd: Option<OwnedFd>,
-    path: PathBuf,
-}
-
-impl Dir {
-    /// An open directory, with the path that messages show.
-    pub fn new(fd: OwnedFd, path: PathBuf) -> Self {
-        Self { fd: Some(fd), path }
-    }
-
-    /// The working directory; "names" in it may be whole paths.
-    pub fn working() -> Self {
-        Self { fd: None, path: PathBuf::new() }
-    }
-
-    /// The path of `name` in this directory, for messages and records.
-    pub fn path_of(&self, name: impl AsRef<OsStr>) -> PathBuf {
-        self.path.join(name.as_ref())
-    }
-
-    /// The entry `name`, whether it exists or not.
-    pub fn entry<'a>(&'a self, name: &'a (impl AsRef<OsStr> + ?Sized)) -> At<'a> {
-        At { dir: self, name: name.as_ref() }
-    }
-
-    /// The path this directory was opened by.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The descriptor, for the `*at` system calls.
-    pub fn at(&self) -> BorrowedFd<'_> {
-        self.fd.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
-    }
-}
-
-/// A name in a directory.
-#[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
-    /// The directory.
-    pub dir: &'a Dir,
-    /// The name in it.
-    pub name: &'a OsStr,
-}
-
-impl At<'_> {
-    /// Its path, for messages and records.
-    pub fn path(&self) -> PathBuf {
-        self.dir.path_of(self.name)
-    }
-}
 
 /// The access mode of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,48 +97,6 @@ impl Stat {
     pub fn unchanged(&self, other: &Self) -> bool {
         self.same_file(other) && (self.size, self.mtime) == (other.size, other.mtime)
     }
-}
-
-/// The system calls of the store. Names are single components unless the directory is
-/// [`Dir::working`]; no method follows a link in the last component, except [`Ops::open_root`].
-#[allow(missing_docs)] // each is the system call of its name
-pub trait Ops {
-    fn open_root(&self, path: &Path) -> io::Result<OwnedFd>;
-    fn open_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<OwnedFd>;
-    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>>;
-    fn stat(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat>;
-    fn open(&self, dir: &Dir, name: &OsStr, access: Access) -> io::Result<File>;
-    fn fstat(&self, file: &File) -> io::Result<Stat>;
-    fn read(&self, file: &File, buffer: &mut [u8]) -> io::Result<usize>;
-    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
-    fn sync(&self, file: &File) -> io::Result<()>;
-    fn sync_dir(&self, dir: &Dir) -> io::Result<()>;
-    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()>;
-    fn rename(&self, from: At<'_>, to: At<'_>) -> io::Result<()>;
-    fn unlink(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    fn remove_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()>;
-    fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()>;
-    fn read_link(&self, dir: &Dir, name: &OsStr) -> io::Result<OsString>;
-    /// Opens `name` of any type, including a link, for [`Ops::fstat`] and [`Ops::set_mode`] only
-    /// (`O_PATH`).
-    fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File>;
-    fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()>;
-    fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()>;
-    fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
-    /// The raw value of an access control list's attribute. No other extended attribute is ever
-    /// accessed.
-    fn acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<Vec<u8>>;
-    fn set_acl(&self, file: BorrowedFd<'_>, kind: AclKind, acl: &[u8]) -> io::Result<()>;
-    fn remove_acl(&self, file: BorrowedFd<'_>, kind: AclKind) -> io::Result<()>;
-    /// Takes an exclusive flock(2), waiting no longer than `patience`; then `WouldBlock`, and the
-    /// file must not be locked again.
-    fn lock(&self, file: &File, patience: Duration) -> io::Result<()>;
-    /// Takes a shared flock(2) without waiting; `WouldBlock` if another open file has an exclusive
-    /// one.
-    fn try_lock_shared(&self, file: &File) -> io::Result<()>;
-    fn now(&self) -> SystemTime;
 }
 
 /// A file's bytes, read whole, with its metadata at that time.

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::Store;
 
 use crate::races::{increment, store_on};

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::lock::{Deadline, Mode, Request, RequestSpec, owner};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;

@@ -12,9 +12,9 @@ mod reservations;
 use std::fs;
 use std::rc::Rc;
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::Wanted;

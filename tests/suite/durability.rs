@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;

@@ -13,12 +13,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::without_seal;
 use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Wanted;
 use pipeline_state::store::change::{Outcome, Proposal};

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;

@@ -7,9 +7,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::document::seal::{verified, with_digest};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::options::WriteOptions;

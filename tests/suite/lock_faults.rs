@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::with_digest;
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::lock::{
     Acquired, Deadline, LockEnv, Locks, Mode, Request, RequestSpec, Standing, owner,
 };

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::store::{Settings, Store};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;

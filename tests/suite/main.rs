@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod effort;
+mod observed;
 mod owners;
 mod real_shells;
 mod sandbox;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::Store;
 use pipeline_state::store::checkpoint::Snapshot;

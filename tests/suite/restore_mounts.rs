@@ -4,9 +4,9 @@
 use std::fs;
 use std::rc::Rc;
 
+use crate::observed::{Fault, Observed};
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::rc::Rc;
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use crate::observed::{Call, Fault, Observed};
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::observed::{Call, Fault, Observed};
 use rustix::io::Errno;
 
 use crate::sandbox::Ran;

@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::real::Real;
-use super::{Access, At, Dir, Ops, Stat};
-use crate::acl::AclKind;
+use pipeline_state::acl::AclKind;
+use pipeline_state::fs::real::Real;
+use pipeline_state::fs::{Access, At, Dir, Ops, Stat};
 
 /// One call, as the hook sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
