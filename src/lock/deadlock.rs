@@ -70,9 +70,12 @@ pub fn find_cycle(
     may_close_cycle.then(|| WaitGraph::new(records, oracle, tree).cycle_of(process)).flatten()
 }
 
-/// Returns whether anything may wait for what this waiter stands for: only then can it close a
-/// cycle. The check is cheap, and mostly negative for a script that holds nothing and is last in
-/// the queue; then only its own ancestors are looked up.
+/// Returns whether this waiter stands for a holder that others may wait for.
+///
+/// A waiter that holds nothing closes no cycle. A cycle leads through a holder, because queues alone
+/// have an order: one waiter joins all its queues at once, at their ends. When the last waiter of a
+/// cycle joins, another waits for it already, and that can only be for what it holds. So a script
+/// that holds nothing looks up its own ancestors and no other process, however long the queue is.
 fn may_close_cycle(
     process: &Identity,
     records: &[(Name, Record)],
@@ -84,11 +87,8 @@ fn may_close_cycle(
     };
     let own = represented(waiter, tree);
     let is_own = |process: &Identity| own.iter().any(|one| one.is(process));
-    records.iter().any(|(_, record)| {
-        let holds = record.holders.iter().filter_map(|grant| grant.owner.as_ref()).any(is_own);
-        let first = record.waiters.iter().position(|waiter| is_own(&waiter.process));
-        let is_followed = first.is_some_and(|position| position + 1 < record.waiters.len());
-        holds && !record.waiters.is_empty() || is_followed
+    records.iter().filter(|(_, record)| !record.waiters.is_empty()).any(|(_, record)| {
+        record.holders.iter().filter_map(|grant| grant.owner.as_ref()).any(is_own)
     })
 }
 
@@ -330,6 +330,27 @@ mod tests {
         // 3 waits for b after 1; 1 waits for a, which 3's owner holds.
         let records = [("a", record(3, &[1])), ("b", record(4, &[1, 3]))];
         assert!(cycle_closed_by(3, &records).is_some());
+    }
+
+    /// Counts the processes whose ancestors are looked up.
+    #[derive(Default)]
+    struct Counted(usize);
+
+    impl Ancestry for Counted {
+        fn ancestry_of(&mut self, _: &Identity) -> Vec<Identity> {
+            self.0 += 1;
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_waiter_that_holds_nothing_looks_up_no_other() {
+        let queue: Vec<u32> = (2..130).collect();
+        let records = [(Name::parse("lock", "a").unwrap(), record(1, &queue))];
+        let mut counted = Counted::default();
+        let cycle = find_cycle(&process(150), &records, &AllAlive, &mut counted);
+        assert!(cycle.is_none());
+        assert_eq!(counted.0, 2, "the waiter and its owner");
     }
 
     #[test]
