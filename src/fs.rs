@@ -455,6 +455,11 @@ impl Disk {
         with_context("set the mode of", path, retry_eintr(|| self.ops.set_mode(file, mode)))
     }
 
+    /// Sets the group of an open file.
+    pub fn set_group_of(&self, file: BorrowedFd<'_>, path: &Path, gid: u32) -> FsResult<()> {
+        with_context("set the group of", path, retry_eintr(|| self.ops.set_group(file, gid)))
+    }
+
     /// Sets the modification time of an open file or directory.
     pub fn set_mtime_of(
         &self,

@@ -23,4 +23,6 @@ pub mod load;
 pub mod named;
 pub mod record;
 pub mod rules;
+pub mod session;
+pub mod settings;
 pub mod starter;

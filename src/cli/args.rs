@@ -180,7 +180,7 @@ pub enum Group {
         after_help = "Examples:
   pipeline-state hook init-rules  # write starter rules
   pipeline-state hook check       # validate them
-  pipeline-state hook settings    # paste into .claude/settings.json
+  pipeline-state hook install     # add them to .claude/settings.json
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),

@@ -1,11 +1,12 @@
-//! The `hook` commands: two that answer an editor's events, and three that set hooks up.
+//! The `hook` commands: those that answer an editor's events, and those that set hooks up.
 
 mod answer;
 mod bound;
 mod input;
+mod install;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -21,7 +22,8 @@ use crate::fs::Disk;
 use crate::hook::announce::EventKind;
 use crate::hook::load::{editors_path, load, path};
 use crate::hook::rules::{Form, ParsedRules, RuleFinding, Rules, Scope, Weight};
-use crate::hook::starter::{settings, write_rules};
+use crate::hook::settings::settings;
+use crate::hook::starter::write_rules;
 use crate::printable::json_text;
 
 type Run = anyhow::Result<u8>;
@@ -31,6 +33,7 @@ pub fn event(group: &Group) -> Option<EventKind> {
     match group {
         Group::Hook(Hook::Prompt) => Some(EventKind::Prompt),
         Group::Hook(Hook::Tool) => Some(EventKind::Tool),
+        Group::Hook(Hook::Session) => Some(EventKind::Session),
         _ => None,
     }
 }
@@ -38,11 +41,13 @@ pub fn event(group: &Group) -> Option<EventKind> {
 /// Runs one of the commands that set hooks up.
 pub fn run(command: &Hook, overrides: &CliOverrides, config: &Config, output: &Output<'_>) -> Run {
     match command {
-        Hook::Prompt | Hook::Tool => {
+        Hook::Prompt | Hook::Tool | Hook::Session => {
             Err(Error::new(Kind::Internal, "an event is answered before there is a configuration")
                 .into())
         }
         Hook::Settings => print_settings(overrides, output),
+        Hook::Install(arguments) => install::install(arguments, overrides, config, output),
+        Hook::Uninstall(arguments) => install::uninstall(arguments, config, output),
         Hook::InitRules => {
             let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();
             let audit = Audit::new(Disk::real(), config.audit_log.clone(), &config.settings.root);
@@ -62,9 +67,7 @@ pub fn run(command: &Hook, overrides: &CliOverrides, config: &Config, output: &O
 /// The settings are JSON in every format. They name this binary by its path, since an editor may
 /// have another search path and working directory.
 fn print_settings(overrides: &CliOverrides, output: &Output<'_>) -> Run {
-    let binary = std::env::current_exe().map_err(|error| {
-        Error::new(Kind::of_io(&error), format!("cannot find the path of this program: {error}"))
-    })?;
+    let binary = own_path()?;
     // Names the root if one was chosen. Hooks fix their own exit codes for lock timeouts.
     let (root, state_file) = explicit_root(overrides, &ProcessEnvironment);
     let options = options(&CliOverrides { root, state_file, lock_exit: None, ..overrides.clone() });
@@ -73,6 +76,13 @@ fn print_settings(overrides: &CliOverrides, output: &Output<'_>) -> Run {
     // JSON leaves some terminal control characters unescaped.
     output.bytes(json_text(format!("{:#}\n", settings(&program))).as_bytes())?;
     Ok(ExitCode::Success as u8)
+}
+
+/// The path of this program.
+fn own_path() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| {
+        Error::new(Kind::of_io(&error), format!("cannot find the path of this program: {error}"))
+    })
 }
 
 /// A word quoted for every `sh`. It goes into JSON, which is text.

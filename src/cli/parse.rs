@@ -89,6 +89,9 @@ impl Cli {
             ("hook", "skill-activation-prompt") => {
                 direct(before, rest, |Nothing {}| Group::Hook(Hook::Prompt))
             }
+            ("hook", "session-start") => {
+                direct(before, rest, |Nothing {}| Group::Hook(Hook::Session))
+            }
             ("hook", "post-tool-use-tracker") => {
                 direct(before, rest, |Nothing {}| Group::Hook(Hook::Tool))
             }
@@ -212,6 +215,7 @@ mod tests {
             "--root /x lock check a --exit-zero --json",
             "recover degraded mail --exit-zero --json",
             "hook skill-activation-prompt --root /x",
+            "hook session-start -q",
             "--state-file f hook post-tool-use-tracker --lock-timeout 2",
             "lock run a -t 5s --conflict-code 7 -v -- sh -c x --root",
             "--root state state read",

@@ -36,6 +36,7 @@ pub trait Ops {
     /// (`O_PATH`).
     fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File>;
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()>;
+    fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()>;
     fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()>;
     fn set_link_mtime(&self, dir: &Dir, name: &OsStr, mtime: (i64, i64)) -> io::Result<()>;
     /// The raw value of an access control list's attribute. No other extended attribute is ever

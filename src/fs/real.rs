@@ -158,6 +158,10 @@ impl Ops for Real {
         }
     }
 
+    fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
+        Ok(sys::fchown(file, None, Some(rustix::fs::Gid::from_raw(gid)))?)
+    }
+
     fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {
         Ok(sys::futimens(file, &modified_at(mtime))?)
     }

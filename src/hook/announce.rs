@@ -70,14 +70,20 @@ pub enum EventKind {
     Prompt,
     /// A tool was used.
     Tool,
+    /// A session begins, is resumed, or was compacted.
+    Session,
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Session, Self::Prompt, Self::Tool];
+
     /// The event's name.
     pub fn event(self) -> &'static str {
         match self {
             Self::Prompt => "UserPromptSubmit",
             Self::Tool => "PostToolUse",
+            Self::Session => "SessionStart",
         }
     }
 
@@ -86,6 +92,7 @@ impl EventKind {
         match self {
             Self::Prompt => "skill-activation-prompt",
             Self::Tool => "post-tool-use-tracker",
+            Self::Session => "session-start",
         }
     }
 }
@@ -93,6 +100,11 @@ impl EventKind {
 /// The output for standard output; `None` without announcements.
 pub fn answer(event: EventKind, announcements: &[Announcement]) -> Option<Value> {
     let lines: Vec<String> = announcements.iter().map(ToString::to_string).collect();
+    (!lines.is_empty()).then(|| context(event, &lines))
+}
+
+/// Lines for the agent, as output of the hook for this event.
+pub fn context(event: EventKind, lines: &[String]) -> Value {
     let output = json!({"hookEventName": event.event(), "additionalContext": lines.join("\n")});
-    (!lines.is_empty()).then(|| json!({ "hookSpecificOutput": output }))
+    json!({ "hookSpecificOutput": output })
 }

@@ -71,6 +71,11 @@ impl Project {
         Self { directory, complaints: RefCell::default() }
     }
 
+    /// The project's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// True if the glob matches this file. `path` is absolute.
     pub fn is_meant(&self, pattern: &FilePattern, path: &Path) -> bool {
         let path = plain(path);

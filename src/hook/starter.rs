@@ -1,11 +1,9 @@
-//! Rules to begin with, and the settings that make an editor call the hooks.
+//! Rules to begin with.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-
-use serde_json::{Value, json};
 
 use super::load::in_the_way;
 use super::rules::FILE;
@@ -17,8 +15,6 @@ use crate::{side, tree, user};
 
 /// Rules for a pipeline of six phases.
 pub const STARTER: &str = include_str!("starter.json");
-/// The editor's timeout for a hook, in seconds: twice a hook's own limit.
-const TIMEOUT: u32 = 10;
 
 /// Writes rules to begin with, atomically, and never replaces a file. Files in `config/` are the
 /// user's and most likely under version control: their modes are the usual ones, without write
@@ -101,13 +97,4 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
         }
     }
     .detail("path", shown)
-}
-
-/// The settings that make an editor call `program`, a command line, at the relevant events.
-pub fn settings(program: &str) -> Value {
-    let call = |hook: &str| json!([{"type": "command", "command": format!("{program} hook {hook}"), "timeout": TIMEOUT}]);
-    json!({"hooks": {
-        "UserPromptSubmit": [{"hooks": call("skill-activation-prompt")}],
-        "PostToolUse": [{"matcher": "*", "hooks": call("post-tool-use-tracker")}],
-    }})
 }

@@ -536,7 +536,12 @@ fn hooks(witness: &mut Witness<'_>) {
     witness.run("hook init-rules", &[0]);
     witness.run("hook check", &[0]);
     witness.run("hook settings", &[0]);
-    for event in ["hook skill-activation-prompt", "hook post-tool-use-tracker"] {
+    witness.run("hook install --dry-run", &[0]);
+    witness.run("hook install", &[0]);
+    witness.run("hook uninstall", &[0]);
+    for event in
+        ["hook session-start", "hook skill-activation-prompt", "hook post-tool-use-tracker"]
+    {
         let input = br#"{"prompt":"write a spec","tool_name":"Read","tool_input":{}}"#;
         let (with, without) =
             (root.feed(&format!("{event} --json"), input), root.feed(event, input));

@@ -45,6 +45,7 @@ mod histories;
 mod history_checker;
 mod hook_bounds;
 mod hook_forms;
+mod hook_install;
 mod hook_obstacles;
 mod hook_settings;
 mod hooks;

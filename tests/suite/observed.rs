@@ -30,7 +30,7 @@ pub struct Call {
 impl Call {
     /// Returns whether the call changes anything.
     pub fn changes(&self) -> bool {
-        const CHANGES: [&str; 16] = [
+        const CHANGES: [&str; 17] = [
             "make_dir",
             "create",
             "write",
@@ -43,6 +43,7 @@ impl Call {
             "exchange",
             "symlink",
             "set_mode",
+            "set_group",
             "set_mtime",
             "set_link_mtime",
             "set_acl",
@@ -207,6 +208,10 @@ impl Ops for Observed {
 
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
         self.on_file("set_mode", || Real.set_mode(file, mode))
+    }
+
+    fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
+        self.on_file("set_group", || Real.set_group(file, gid))
     }
 
     fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {

@@ -204,10 +204,11 @@ fn the_scripts_with_functions_work_as_documented() {
 #[test]
 fn the_hooks_are_set_up_as_it_is_shown() {
     let sandbox = Sandbox::empty();
-    let printed = with_program_on_path(&sandbox, &script("hook init-rules")).expect(0).stdout;
+    let page = pages().into_iter().find(|page| page.path == "docs/hooks.md").unwrap();
+    let script = page.blocks("bash").into_iter().find(|block| block.contains("hook init-rules"));
+    let printed = with_program_on_path(&sandbox, &script.unwrap()).expect(0).stdout;
     let printed: serde_json::Value =
         serde_json::from_str(&printed[printed.find("{\n").unwrap()..]).unwrap();
-    let page = pages().into_iter().find(|page| page.path == "docs/hooks.md").unwrap();
     let shown: serde_json::Value = serde_json::from_str(&page.blocks("json")[0]).unwrap();
     let called = printed["hooks"]["PostToolUse"][0]["hooks"][0]["command"].as_str().unwrap();
     let program = called.strip_suffix(" hook post-tool-use-tracker").unwrap();

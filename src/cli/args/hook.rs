@@ -1,6 +1,8 @@
 //! The `hook` group as clap reads it.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+use crate::hook::settings::EditorScope;
 
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
@@ -34,6 +36,53 @@ JSON:
   the answer to the editor, as without --json"
     )]
     Tool,
+    /// For an editor, when a session begins: where the pipeline stands
+    #[command(
+        name = "session-start",
+        after_help = "Reads the event from standard input, as JSON, and answers with
+`additionalContext`: the phase, the last activation, the open signals and the
+degraded mode, each value in quotes. Ends with 0 or 1 and never with 2; within
+5 s.
+
+Examples:
+  echo '{\"hook_event_name\":\"SessionStart\",\"source\":\"resume\"}' |
+    pipeline-state hook session-start
+
+JSON:
+  the answer to the editor, as without --json"
+    )]
+    Session,
+    /// Add these hooks to an editor's settings file
+    #[command(
+        after_help = "Keeps everything that is in the file, and its form. A file with comments, or
+that is no JSON, is refused and not touched. --project, the default, is
+.claude/settings.json, which a team shares: it names pipeline-state as PATH finds
+it, and no path of this machine. --local is .claude/settings.local.json, --user
+settings.json in ~/.claude or $CLAUDE_CONFIG_DIR.
+
+Examples:
+  pipeline-state hook install --dry-run
+  pipeline-state hook install
+  pipeline-state hook install --user --absolute
+
+JSON:
+  {path: string, changed: boolean, dry_run: boolean,
+    hooks: [{event: string, change: string}]}"
+    )]
+    Install(Install),
+    /// Remove these hooks from an editor's settings file
+    #[command(
+        after_help = "Removes plain calls of this program's hooks, and what is empty then. A command
+that does more is yours, and stays.
+
+Examples:
+  pipeline-state hook uninstall
+  pipeline-state hook uninstall --user --dry-run
+
+JSON:
+  as `hook install`"
+    )]
+    Uninstall(Uninstall),
     /// Print the editor settings that enable the hooks
     #[command(after_help = "Examples:
   pipeline-state hook settings  # paste into .claude/settings.json
@@ -67,4 +116,47 @@ JSON:
     phase_transitions: number, tool_rules: number}, findings: [{line: number,
     place: string, message: string, weight: string}]}")]
     Check,
+}
+
+/// The settings file to edit.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Place {
+    /// The project's settings, which a team shares [default]
+    #[arg(long, conflicts_with_all = ["local", "user"])]
+    project: bool,
+    /// Your own settings for this project
+    #[arg(long, conflicts_with = "user")]
+    local: bool,
+    /// Your settings for all projects
+    #[arg(long)]
+    user: bool,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Place {
+    /// The scope that was named.
+    pub fn scope(self) -> EditorScope {
+        match (self.local, self.user) {
+            (true, _) => EditorScope::Local,
+            (_, true) => EditorScope::User,
+            _ => EditorScope::Project,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Install {
+    #[command(flatten)]
+    pub place: Place,
+    /// Name this program by its path
+    #[arg(long)]
+    pub absolute: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    #[command(flatten)]
+    pub place: Place,
 }

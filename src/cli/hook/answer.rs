@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
-use crate::hook::announce::{EventKind, answer as answer_to};
+use crate::hook::announce::{EventKind, answer as answer_to, context};
 use crate::hook::content::read_below;
 use crate::hook::decide::{Effects, concerned, on_prompt, on_tool};
 use crate::hook::event::{HookEvent, ToolUse};
@@ -23,6 +23,7 @@ use crate::hook::load::{Loaded, load};
 use crate::hook::named::{self, Surroundings};
 use crate::hook::record::record;
 use crate::hook::rules::{Form, RuleFinding, Rules, Scope, ToolRule};
+use crate::hook::session;
 use crate::name::Name;
 use crate::store::{ForeignEdits, Served, Store};
 
@@ -83,11 +84,11 @@ fn listen(
         EventKind::Prompt if received.prompt.as_ref().is_none_or(String::is_empty) => {
             return Ok(None);
         }
-        EventKind::Prompt => {}
+        EventKind::Prompt | EventKind::Session => {}
         EventKind::Tool => check(event, &received)?,
     }
     let patience = match event {
-        EventKind::Prompt => PROMPT_PATIENCE,
+        EventKind::Prompt | EventKind::Session => PROMPT_PATIENCE,
         EventKind::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
     };
     let overrides =
@@ -103,7 +104,7 @@ fn listen(
     Ok(Some((received, config)))
 }
 
-/// Lock timeout of the prompt's hook, since a person waits for it.
+/// Lock timeout of the hooks for prompts and sessions, since a person waits for them.
 const PROMPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Refuses an event other than the use of a tool.
@@ -142,6 +143,11 @@ impl Hook<'_> {
             }
             state => state,
         };
+        if self.event == EventKind::Session {
+            let lines = session::lines(&state?.value);
+            self.bound.answered();
+            return self.output.json(&context(self.event, &lines));
+        }
         let scope = match (self.event, &received.tool) {
             (EventKind::Tool, Some(used)) => Scope::Tool(&used.name),
             _ => Scope::Prompts,

@@ -308,6 +308,10 @@ impl Ops for Recorder {
         Ok(())
     }
 
+    fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
+        Real.set_group(file, gid)
+    }
+
     fn set_mtime(&self, file: BorrowedFd<'_>, mtime: (i64, i64)) -> io::Result<()> {
         Real.set_mtime(file, mtime)?;
         self.marks(self.node_of(file), |attributes| attributes.mtime = Some(mtime));
