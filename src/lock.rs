@@ -99,7 +99,7 @@ pub use self::request::{
     Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester, STATE,
 };
 use crate::audit::Audit;
-use crate::error::{Error, ExitCode, Result};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::{Dir, Disk};
 use crate::name::Name;
 
@@ -144,6 +144,10 @@ impl Locks {
     pub fn audit_refusal(&self, action: &str, error: &Error) {
         let is_initialized = records::open(&self.root).is_ok_and(|dir| dir.is_some());
         if is_initialized && error.code() != ExitCode::Usage {
+            // These are on record: their lines were appended while holding the gate.
+            if !matches!(error.kind, Kind::LockTimeout | Kind::Broken) {
+                events::record_failure(&self.root, action, error);
+            }
             self.root.log.refused(action, error);
         }
     }

@@ -41,14 +41,14 @@ pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) 
 /// The name of a refusal in the logs; readers have none.
 fn action_of(command: &Recover) -> Option<&'static str> {
     Some(match command {
-        Recover::Checkpoint(_) => "checkpoint",
-        Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "restore",
-        Recover::Cleanup { dry_run: false, .. } => "cleanup",
-        Recover::Remove { .. } => "remove",
-        Recover::Guard(_) => "guard",
-        Recover::Degrade(_) => "degrade",
-        Recover::Normal { .. } => "recover-mode",
-        Recover::Handle(_) => "handle",
+        Recover::Checkpoint(_) => "recover checkpoint",
+        Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "recover restore",
+        Recover::Cleanup { dry_run: false, .. } => "recover cleanup",
+        Recover::Remove { .. } => "recover remove",
+        Recover::Guard(_) => "recover guard",
+        Recover::Degrade(_) => "recover degrade",
+        Recover::Normal { .. } => "recover recover-mode",
+        Recover::Handle(_) => "recover handle",
         _ => return None,
     })
 }

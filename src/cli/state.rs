@@ -60,18 +60,18 @@ pub fn is_writer(command: &State) -> bool {
 /// The name a writer goes by in the audit log; readers have none.
 fn action_of(command: &State) -> Option<&'static str> {
     Some(match command {
-        State::Init { .. } => "init",
-        State::Set(_) => "set",
-        State::Update(_) => "update",
-        State::Write(_) => "write",
-        State::Phase(args::Phase { name: Some(_), .. }) => "phase",
-        State::Complete(_) => "complete",
-        State::Signal(_) => "signal",
-        State::Backup { .. } => "backup",
-        State::Recover { .. } => "recover",
-        State::Adopt { .. } => "adopt",
-        State::Migrate { .. } => "migrate",
-        State::Edit { .. } => "edit",
+        State::Init { .. } => "state init",
+        State::Set(_) => "state set",
+        State::Update(_) => "state update",
+        State::Write(_) => "state write",
+        State::Phase(args::Phase { name: Some(_), .. }) => "state phase",
+        State::Complete(_) => "state complete",
+        State::Signal(_) => "state signal",
+        State::Backup { .. } => "state backup",
+        State::Recover { .. } => "state recover",
+        State::Adopt { .. } => "state adopt",
+        State::Migrate { .. } => "state migrate",
+        State::Edit { .. } => "state edit",
         _ => return None,
     })
 }

@@ -66,6 +66,7 @@ pub fn guard(
     let shown = around.map_or_else(|| shown.clone(), |around| format!("{around},{shown}"));
     let policy = Policy { environment: vec![(GUARD_TOKEN, shown)], ..policy.clone() };
     let ended = policy.run(command, &signals, &|what| notify(GuardStep::Failed(what)));
+    store.guards().record_end(id, ended.attempts, ended.code);
     if ended.code == 0 || ended.attempts == 0 {
         if let Err(error) = store.guards().end(id) {
             notify(GuardStep::StaysOnRecord(&error));
@@ -91,7 +92,7 @@ pub fn guard(
         Ok(Settlement::Finished) => None, // the store has said so
         Ok(Settlement::Unrestored(why)) => Some(unrestored(store, id, why)),
         Err(error) => {
-            store.logs().record_refusal("restore", &error);
+            store.logs().record_refusal("recover restore", &error);
             // The obstacle to the restore comes first: until it is removed, no other restore can
             // succeed.
             let Error { message, mut hints, .. } = error;

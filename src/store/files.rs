@@ -19,6 +19,7 @@ mod candidate;
 pub mod change;
 pub mod checkpoint;
 mod commit;
+mod events;
 pub mod fresh;
 pub mod guard;
 pub mod heal;

@@ -52,6 +52,7 @@ mod hooks;
 mod hostile;
 mod interleavings;
 mod journal;
+mod journal_events;
 mod jq;
 mod json_shapes;
 mod kill;

@@ -11,6 +11,7 @@ use super::Run;
 use crate::audit::Level;
 use crate::child::Forwarder;
 use crate::error::{Error, ExitCode, Kind};
+use crate::journal::event::RetryStep;
 use crate::name::Name;
 use crate::recovery::guard::{GuardStep, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
@@ -39,14 +40,20 @@ fn code(ended: &Ended, output: &Output<'_>) -> u8 {
 pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Run {
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
+    let program = program_of(&arguments.command);
+    store.logs().record_retry(&program, RetryStep::Began, None);
     let ended = policy.run(&arguments.command, &signals, &|what| output.progress_line(what));
+    let step = match ended.code {
+        _ if ended.timed_out => RetryStep::TimedOut,
+        0 => RetryStep::Succeeded,
+        _ => RetryStep::Failed,
+    };
+    store.logs().record_retry(&program, step, Some((ended.attempts, ended.code)));
     record_retries(store, &arguments.command, &ended);
     if let Some(error) = &ended.error {
         store.logs().note_error(Level::Error, "retry", &error.message, ended.code);
     } else if ended.code != 0 {
-        let what =
-            arguments.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-        store.logs().note_command("retry", &format!("{what} {}", ended.outcome()));
+        store.logs().note_command("retry", &format!("{program} {}", ended.outcome()));
     }
     if ended.timed_out {
         let attempts = if ended.attempts == 1 { "attempt" } else { "attempts" };
@@ -65,9 +72,12 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
     Ok(code(&ended, output))
 }
 
+fn program_of(command: &[OsString]) -> String {
+    command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
-    let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-    store.logs().record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
+    store.logs().record_retries(&program_of(command), ended.attempts.saturating_sub(1), ended.code);
 }
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {

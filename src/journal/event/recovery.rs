@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::line::cut;
 use super::super::origin::{self, Origin};
+use crate::error::Error;
 
 /// The longest message of a failure, in bytes; a longer one is cut.
 pub const MESSAGE_LIMIT: usize = 512;
@@ -153,6 +154,19 @@ pub struct Failure {
     /// The sentence, cut to [`MESSAGE_LIMIT`].
     #[serde(serialize_with = "message")]
     pub message: String,
+}
+
+impl Failure {
+    /// The failure of a command.
+    pub fn of(origin: Origin, command: &str, error: &Error) -> Self {
+        Self {
+            origin,
+            command: command.to_owned(),
+            code: error.code() as u8,
+            kind: error.kind.name().to_owned(),
+            message: error.message.clone(),
+        }
+    }
 }
 
 fn message<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,11 +1,16 @@
 //! What happens to locks, as lines of the root's journal. They are appended while holding the gate,
 //! so that their order is that of the changes, and with one write for a change.
 
+use std::time::Instant;
+
 use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
 use super::root::LockRoot;
-use crate::journal::event::{BLOCKERS_LIMIT, Blocker, LockEvent, LockMode, LockStep, Party, Role};
-use crate::journal::{DIRECTORY, Event, Fill, Journal, Origin};
+use crate::error::Error;
+use crate::journal::event::{
+    BLOCKERS_LIMIT, Blocker, Failure, LockEvent, LockMode, LockStep, Party, Role,
+};
+use crate::journal::{DIRECTORY, Event, Fill, JOURNAL, Journal, Origin};
 use crate::lock::author::{party, party_of};
 use crate::lock::edit::RecordEdit;
 use crate::lock::liveness::LivenessOracle;
@@ -141,9 +146,30 @@ impl Gate<'_> {
         match journal.append_if_there(lines) {
             Ok(Fill::Low) => {}
             Ok(Fill::Full) => locks.is_journal_full.set(true),
-            Err(why) => locks.warn(format!("the journal has no line of this: {why}")),
+            Err(why) => warn(locks, &why),
         }
     }
+}
+
+/// Appends to the root's journal, if there is one, that a command was refused. The caller holds
+/// nothing.
+pub(in crate::lock) fn record_failure(locks: &LockRoot, action: &str, error: &Error) {
+    let append = || -> Option<Fill> {
+        let root = locks.disk.open_root(&locks.directory).ok()?;
+        let dir = locks.disk.open_dir(&root, DIRECTORY).ok()?;
+        locks.disk.stat(&dir, JOURNAL).ok()??;
+        let gate = Gate::enter(locks, Instant::now()).ok()?;
+        let failure = || Failure::of(locks.author(), &format!("lock {action}"), error);
+        let journal = Journal::new(&locks.disk, &dir);
+        let appended = journal.append_if_there(|| vec![Event::Failure(failure())]);
+        drop(gate);
+        appended.map_err(|why| warn(locks, &why)).ok()
+    };
+    locks.is_journal_full.set(append() == Some(Fill::Full));
+}
+
+fn warn(locks: &LockRoot, why: &str) {
+    locks.warn(format!("the journal has no line of this: {why}"));
 }
 
 /// The grants that are gone and not among what happened: their owners are dead.
@@ -166,7 +192,7 @@ pub(in crate::lock) fn rotate_full_journal(locks: &LockRoot) {
     if !locks.is_journal_full.replace(false) {
         return;
     }
-    let now = std::time::Instant::now();
+    let now = Instant::now();
     let Ok(state) = lock_dir(locks, ShortLock::State, now) else { return };
     let Ok(gate) = Gate::enter(locks, now) else { return };
     let Ok(dir) = locks.disk.open_dir(&gate.root, DIRECTORY) else { return };

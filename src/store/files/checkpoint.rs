@@ -19,6 +19,8 @@ use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
 use crate::fs::{At, FsError};
+use crate::journal::Event;
+use crate::journal::event::{CheckpointEvent, CheckpointStep};
 use crate::name::Name;
 use crate::store::ForeignEdits;
 use crate::store::checkpoint::id;
@@ -179,6 +181,15 @@ impl Transaction<'_> {
                     self.store.audit.record(
                         &entry.with("pid", std::process::id()).with("path", self.store.shown()),
                     );
+                    let lineage = match &self.seen.health {
+                        Health::Healthy(document) => Some(document.seal.lineage.to_string()),
+                        _ => None,
+                    };
+                    let id = made.id.clone();
+                    self.lock.journal_event(|origin| {
+                        let step = CheckpointStep::Made;
+                        Event::Checkpoint(CheckpointEvent { origin, lineage, id, step })
+                    });
                     return Ok(made);
                 }
             }

@@ -161,6 +161,20 @@ impl<'s> Guards<'s> {
         backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
     }
 
+    /// Records in the journal that a guard's command ended. Takes no lock but the gate.
+    pub fn record_end(&self, id: &str, attempts: u32, code: u8) {
+        self.store.journal_event(|origin| {
+            Event::Guard(GuardEvent {
+                origin,
+                id: id.to_owned(),
+                step: GuardStep::Ended,
+                code: Some(code),
+                attempts: Some(attempts),
+                guards: Vec::new(),
+            })
+        });
+    }
+
     /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
     pub fn forget(&self, id: &str) -> Result<()> {
         let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;

@@ -4,6 +4,8 @@ use super::Store;
 use crate::audit::{AuditEntry, Level};
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::FileKind;
+use crate::journal::Event;
+use crate::journal::event::{Failure, RetryEvent, RetryStep};
 use crate::store::layout::BACKUPS;
 use crate::user;
 
@@ -52,6 +54,15 @@ impl Logs<'_> {
         }
     }
 
+    /// Records in the journal a step of `recover retry`: `attempts` and `code` where it ended.
+    pub fn record_retry(&self, program: &str, step: RetryStep, ended: Option<(u32, u8)>) {
+        let program = program.rsplit('/').next().unwrap_or_default().to_owned();
+        let (attempts, code) = ended.unzip();
+        self.store.journal_event(|origin| {
+            Event::Retry(RetryEvent { origin, step, program, attempts, code })
+        });
+    }
+
     /// Records in the audit log how often a command was retried, and its last exit code.
     pub fn record_retries(&self, program: &str, times: u32, code: u8) {
         if times > 0 && self.is_initialized() {
@@ -95,12 +106,14 @@ impl Logs<'_> {
         (stat.kind == FileKind::Directory).then_some(stat.uid)
     }
 
-    /// Records a writer's failure in the logs, if this user owns the root. Invalid input is not
+    /// Records a writer's failure in the journal and the logs, if this user owns the root. Invalid input is not
     /// recorded in the error log.
-    pub fn record_refusal(&self, action: &str, error: &Error) {
+    pub fn record_refusal(&self, command: &str, error: &Error) {
         if !self.is_initialized() {
             return;
         }
+        let action = command.rsplit(' ').next().unwrap_or_default();
+        self.store.journal_event(|origin| Event::Failure(Failure::of(origin, command, error)));
         let code = error.code();
         let of_input = match code {
             ExitCode::General => {

@@ -1,30 +1,20 @@
 //! Records of commits: written to the journal and the audit log, and read back.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::Store;
 use super::observe::Observation;
-use super::state_lock::StateLock;
 use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::event::BLOCKERS_LIMIT;
-use crate::journal::{Changes, Commit, Event, Events, Fill, Journal, Origin};
-use crate::lock::origin;
+use crate::journal::{Changes, Commit, Event, Events, Journal};
 use crate::store::diagnosis::Health;
 use crate::store::layout::automatic_reason;
 use crate::store::options::WriteOptions;
 
 impl Store {
-    /// The origin of an event that this command causes now: its script is the named owner of locks,
-    /// else the parent process.
-    pub(super) fn origin(&self) -> Origin {
-        let owner = self.settings.lock_env.owner;
-        origin(self.disk.now(), owner.unwrap_or_else(std::os::unix::process::parent_id))
-    }
-
     /// The events in this root's journal; empty where it cannot be read.
     pub fn journal(&self) -> Events {
         self.backup_dir_to_read().map(|backup_dir| backup_dir.events()).unwrap_or_default()
@@ -157,35 +147,6 @@ impl Transaction<'_> {
             guards: self.lock.guards_of_commit(&self.seen.backup_dir),
         };
         self.lock.append_to_journal(dir, &Event::Commit(commit));
-    }
-}
-
-impl StateLock<'_> {
-    pub(super) fn append_to_journal(&self, dir: &crate::fs::Dir, event: &Event) {
-        let journal = Journal::new(&self.store.disk, dir);
-        match journal.append(event) {
-            Ok(Fill::Low) => {}
-            Ok(Fill::Full) => self.rotate(&journal),
-            Err(why) => {
-                self.store.warn(format!("the journal has no line of this: {why}"));
-                self.rotate(&journal);
-            }
-        }
-    }
-
-    /// Rotates a full journal, while no lock changes.
-    fn rotate(&self, journal: &Journal<'_>) {
-        let rotated = self
-            .store
-            .locks
-            .enter_gate(Instant::now())
-            .map(|_gate| journal.rotate(self.flock.inode()));
-        let why = match rotated {
-            Ok(Ok(())) => return,
-            Ok(Err(why)) => why.to_string(),
-            Err(why) => why.to_string(),
-        };
-        self.store.warn(format!("the journal could not be rotated: {why}"));
     }
 }
 

@@ -11,6 +11,8 @@ use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::fs::stage::Durability;
+use crate::journal::Event;
+use crate::journal::event::{CheckpointEvent, CheckpointStep};
 use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::store::files::state_lock::StateLock;
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX};
@@ -148,6 +150,12 @@ impl Checkpoints<'_> {
         self.store.disk.sync_dir(&staging.dir)?;
         self.store.disk.sync_dir(&staging.checkpoints)?;
         staging.clear()?;
+        for id in doomed {
+            lock.journal_event(|origin| {
+                let (id, step) = (id.clone(), CheckpointStep::Removed);
+                Event::Checkpoint(CheckpointEvent { origin, lineage: None, id, step })
+            });
+        }
         let entry = self
             .store
             .logs()

@@ -19,6 +19,8 @@ use crate::document::seal::{Document, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::fs::Dir;
+use crate::journal::Event;
+use crate::journal::event::{RestoreEvent, RestoreStep};
 use crate::store::diagnosis::{Health, newer_schema};
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
 use crate::store::files::observe::Observation;
@@ -270,7 +272,19 @@ impl Restores<'_> {
         };
         lock.settle_guard_in(intent, options)?;
         self.finish(&places, staging, intent)?;
-        let text = if intent.action == Action::Undo { "undone" } else { "restored" };
+        let (text, step) = match intent.action {
+            Action::Undo => ("undone", RestoreStep::Undone),
+            Action::Restore => ("restored", RestoreStep::Restored),
+        };
+        lock.journal_event(|origin| {
+            Event::Restore(RestoreEvent {
+                origin,
+                lineage: intent.state.as_ref().map(|state| state.lineage.to_string()),
+                id: intent.checkpoint.clone(),
+                step,
+                revision: (revision > 0).then_some(revision),
+            })
+        });
         let entry = self
             .store
             .logs()

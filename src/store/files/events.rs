@@ -1,0 +1,75 @@
+//! Events of the store, as lines of the root's journal. Its writers hold the state lock; commands
+//! that do not need that lock hold the gate of the locks instead.
+
+use std::time::Instant;
+
+use super::Store;
+use super::state_lock::StateLock;
+use crate::fs::Dir;
+use crate::journal::{DIRECTORY, Event, Fill, JOURNAL, Journal, Origin};
+use crate::lock::origin;
+
+impl Store {
+    /// The origin of an event that this command causes now: its script is the named owner of locks,
+    /// else the parent process.
+    pub(super) fn origin(&self) -> Origin {
+        let owner = self.settings.lock_env.owner;
+        origin(self.disk.now(), owner.unwrap_or_else(std::os::unix::process::parent_id))
+    }
+
+    /// Appends an event to the root's journal, if there is one, while holding the gate. The caller
+    /// holds no lock. A failure is a warning.
+    pub(super) fn journal_event(&self, event: impl FnOnce(Origin) -> Event) {
+        let Ok(root) = self.open_root() else { return };
+        let Ok(dir) = self.disk.open_dir(&root, DIRECTORY) else { return };
+        if !matches!(self.disk.stat(&dir, JOURNAL), Ok(Some(_))) {
+            return;
+        }
+        let origin = self.origin();
+        let appended = match self.locks.enter_gate(Instant::now()) {
+            Ok(_gate) => Journal::new(&self.disk, &dir).append_if_there(|| vec![event(origin)]),
+            Err(error) => Err(error.message),
+        };
+        if let Err(why) = appended {
+            self.warn(format!("the journal has no line of this: {why}"));
+        }
+    }
+}
+
+impl StateLock<'_> {
+    pub(super) fn append_to_journal(&self, dir: &Dir, event: &Event) {
+        let journal = Journal::new(&self.store.disk, dir);
+        match journal.append(event) {
+            Ok(Fill::Low) => {}
+            Ok(Fill::Full) => self.rotate(&journal),
+            Err(why) => {
+                self.store.warn(format!("the journal has no line of this: {why}"));
+                self.rotate(&journal);
+            }
+        }
+    }
+
+    /// Rotates a full journal, while no lock changes.
+    fn rotate(&self, journal: &Journal<'_>) {
+        let rotated = self
+            .store
+            .locks
+            .enter_gate(Instant::now())
+            .map(|_gate| journal.rotate(self.flock.inode()));
+        let why = match rotated {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => why.to_string(),
+            Err(why) => why.to_string(),
+        };
+        self.store.warn(format!("the journal could not be rotated: {why}"));
+    }
+
+    /// Appends an event to the root's journal, if there is one.
+    pub(super) fn journal_event(&self, event: impl FnOnce(Origin) -> Event) {
+        if let Ok(dir) = self.store.disk.open_dir(&self.root, DIRECTORY)
+            && matches!(self.store.disk.stat(&dir, JOURNAL), Ok(Some(_)))
+        {
+            self.append_to_journal(&dir, &event(self.store.origin()));
+        }
+    }
+}
