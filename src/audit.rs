@@ -255,7 +255,7 @@ fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
 fn is_no_file_of_a_root(file: &File) -> Result<(), String> {
     match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(path) if is_kept_by_a_root(&path) => {
-            Err(format!("{} is, or lies among, the files of a state", path.display()))
+            Err(format!("{} is one of the files of a state, or is among them", path.display()))
         }
         _ => Ok(()),
     }

@@ -282,7 +282,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
         failure = failure.did_you_mean(line);
     }
     if let Some(line) = with_dashes(error, arguments) {
-        failure = failure.hint_command(line, "the command to run stands behind --");
+        failure = failure.hint_command(line, "the command to run goes after --");
     }
     failure = failure.hint_command(help_of(arguments), "");
     show_error(&failure, "pipeline-state", style);

@@ -48,6 +48,7 @@ pub mod lock;
 pub mod name;
 pub mod owner_view;
 pub mod placement;
+pub mod plural;
 pub mod printable;
 pub mod recovery;
 pub mod shell;

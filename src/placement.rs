@@ -47,7 +47,7 @@ pub fn unfit_for_output(path: &Path, directory: &Path, state_file: &OsStr) -> Op
         let inside = |name: &&str| parent.starts_with(own.join(name));
         SIDE_DIRECTORIES.iter().find(|name| inside(name)).map(|name| own.join(name))
     })?;
-    Some(format!("lies in {}, which belongs to a state", side.display()))
+    Some(format!("is in {}, which belongs to a state", side.display()))
 }
 
 /// Returns whether a root keeps the file at this path, which contains no link.

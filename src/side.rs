@@ -159,7 +159,7 @@ pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
         unsafe_path(
             &root.path_of(name),
-            "is not a directory of its own (a symbolic link or a file stands there)",
+            "is not a directory of its own (it is a symbolic link or a file)",
         )
     } else {
         error.into()

@@ -47,7 +47,7 @@ pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::
             Err(error
                 .hint_shell(
                     format!("${{VISUAL:-${{EDITOR:-vi}}}} {shown}"),
-                    "your edit is kept there; mend it, then",
+                    "your edit is kept there; repair it, then",
                 )
                 .hint_command(
                     format!("state write {shown}"),

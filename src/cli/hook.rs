@@ -24,6 +24,7 @@ use crate::hook::load::{editors_path, load, path};
 use crate::hook::rules::{Form, ParsedRules, RuleFinding, Rules, Scope, Weight};
 use crate::hook::settings::settings;
 use crate::hook::starter::write_rules;
+use crate::plural::count;
 use crate::printable::json_text;
 
 type Run = anyhow::Result<u8>;
@@ -121,13 +122,12 @@ fn check(config: &Config, output: &Output<'_>) -> Run {
     match bad {
         0 => Ok(ExitCode::Success as u8),
         bad => {
-            let things =
-                if bad == 1 { "1 thing is".to_owned() } else { format!("{bad} things are") };
-            Err(Error::new(Kind::Schema, format!("{things} wrong with {path}"))
+            let problems = count(bad, "problem");
+            Err(Error::new(Kind::Schema, format!("{problems} found in {path}"))
                 .detail("path", path)
                 .hint_shell(
                     format!("${{EDITOR:-vi}} {}", quote_path(&loaded.path)),
-                    "mend what the lines above name; then check again",
+                    "repair what the lines above name; then check again",
                 )
                 .detail("findings", json!(findings))
                 .into())

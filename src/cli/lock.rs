@@ -28,6 +28,7 @@ use crate::lock::{
     command_of, owner, shorten,
 };
 use crate::name::{Name, nearest};
+use crate::plural::count;
 use crate::side;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
@@ -188,7 +189,10 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         }
         Lock::Clean => {
             let cleaned = locks.clean(soon)?;
-            output.confirm(&format!("Cleaned {cleaned} stale locks"), &json!({"cleaned": cleaned}));
+            output.confirm(
+                &format!("Cleaned {}", count(cleaned, "stale lock")),
+                &json!({"cleaned": cleaned}),
+            );
             Ok(ExitCode::Success as u8)
         }
         Lock::Break(args::Break { waiter: Some(id), .. }) => {

@@ -22,6 +22,7 @@ use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::owner_view::OwnerView;
+use crate::plural::count;
 use crate::recovery::degraded::{Degraded, features};
 use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
@@ -72,7 +73,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
                 return would_remove(&removed, output).map(done);
             }
             output.confirm(
-                &format!("Cleaned {} checkpoints", removed.len()),
+                &format!("Cleaned {}", count(removed.len(), "checkpoint")),
                 &json!({"removed": removed}),
             );
             Ok(done(()))

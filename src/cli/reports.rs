@@ -114,8 +114,8 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
 /// Warning about a file system that other machines may share.
 pub(super) fn shared_file_system(locks: &LockSummary) -> String {
     format!(
-        "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there, and an owner on \
-         another machine is never taken for dead",
+        "{} is on a file system ({}) that other machines may share: flock and inotify may be unreliable there, \
+         and an owner on another machine is never taken for dead",
         locks.directory, locks.file_system
     )
 }

@@ -11,6 +11,7 @@ use super::style::Paint;
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
+use crate::plural::count;
 use crate::store::Store;
 use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
@@ -151,7 +152,7 @@ fn where_things_are(status: &Status, error: Option<&Error>, now: SystemTime) -> 
         ("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)),
     ];
     if backups.evidence > 0 {
-        lines.push(("Evidence", format!("{} damaged files kept", backups.evidence)));
+        lines.push(("Evidence", format!("{} kept", count(backups.evidence, "damaged file"))));
     }
     lines.push(("Checkpoints", status.checkpoints.to_string()));
     if let Some(free) = status.disk_free {

@@ -232,7 +232,7 @@ fn setting(
         let names = || ALL.iter().map(|setting| setting.name());
         let meant = names().find(|name| *name == spelt).or_else(|| nearest(&spelt, names()));
         let end = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-        return Err(of_key(format!("`{key}` is no setting{end}"), meant));
+        return Err(of_key(format!("`{key}` is not a setting{end}"), meant));
     };
     if scope == Scope::Root && !setting.is_for_roots() {
         let ways = setting.option().map(|option| format!("--{option}")).into_iter();
@@ -319,8 +319,7 @@ mod tests {
         assert_eq!(file.get("backup-days"), Some(("9", 3)));
         assert!(file.get("lock-timeout").is_none() && file.get("audit-log").is_none());
         let error = file.check().unwrap_err();
-        let begin =
-            "/r/.pipeline-state.toml:1: `max_backups` is no setting; did you mean `max-backups`?";
+        let begin = "/r/.pipeline-state.toml:1: `max_backups` is not a setting; did you mean `max-backups`?";
         assert!(error.message.starts_with(begin), "{}", error.message);
         assert!(error.message.ends_with("(and 6 more)"), "{}", error.message);
     }

@@ -103,8 +103,7 @@ fn check_places(state_file: &Path, root: &Path) -> Result<()> {
     let in_config = || Some(root.join(CONFIG)).filter(|config| directory.starts_with(config));
     let Some(other) = side_directory_of(directory).or_else(in_config) else { return Ok(()) };
     let (shown, side) = (state_file.display().to_string(), other.display());
-    let message =
-        format!("{shown} lies in {side}, which belongs to a state and is replaced with it");
+    let message = format!("{shown} is in {side}, which belongs to a state and is replaced with it");
     Err(Error::new(Kind::UnsafePath, message)
         .hint_command("--help", "--state-file and --root name another place")
         .detail("path", shown))

@@ -216,7 +216,7 @@ impl<'de, M: Make<'de>> Visitor<'de> for Tree<'_, M> {
             }
             let value = entries.next_value_seed(self.inner(Some(&name))?)?;
             self.maker.insert(&mut object, name, value).map_err(|name| {
-                de::Error::custom(format_args!("the key {name:?} stands twice in one object"))
+                de::Error::custom(format_args!("the key {name:?} is used twice in one object"))
             })?;
         }
         self.inner::<A::Error>(None)?; // an empty object is a level, too
@@ -293,7 +293,7 @@ mod tests {
         for twice in [0, 5, 20, 39] {
             assert!(
                 error(&format!("{{\"x\":{{{many}\"k{twice}\":1}}}}"))
-                    .contains(&format!("\"k{twice}\" stands twice"))
+                    .contains(&format!("\"k{twice}\" is used twice"))
             );
         }
     }

@@ -25,7 +25,7 @@ pub struct FsError {
 /// The operating system's message without Rust's "(os error 28)".
 fn describe(error: &io::Error) -> String {
     if Errno::from_io_error(error) == Some(Errno::MLINK) {
-        return "it has a second name (a hard link), which may lie anywhere".to_owned();
+        return "it has a second name (a hard link), which may be anywhere".to_owned();
     }
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or_default();
@@ -100,7 +100,7 @@ impl From<FsError> for Error {
             ),
             Some(Errno::BUSY) => failure.hint_shell(
                 format!("findmnt {near}"),
-                "see what is mounted there; mount the directory that it lies in instead",
+                "see what is mounted there; mount its directory instead",
             ),
             Some(Errno::PERM) => failure
                 .hint_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),

@@ -78,10 +78,8 @@ fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<V
         Ok(_) if bytes.len() as u64 > LIMIT => {
             let message =
                 format!("{} has over {} MiB, the limit of rules", path.display(), LIMIT >> 20);
-            Err(Error::new(Kind::TooLarge, message).hint_shell(
-                format!("ls -l {}", quote_path(path)),
-                "see what is in it that are no rules",
-            ))
+            Err(Error::new(Kind::TooLarge, message)
+                .hint_shell(format!("ls -l {}", quote_path(path)), "see what makes it so large"))
         }
         Ok(_) => Ok(Some(bytes)),
     }
@@ -129,7 +127,7 @@ fn leads_out(root: &Path, path: &Path) -> Option<Error> {
     let project = root.parent().filter(|_| inner).unwrap_or(root).canonicalize().ok()?;
     let real = path.canonicalize().ok().filter(|real| !real.starts_with(project))?;
     let why =
-        format!("is read by way of a link to {}, which lies outside the project", real.display());
+        format!("is read by way of a link to {}, which is outside the project", real.display());
     Some(unsafe_path(path, &why).detail("target", real.display().to_string()))
 }
 

@@ -108,10 +108,10 @@ impl Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Fix {
     /// `recover doctor --fix`: it cannot lose data.
-    #[serde(rename = "safe")]
+    #[serde(rename = "automatic")]
     Automatic,
     /// An operator, since the program cannot know what was intended.
-    #[serde(rename = "person")]
+    #[serde(rename = "manual")]
     Manual,
 }
 

@@ -8,6 +8,7 @@ use crate::audit::Level;
 use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::lock::Deadline;
 use crate::name::Name;
+use crate::plural::count;
 use crate::store::Store;
 use crate::store::Wanted;
 use crate::store::checkpoint::catalog::Which;
@@ -135,8 +136,10 @@ fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
     let cleaned = store.locks().clean(deadline)?;
     let held = store.locks().summary()?;
     handled.did(format!(
-        "{cleaned} locks of dead owners were dropped; {} are held by the living, {} by owners of whom nothing is known",
-        held.held, held.unknown
+        "{} removed; {} held by living owners, {} by owners of unknown liveness",
+        count(cleaned, "stale lock"),
+        held.held,
+        held.unknown
     ));
     if held.held + held.unknown > 0 {
         handled.next("lock list", "see the holders and the waiters");

@@ -46,7 +46,7 @@ impl SignalFile {
         now: SystemTime,
     ) -> Result<Self> {
         let now = text::parse(epoch_seconds(now).as_bytes()).map_err(|error| {
-            Error::new(Kind::Internal, format!("a time that is no number: {error}"))
+            Error::new(Kind::Internal, format!("a time that is not a number: {error}"))
         })?;
         if let Some(signals) = document.get_mut("signals").and_then(Value::as_object_mut) {
             signals.insert(name.to_string(), now.clone());

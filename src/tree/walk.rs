@@ -53,7 +53,7 @@ fn check_directory(at: At<'_>, stat: Stat) -> Result<()> {
     if stat.kind == FileKind::Directory {
         return Ok(());
     }
-    let why = "is not a directory of its own (a symbolic link or a file stands there)";
+    let why = "is not a directory of its own (it is a symbolic link or a file)";
     let word = quote_path(&at.path());
     Err(unsafe_path(&at.path(), why).hint_shell(format!("mv {word} {word}.old"), "move it away"))
 }
@@ -174,7 +174,7 @@ impl Walk<'_> {
         }
         let shown = at.path();
         if depth > self.deepest {
-            let message = format!("{} lies deeper than {DEPTH} directories", shown.display());
+            let message = format!("{} is nested deeper than {DEPTH} directories", shown.display());
             let word = quote_path(&shown);
             return Err(Error::new(Kind::TooLarge, message)
                 .hint_shell(format!("ls -ld {word}"), "see what it is"));

@@ -283,7 +283,7 @@ fn old_checkpoints_go_but_never_the_newest() {
         rename(&made, &format!("checkpoint-{day}-000000-{operation}"));
     }
     let left = |root: &Sandbox| root.names(".checkpoints").len();
-    assert_eq!(root.ok("recover cleanup --keep 3"), "Cleaned 1 checkpoints");
+    assert_eq!(root.ok("recover cleanup --keep 3"), "Cleaned 1 checkpoint");
     assert_eq!(root.ok("recover cleanup 10000"), "Cleaned 0 checkpoints");
     assert_eq!(root.ok("recover cleanup"), "Cleaned 2 checkpoints");
     assert_eq!(left(&root), 1);
@@ -302,7 +302,7 @@ fn the_newest_checkpoint_that_can_be_restored_stays_too() {
         root.ok(&format!("recover checkpoint {operation}"));
     }
     fs::remove_file(checkpoint(&root, "torn").join("manifest.json")).unwrap();
-    assert_eq!(root.ok("recover cleanup 0"), "Cleaned 1 checkpoints");
+    assert_eq!(root.ok("recover cleanup 0"), "Cleaned 1 checkpoint");
     let left = root.names(".checkpoints");
     assert!(left.len() == 2 && left.iter().any(|id| id.ends_with("-sound")), "{left:?}");
     root.ok("state set n=1");

@@ -85,6 +85,56 @@ fn misspelt_words_get_the_corrected_line_unless_none_is_near() {
 }
 
 #[test]
+fn a_value_without_its_equals_sign_is_completed() {
+    let sandbox = Sandbox::initialized();
+    for (words, meant) in [
+        ("state set phase biuld", "state set phase=biuld"),
+        ("set phase biuld n 3", "state set phase=biuld n=3"),
+    ] {
+        let hint = format!("hint: pipeline-state {meant}   # did you mean this one?\n");
+        sandbox.run(words).expect(4).saying("\"phase\" has no value").saying(&hint);
+    }
+    let ran = sandbox.run("state set phase").expect(4).saying("write phase=VALUE");
+    assert!(!ran.stderr.contains("did you mean"), "{}", ran.stderr);
+}
+
+/// Messages are plain English. The list grows with each form that comes back.
+#[test]
+fn messages_avoid_the_old_dialect() {
+    let forms = [
+        " is no ",
+        " are no ",
+        " anew",
+        "was not had",
+        "stands behind",
+        "in the way",
+        "somebody",
+        "nobody",
+        "whoever",
+        "as it should",
+        "do without",
+        " things are",
+        " vouches",
+    ];
+    let sources = walkdir::WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut found = Vec::new();
+    for entry in sources.into_iter().map(Result::unwrap) {
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for literal in code.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+            let plain = literal.replace("there is no ", "").replace("is no longer", "");
+            found.extend(
+                forms
+                    .iter()
+                    .filter(|form| plain.contains(**form))
+                    .map(|form| format!("{}: {form:?} in {literal:?}", entry.path().display())),
+            );
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
 fn the_examples_of_the_first_page_can_be_pasted() {
     let sandbox = Sandbox::initialized();
     let help = sandbox.run("--help").expect(0).stdout;
@@ -107,8 +157,7 @@ fn missing_dashes_before_a_command_are_suggested() {
         ("recover guard op ./run.sh", "recover guard op -- ./run.sh"),
         ("recover retry -n 2 retry", "recover retry -n 2 -- retry"),
     ] {
-        let hint =
-            format!("hint: pipeline-state {meant}   # the command to run stands behind --\n");
+        let hint = format!("hint: pipeline-state {meant}   # the command to run goes after --\n");
         sandbox.run(words).expect(64).saying(&hint);
     }
     for words in [
@@ -117,7 +166,7 @@ fn missing_dashes_before_a_command_are_suggested() {
         "state get .a .b",
         "lock check a b",
     ] {
-        assert!(!sandbox.run(words).stderr.contains("stands behind --"), "{words}");
+        assert!(!sandbox.run(words).stderr.contains("goes after --"), "{words}");
     }
 }
 

@@ -97,7 +97,7 @@ fn a_wrong_key_stops_writers_and_no_reader() {
     {
         root.run(writer)
             .expect(64)
-            .saying(".pipeline-state.toml:1: `lock-timout` is no setting")
+            .saying(".pipeline-state.toml:1: `lock-timout` is not a setting")
             .saying("did you mean `lock-timeout`?");
     }
     assert_eq!(root.document()["metadata"]["revision"], 4);

@@ -203,7 +203,7 @@ const FAULTS: [Fault; 19] = [
                 .unwrap()
         },
         subject: "rules",
-        saying: "config/skill-rules.json: hooks do without",
+        saying: "config/skill-rules.json: hooks skip these rules",
         code: 4,
         remedy: "pipeline-state hook check",
         safe: false,
@@ -246,7 +246,7 @@ fn tells_of(findings: &[Value], fault: &Fault) -> bool {
             && finding["message"].as_str().unwrap().contains(fault.saying)
             && finding["code"] == fault.code
             && finding["remedy"].as_str().unwrap().starts_with(fault.remedy)
-            && finding["mending"] == if fault.safe { "safe" } else { "person" }
+            && finding["fix"] == if fault.safe { "automatic" } else { "manual" }
     })
 }
 
@@ -338,8 +338,8 @@ fn the_fix_heals_like_every_command_and_decides_nothing() {
     root.overwrite("{ torn");
     let found = findings(&root, "recover doctor");
     assert_eq!(
-        (found[0]["subject"].as_str(), found[0]["mending"].as_str()),
-        (Some("state"), Some("safe")),
+        (found[0]["subject"].as_str(), found[0]["fix"].as_str()),
+        (Some("state"), Some("automatic")),
         "{found:?}"
     );
     assert!(root.run("recover doctor --fix").expect(0).stdout.contains("fixed: state: "));
@@ -508,11 +508,7 @@ fn a_lock_timeout_is_handled_by_dropping_dead_holders() {
     let root = in_order();
     root.bash("\"$PIPELINE_BINARY\" lock acquire dead -q; :").expect(0);
     let ran = root.run("recover handle 2").expect(0);
-    assert!(
-        ran.stdout.starts_with("LOCK_TIMEOUT: 1 locks of dead owners were dropped"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.starts_with("LOCK_TIMEOUT: 1 stale lock removed"), "{}", ran.stdout);
     assert_eq!(root.run("lock check dead").stdout, "unlocked\n");
 }
 

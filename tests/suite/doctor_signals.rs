@@ -35,7 +35,7 @@ fn staged_signals_of_a_killed_writer_are_found_and_fixed() {
     let before = root.snapshot();
     let found = findings(&root, "recover doctor");
     assert_eq!(found.len(), 4, "{}", brief(&found));
-    assert!(found.iter().all(|finding| finding["mending"] == "safe"), "{}", brief(&found));
+    assert!(found.iter().all(|finding| finding["fix"] == "automatic"), "{}", brief(&found));
     for words in ["state status", "state validate", "state read", "recover status"] {
         root.ok(words);
     }

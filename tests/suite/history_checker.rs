@@ -267,7 +267,7 @@ impl<'a> Checker<'a> {
                 self.broken(
                     Rule::NoGap,
                     format!(
-                        "nobody wrote revision {revision}; seen: {known:?}, before: {document:?}"
+                        "revision {revision} has no writer; seen: {known:?}, before: {document:?}"
                     ),
                 );
                 document = known.map_or(document, |known| (*known).clone());
@@ -677,7 +677,7 @@ fn the_checker_finds_every_kind_of_violation() {
         events.iter_mut().find(|event| event.began == began).unwrap()
     }
     let cases: [(&str, Rule, Spoil); 29] = [
-        ("two writes are told the same revision", Rule::OneOwner, |events| {
+        ("two writes are acknowledged with one revision", Rule::OneOwner, |events| {
             at(events, 3).outcome = Outcome::Committed(3);
         }),
         ("a refused write took place", Rule::OneRevision, |events| {
@@ -690,7 +690,7 @@ fn the_checker_finds_every_kind_of_violation() {
         ("a revision is skipped", Rule::NoGap, |events| {
             at(events, 101).outcome = Outcome::Committed(9)
         }),
-        ("a revision is nobody's", Rule::NoGap, |events| {
+        ("a revision has no writer", Rule::NoGap, |events| {
             at(events, 110).outcome = saw(9, 6, &[11, 10, 12, 15, 16, 18, 19]);
         }),
         ("an update is lost", Rule::RightDocument, |events| {

@@ -347,7 +347,7 @@ fn a_bad_rule_is_skipped_and_logged_once_and_the_good_ones_work() {
 fn a_check_explains_each_bad_rule_with_its_line() {
     let sandbox = with_rules(BAD);
     let rules = sandbox.file("config/skill-rules.json").display().to_string();
-    let checked = sandbox.run("hook check").expect(4).saying("3 things are wrong");
+    let checked = sandbox.run("hook check").expect(4).saying("3 problems found");
     for line in [
         "4: skills[0]",
         "8: tool_rules[0]",

@@ -184,7 +184,7 @@ fn a_changed_file_triggers_by_path_and_by_contents() {
 #[test]
 fn a_check_names_the_file_its_form_and_its_unused_parts() {
     let sandbox = with_editors_rules(BY_NAME);
-    let ran = sandbox.run("hook check").expect(4).saying("1 thing is wrong");
+    let ran = sandbox.run("hook check").expect(4).saying("1 problem found");
     for words in [
         "FAILED (2 skills",
         "read: ",

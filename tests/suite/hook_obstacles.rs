@@ -82,7 +82,7 @@ fn rules_are_read_by_way_of_a_link_and_never_written_that_way() {
     fire(&root, TOOL, &ran_command(&root, "make")).expect(0);
     assert_eq!(root.ok("state get .lastSignal"), "MADE");
     fs::rename(root.file("elsewhere/skill-rules.json"), root.file("rules")).unwrap();
-    let refusal = "config is not a directory of its own (a symbolic link or a file stands there)";
+    let refusal = "config is not a directory of its own (it is a symbolic link or a file)";
     root.run("hook init-rules").expect(6).saying(refusal).saying("hint: ls -ld");
     root.run("recover checkpoint same").expect(6).saying(refusal);
     assert!(root.names("elsewhere").is_empty());

@@ -363,7 +363,7 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
     let listed = root.run("recover cleanup --dry-run --json").expect(0).json();
     assert_eq!(listed, json!({"would_remove": ["checkpoint-20200101-000000-a"]}));
     assert_eq!(root.names(".checkpoints").len(), 3);
-    assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoints");
+    assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoint");
     // a new one takes its date, and ages all the same
     root.ok("recover checkpoint now");
     let id = root.names(".checkpoints").into_iter().find(|id| id.ends_with("-now")).unwrap();
@@ -374,7 +374,7 @@ fn a_checkpoint_dated_ahead_does_not_stop_cleanup_and_is_not_the_newest() {
         text.split("\"timestamp\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     fs::write(&metadata, text.replace(&time, "2021-01-01T00:00:00Z")).unwrap();
     root.ok("recover checkpoint last");
-    assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoints");
+    assert_eq!(root.ok("recover cleanup"), "Cleaned 1 checkpoint");
     assert!(!dir.join(&id).exists());
 }
 

@@ -84,7 +84,7 @@ fn a_dead_container_is_cleaned_up_and_a_living_one_is_not() {
     assert_eq!(waiters(&sandbox)[0]["place"], "another pid namespace");
     container.kill_children();
     await_waiters(&sandbox, &["stale"]);
-    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale lock");
     assert!(sandbox.names(".locks").iter().all(|name| !name.starts_with(".wait-")));
     drop(holder);
 }

@@ -257,7 +257,7 @@ fn an_owner_that_is_certainly_dead_holds_nothing() {
         assert_eq!(sandbox.rows()[0]["status"], "stale", "{what}");
         assert!(sandbox.is_free("n"), "{what}");
         let (sandbox, _script) = forged(forgery);
-        assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks", "{what}");
+        assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale lock", "{what}");
         assert_eq!(sandbox.check("n"), ("unlocked".to_owned(), 1), "{what}");
         assert!(!sandbox.record_of("n").exists(), "{what}");
     }
@@ -317,7 +317,7 @@ fn of_those_that_share_a_lock_only_the_dead_are_cleaned_away() {
         }
     });
     dead.kill();
-    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale lock");
     let statuses = |pid: u32| {
         let rows = sandbox.rows();
         rows.iter()

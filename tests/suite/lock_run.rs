@@ -107,7 +107,7 @@ fn the_record_names_the_command_and_a_dead_wrapper_frees_nothing() {
     run.go();
     assert_eq!(waiter.line(), "got 0", "it is free when the command ends");
     waiter.kill();
-    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale locks");
+    assert_eq!(sandbox.ok("lock clean"), "Cleaned 1 stale lock");
     assert!(
         sandbox.names(".locks").iter().all(|name| !name.starts_with(".live-")),
         "{:?}",

@@ -231,7 +231,7 @@ fn exit_codes_of_wrapped_commands_are_not_counted_as_errors() {
     assert_eq!(root.run_args(&["recover", "guard", "g", "--", "sh", "-c", "exit 3"]).code, 3);
     assert_eq!(root.run_args(&["recover", "retry", "-n", "1", "--", "sh", "-c", "exit 6"]).code, 6);
     let status = root.ok("recover status");
-    assert!(status.contains("Errors      1 x 7 DISK_FULL\n"), "{status}");
+    assert!(status.contains("Errors      DISK_FULL (exit 7): 1\n"), "{status}");
     for told in [
         "g: the command failed for good after 1 attempt with its exit code 3; what it",
         "retry: sh failed",
@@ -321,7 +321,7 @@ fn status_names_problems_and_next_steps() {
         "foreign edit",
         "no database (mail)",
         "1; newest checkpoint-",
-        "12 x 8 NETWORK_ERROR",
+        "NETWORK_ERROR (exit 8): 12",
         "fetch: try 11 (code: 8)",
         "next: pipeline-state state adopt",
         "next: pipeline-state recover recover-mode",

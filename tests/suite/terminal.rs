@@ -158,8 +158,8 @@ fn whether_there_is_colour_is_one_decision_for_help_errors_and_results() {
         "recover doctor",
         "state set a=b",
     ];
-    let nobody = "lock run nobody -- no-such-program";
-    for words in all.into_iter().chain([nobody]) {
+    let missing = "lock run missing -- no-such-program";
+    for words in all.into_iter().chain([missing]) {
         for (options, is_coloured) in
             [("--color always", true), ("--color=always", true), ("", false)]
         {

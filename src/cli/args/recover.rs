@@ -207,7 +207,7 @@ Examples:
 
 JSON:
   {findings: [{code: number, name: string, subject: string, message: string,
-    remedy: string|null, remedies: [string], mending: string}],
+    remedy: string|null, remedies: [string], fix: string}],
     fixed: the same}"
     )]
     Doctor {

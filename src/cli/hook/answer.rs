@@ -182,7 +182,7 @@ impl Hook<'_> {
                 let message = format!("{}:{fault}", path.display());
                 self.note(std::slice::from_ref(&message));
                 Err(Error::new(Kind::InvalidJson, message)
-                    .hint_command("hook check", "see all of it once it is mended")
+                    .hint_command("hook check", "see all problems once it is repaired")
                     .detail("line", line))
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
                 finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
             json!({
                 "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject.name(),
-                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "mending": finding.fix,
+                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "fix": finding.fix,
             })
         };
         let all = |findings: &[Finding]| findings.iter().map(show).collect::<Vec<Value>>();

@@ -14,6 +14,7 @@ use super::super::style::Paint;
 use crate::audit::ErrorLog;
 use crate::error::{ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
+use crate::plural;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::{Overview, health_name};
 use crate::store::Store;
@@ -82,7 +83,7 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
     rows.push(("Checkpoints", format!("{}{newest}", overview.checkpoints)));
     let counts = overview.errors.iter().map(|(code, count)| {
         let name = ExitCode::of(*code).map_or("UNKNOWN", ExitCode::name);
-        format!("{count} x {code} {name}")
+        format!("{name} (exit {code}): {count}")
     });
     let counts: Vec<String> = counts.collect();
     rows.push((
@@ -167,8 +168,9 @@ fn as_text(metrics: &Metrics) -> String {
         (
             "Recoveries",
             format!(
-                "{}; {errors} errors on record",
-                counted(recoveries.map(|(kind, count)| (*kind, *count)).collect())
+                "{}; {} on record",
+                counted(recoveries.map(|(kind, count)| (*kind, *count)).collect()),
+                plural::count(usize::try_from(errors).unwrap_or(usize::MAX), "error"),
             ),
         ),
         ("Checkpoints", metrics.checkpoints.to_string()),

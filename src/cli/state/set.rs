@@ -9,12 +9,17 @@ use crate::cli::output::Output;
 use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
 use crate::document::path::DocPath;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote};
 use crate::store::Store;
 
 pub(super) fn run(args: &Set, store: &Store, output: &Output<'_>) -> Run {
-    let assignments =
-        args.assignments.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
+    let assignments = args.assignments.iter().map(|text| Assignment::parse(text));
+    let assignments = assignments.collect::<Result<Vec<_>>>().map_err(|error| {
+        match meant(&args.assignments) {
+            Some(line) => error.did_you_mean(line),
+            None => error,
+        }
+    })?;
     let options = write_options("set", &args.writer)?;
     change(store, output, &options, "State updated", &mut |base| {
         let fields = assignments.iter().filter_map(|assignment| assignment.path.field());
@@ -25,6 +30,13 @@ pub(super) fn run(args: &Set, store: &Store, output: &Output<'_>) -> Run {
         }
         Ok(draft.into())
     })
+}
+
+/// The line with `=` between each path and its value, for `set PATH VALUE`.
+fn meant(words: &[String]) -> Option<String> {
+    let is_pairs = words.len().is_multiple_of(2) && words.iter().all(|word| !word.contains('='));
+    let pairs = words.chunks_exact(2).map(|pair| format!(" {}", quote(&pair.join("="))));
+    is_pairs.then(|| format!("state set{}", pairs.collect::<String>()))
 }
 
 struct Assignment {
@@ -53,12 +65,12 @@ impl Assignment {
         if let Some(text) = rest.strip_prefix('=') {
             return Ok(Self { argument: assignment.to_owned(), path, value: text.into() });
         }
-        let what = if rest.is_empty() { "nothing".to_owned() } else { format!("{:?}", cut(rest)) };
         let shown = cut(assignment);
-        Err(Error::new(
-            Kind::Path,
-            format!("{shown:?} is not an assignment: {what} follows the path {path}"),
-        )
-        .hint_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
+        let message = match rest {
+            "" => format!("{shown:?} has no value: write {shown}=VALUE"),
+            _ => format!("{shown:?} is not an assignment: {:?} follows the path {path}", cut(rest)),
+        };
+        Err(Error::new(Kind::Path, message)
+            .hint_command("state set --help", "PATH=TEXT sets a string, PATH:=JSON anything else"))
     }
 }

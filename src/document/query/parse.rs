@@ -63,7 +63,7 @@ pub(super) fn number(value: Jq) -> ValR<Jq> {
 pub(super) fn json(value: Jq) -> ValR<Jq> {
     let Some(bytes) = value.bytes() else {
         return Err(error(format_args!(
-            "{} cannot be parsed as JSON: it is no string",
+            "{} cannot be parsed as JSON: it is not a string",
             text::shown(&value.0)
         )));
     };

@@ -156,7 +156,7 @@ impl<'a> Reader<'_, 'a> {
         let mut kept: Vec<(String, Node<'a>)> = Vec::new();
         for (name, value) in fields {
             if kept.iter().any(|(other, _)| *other == name) {
-                self.bad(&value, "the key stands twice in one object");
+                self.bad(&value, "the key is used twice in one object");
                 continue;
             }
             if let Some(meant) = meant_by(&name, known) {

@@ -181,7 +181,7 @@ fn checked(text: &str) -> Result<JsonText> {
         return Err(invalid("has the key `hooks` twice".to_owned()));
     }
     if !json.parse(&hooks).is_object() {
-        return Err(invalid("has a `hooks` that is no object".to_owned()));
+        return Err(invalid("has a `hooks` that is not an object".to_owned()));
     }
     for event in EventKind::ALL {
         let name = event.event();
@@ -189,7 +189,7 @@ fn checked(text: &str) -> Result<JsonText> {
             return Err(invalid(format!("has the key `hooks.{name}` twice")));
         }
         if json.value_of(&hooks, name).is_some_and(|value| !json.parse(&value).is_array()) {
-            return Err(invalid(format!("has a `hooks.{name}` that is no array")));
+            return Err(invalid(format!("has a `hooks.{name}` that is not an array")));
         }
     }
     Ok(json)

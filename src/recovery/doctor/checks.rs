@@ -16,6 +16,7 @@ use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
 use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
+use crate::plural::count;
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
 use crate::store::checkpoint::id::time_of;
@@ -163,7 +164,7 @@ impl Examination<'_> {
         }
         if status.locks.shared_file_system {
             let message = format!(
-                "{} lies on a file system ({}) that other machines may share: flock and inotify may lie there",
+                "{} is on a file system ({}) that other machines may share: flock and inotify may be unreliable there",
                 status.locks.directory, status.locks.file_system
             );
             let finding = Finding::new(Subject::Locks, ExitCode::General, message);
@@ -378,10 +379,9 @@ impl Examination<'_> {
         let Some(loaded) = load(root, Scope::All)? else { return Ok(()) };
         let bad = loaded.read.as_ref().map_or(1, |reading| reading.bad().count());
         if bad > 0 {
-            let things =
-                if bad == 1 { "a thing is".to_owned() } else { format!("{bad} things are") };
+            let problems = count(bad, "problem");
             let message =
-                format!("{things} wrong with {}: hooks do without", quote_path(&loaded.path));
+                format!("{problems} in {}: hooks skip these rules", quote_path(&loaded.path));
             let finding = Finding::new(Subject::Rules, ExitCode::ValidationFailed, message);
             self.add(finding.hint_command("hook check", "see each of them, with its line"));
         }

@@ -60,7 +60,7 @@ impl Health {
                     error
                         .hint_shell(
                             format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
-                            "there is no copy to restore; mend it by hand",
+                            "no copy can be restored; repair it by hand",
                         )
                         .hint_command(
                             "state init --fresh",
@@ -108,7 +108,7 @@ impl Health {
                 error
                     .hint_shell(
                         format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
-                        "mend it by hand; if it had a digest, `state adopt` accepts it then",
+                        "repair it by hand; if it had a digest, `state adopt` then accepts it",
                     )
                     .detail("findings", json!(findings))
             }
@@ -132,7 +132,7 @@ impl ForeignEdit {
         let (error, or) = match unfit {
             _ if !self.is_document() || (unfit.is_some() && self.reference.is_none()) => {
                 let edit = format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown)));
-                (error.hint_shell(edit, "mend it, then `state adopt` accepts it"), "or ")
+                (error.hint_shell(edit, "repair it, then `state adopt` accepts it"), "or ")
             }
             None => (error.hint_command("state adopt", "accept it as the next revision"), "or "),
             Some(_) => (error, ""),

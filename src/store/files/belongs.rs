@@ -97,7 +97,7 @@ impl Ownership<'_> {
     fn unknown_owner(&self) -> Error {
         let record = self.store.settings.directory.join(BACKUPS).join(OWNER);
         let message = format!(
-            "{} is damaged, and nothing shows that the backups beside it are those of {}",
+            "{} is damaged, and nothing shows that its backups are those of {}",
             record.display(),
             self.store.settings.file_name.display()
         );

@@ -191,7 +191,7 @@ impl<'s> Guards<'s> {
                 Kind::NotOwner,
                 format!("the guard {id} runs; it ends with its command"),
             )
-            .hint_command("recover status", "see how things are"));
+            .hint_command("recover status", "see the state and its guards"));
         }
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;

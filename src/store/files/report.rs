@@ -21,6 +21,7 @@ use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
+use crate::plural::count;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::{Health, HealthKind, Mirror, known, newer_schema};
 use crate::store::guard::OnRecord;
@@ -347,8 +348,7 @@ impl Report<'_> {
         }
         let damaged = seen.backup_dir.events().damaged;
         if damaged > 0 {
-            self.store
-                .warn(format!("{damaged} lines of the journal are damaged; they were skipped"));
+            self.store.warn(format!("{} of the journal skipped: damaged", count(damaged, "line")));
         }
         for commit in seen.commits(&lineage).into_values() {
             let revision = commit.revision.get();

@@ -119,11 +119,8 @@ impl Store {
 
     pub(super) fn no_config_root(&self) -> Error {
         let root = self.settings.root.display();
-        Error::new(
-            Kind::DependencyMissing,
-            format!("the root {root}, which config/ lies in, does not exist"),
-        )
-        .hint_command("--help", "--root names another")
+        Error::new(Kind::DependencyMissing, format!("the root {root} of config/ does not exist"))
+            .hint_command("--help", "--root names another")
     }
 }
 

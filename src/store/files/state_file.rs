@@ -88,14 +88,13 @@ fn explain(disk: &Disk, at: At<'_>, error: FsError) -> Error {
         Some(FileKind::Special) => {
             unsafe_path(path, "is a device, pipe or socket, not a regular file")
         }
-        _ if error.is(Errno::NOTDIR) => Error::new(
-            Kind::DependencyMissing,
-            format!("{} does not lie in a directory", path.display()),
-        )
-        .hint_shell(
-            format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))),
-            "see what it is",
-        ),
+        _ if error.is(Errno::NOTDIR) => {
+            Error::new(Kind::DependencyMissing, format!("{} is not in a directory", path.display()))
+                .hint_shell(
+                    format!("ls -ld {}", quote_path(path.parent().unwrap_or(path))),
+                    "see what it is",
+                )
+        }
         _ => error.into(),
     }
 }

@@ -128,7 +128,7 @@ impl Record {
             "unrestored": why.map(Iterator::collect::<String>),
         });
         let bytes = with_digest(record)
-            .ok_or_else(|| Error::new(Kind::Internal, "a record that is no object"))?;
+            .ok_or_else(|| Error::new(Kind::Internal, "a record that is not an object"))?;
         if bytes.len() as u64 > LIMIT {
             return Err(Error::new(Kind::TooLarge, "the record of the guard would be too large"));
         }

@@ -122,7 +122,7 @@ impl Verdict {
             let party = party(revision);
             if since.is_some_and(|since| since != party) {
                 let kept = format!(
-                    "revision {} is not kept, and it tells whose changes are whose",
+                    "revision {} is not kept, so the changes of the guard and of others cannot be separated",
                     revision - 1
                 );
                 return Ok(Self::Refused(kept));

@@ -458,7 +458,7 @@ impl Search<'_> {
         let mut expected = wanted.0;
         expected.as_object_mut().unwrap().shift_remove("z");
         let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-        check(state == expected, "the next writer changed more than it was told")?;
+        check(state == expected, "the next writer changed more than its command says")?;
         check(z.is_some() && revision == wanted.1, "the next writer's revision is not the next")?;
         check(matches!(inspect(&live), Reading::Sealed(_)), "the live file's seal is wrong")?;
         check(fs::read(root.mirror()).ok().as_ref() == Some(&live), "the mirror differs")?;

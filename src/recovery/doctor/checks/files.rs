@@ -43,7 +43,7 @@ impl Examination<'_> {
                 let word = self.shown(&place);
                 let message = match self.stat(&place)? {
                     Some(Stat { kind: FileKind::Regular, .. }) => {
-                        format!("{place} has a second name (a hard link), which may lie anywhere")
+                        format!("{place} has a second name (a hard link), which may be anywhere")
                     }
                     _ => format!("{place} is not a regular file, and nothing else is of use there"),
                 };

@@ -414,5 +414,6 @@ fn broken(intent: &Intent, what: &str) -> Error {
         "what was staged of {what} for the restore of {} is gone or damaged",
         intent.checkpoint
     );
-    Error::new(Kind::Corrupt, message).hint_command("recover status", "see how things are")
+    Error::new(Kind::Corrupt, message)
+        .hint_command("recover status", "see the state and the restore")
 }
