@@ -542,8 +542,8 @@ impl<'a> Checker<'a> {
     fn check_state_held(&mut self, grants: &[Grant<'_>]) {
         for (revision, write) in self.owners.clone() {
             let holds = |grant: &&Grant<'_>| {
-                let anothers = grant.lock == "state" && grant.acquired.client != write.client;
-                anothers && grant.surely_during(write)
+                let of_other = grant.lock == "state" && grant.acquired.client != write.client;
+                of_other && grant.surely_during(write)
             };
             if let Some(holder) = grants.iter().find(holds).map(|grant| grant.acquired) {
                 self.broken(
