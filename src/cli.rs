@@ -285,6 +285,9 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
         failure = failure.hint_command(line, "the command to run goes after --");
     }
     failure = failure.hint_command(help_of(arguments), "");
+    if asked.is_some() {
+        failure = failure.hint_command("help pages", "the pages of the manual");
+    }
     show_error(&failure, "pipeline-state", style);
     failure.code() as u8
 }

@@ -495,7 +495,7 @@ fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Re
             entry.namespace.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
         let text = |text: Option<String>| Cell::from(dash(text));
         let began = Moment::from(entry.since.as_str());
-        let since = format!("{}{}", entry.since, began.ago(now));
+        let since = format!("{}{}", began.to_second(), began.ago(now));
         table.row([
             text(Some(entry.lock.clone())),
             entry.mode.name().into(),

@@ -28,6 +28,11 @@ impl From<SystemTime> for Moment {
 }
 
 impl Moment {
+    /// Its text, without fractions of a second.
+    pub(super) fn to_second(&self) -> String {
+        self.time.map_or_else(|| self.text.clone(), rfc3339)
+    }
+
     /// The age in parentheses; nothing if the text states no time.
     pub(super) fn ago(&self, now: SystemTime) -> String {
         match self.seconds_before(now) {

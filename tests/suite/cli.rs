@@ -52,7 +52,8 @@ fn help_is_a_word_too() {
     }
     let told = sandbox.run("help lock nope").expect(64).stderr;
     assert!(told.contains("hint: pipeline-state lock --help\n"), "{told}");
-    sandbox.run("help nonsense").expect(64).saying("unrecognized subcommand 'nonsense'");
+    let unknown = sandbox.run("help nonsense").expect(64);
+    unknown.saying("unrecognized subcommand 'nonsense'").saying("hint: pipeline-state help pages");
     sandbox.run("man help").expect(5); // at the destination there is a directory
 }
 

@@ -36,7 +36,7 @@ JSON:
   the answer to the editor, as without --json"
     )]
     Tool,
-    /// For an editor, when a session begins: where the pipeline stands
+    /// Handle a new session: report where the pipeline is
     #[command(
         name = "session-start",
         after_help = "Reads the event from standard input, as JSON, and answers with
@@ -52,7 +52,7 @@ JSON:
   the answer to the editor, as without --json"
     )]
     Session,
-    /// Add these hooks to an editor's settings file
+    /// Add the hooks to the editor's settings
     #[command(
         after_help = "Keeps everything that is in the file, and its form. A file with comments, or
 that is no JSON, is refused and not touched. --project, the default, is
@@ -70,7 +70,7 @@ JSON:
     hooks: [{event: string, change: string}]}"
     )]
     Install(Install),
-    /// Remove these hooks from an editor's settings file
+    /// Remove the hooks from the editor's settings
     #[command(
         after_help = "Removes plain calls of this program's hooks, and what is empty then. A command
 that does more is yours, and stays.
