@@ -18,6 +18,7 @@ pub mod announce;
 pub mod content;
 pub mod decide;
 pub mod event;
+pub mod explain;
 pub mod files;
 pub mod load;
 pub mod named;

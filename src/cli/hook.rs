@@ -4,6 +4,7 @@ mod answer;
 mod bound;
 mod input;
 mod install;
+mod test;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub fn run(command: &Hook, overrides: &CliOverrides, config: &Config, output: &O
         }
         Hook::Settings => print_settings(overrides, output),
         Hook::Install(arguments) => install::install(arguments, overrides, config, output),
+        Hook::Test(arguments) => test::test(arguments, config, output),
         Hook::Uninstall(arguments) => install::uninstall(arguments, config, output),
         Hook::InitRules => {
             let path = write_rules(&Disk::real(), &config.settings.root)?.display().to_string();

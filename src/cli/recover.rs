@@ -18,7 +18,7 @@ use super::table::{Cell, Column, Table, dash};
 use super::write_command::{change, show_changes, with_store, write_options};
 use crate::config::Config;
 use crate::document::rules::type_of;
-use crate::error::{Error, ExitCode, Kind, Result, one_line};
+use crate::error::{Error, ExitCode, Hint, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::owner_view::OwnerView;
@@ -191,6 +191,11 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
     drop(progress);
     let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
+    if ask::is_typed() && !output.is_json() {
+        let back =
+            Hint::Command(format!("recover restore {}", restored.pre_restore), String::new());
+        output.progress_line(&format!("To undo it: {}", output.command(&back)));
+    }
     Ok(())
 }
 
@@ -211,6 +216,9 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
     if undone.len() > SHOWN {
         output.notice(&format!("and {} more: state history", undone.len() - SHOWN));
     }
+    output.notice(
+        "what is here now becomes a checkpoint first: recover restore --latest pre-restore",
+    );
     let question = match undone.len() {
         0 => format!("No revision is newer than {id}. Restore it?"),
         1 => format!("One revision is newer than {id}. Restore it?"),

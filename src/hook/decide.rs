@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::announce::Announcement;
 use super::event::{ToolOutcome, ToolUse};
 use super::files::FilePattern;
-use super::rules::{Object, Rules, Start, ToolRule};
+use super::rules::{Object, Rules, Skill, Start, ToolRule};
 use crate::name::Name;
 
 /// The effects of an event.
@@ -46,20 +46,120 @@ impl Effects {
     }
 }
 
+/// The first condition of a rule that an event does not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// No pattern or keyword matches the prompt.
+    Prompt,
+    /// No file pattern matches a file.
+    Files,
+    /// A file that must exist is missing.
+    Exists,
+    /// The use of the tool failed.
+    Failed,
+    /// It is for other tools.
+    Tool,
+    /// The glob does not match the file.
+    Path,
+    /// The pattern does not match the command.
+    Command,
+    /// A required signal is missing.
+    Signal,
+    /// The tool changes no file.
+    Unchanged,
+    /// It counts only for new files.
+    NotNew,
+    /// An exclusion matches the file.
+    Excluded,
+    /// A variable of the environment switches it off.
+    SwitchedOff,
+    /// No pattern matches the file's contents.
+    Contents,
+    /// The file has a marker that switches it off.
+    Marked,
+    /// Another skill, which comes first, is activated.
+    NotFirst,
+}
+
+impl Unmet {
+    /// The condition in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Prompt => "nothing in it matches the prompt",
+            Self::Files => "no file pattern matches a file",
+            Self::Exists => "a file that must exist is missing",
+            Self::Failed => "the use of the tool failed",
+            Self::Tool => "it is for other tools",
+            Self::Path => "its globs do not match the file",
+            Self::Command => "its pattern does not match the command",
+            Self::Signal => "the signal that it requires is missing",
+            Self::Unchanged => "this tool changes no file",
+            Self::NotNew => "it counts only for new files",
+            Self::Excluded => "an exclusion matches the file",
+            Self::SwitchedOff => "a variable of the environment switches it off",
+            Self::Contents => "no pattern matches the contents of the file",
+            Self::Marked => "a marker in the file switches it off",
+            Self::NotFirst => "it matches, and another skill comes first",
+        }
+    }
+}
+
+/// The condition of a skill that a prompt does not meet. `has` returns true if a glob matches a
+/// file.
+pub fn unmet_by_prompt(
+    skill: &Skill,
+    prompt: &str,
+    has: &dyn Fn(&FilePattern) -> bool,
+) -> Option<Unmet> {
+    let some = |patterns: &[FilePattern]| patterns.iter().any(has);
+    let is_meant =
+        skill.prompts.is_empty() || skill.prompts.iter().any(|regex| regex.is_match(prompt));
+    if !is_meant {
+        Some(Unmet::Prompt)
+    } else if !skill.files.is_empty() && !some(&skill.files) {
+        Some(Unmet::Files)
+    } else if !skill.exists.iter().all(|file| some(file)) {
+        Some(Unmet::Exists)
+    } else {
+        None
+    }
+}
+
+/// The condition of a rule that this use of a tool does not meet, whatever signals it requires.
+pub fn unmet_by_tool(
+    rule: &ToolRule,
+    used: &ToolUse,
+    is_meant: &dyn Fn(&FilePattern) -> bool,
+) -> Option<Unmet> {
+    if used.outcome == ToolOutcome::Failed {
+        return Some(Unmet::Failed);
+    }
+    if !rule.tool.matches(&used.name) {
+        return Some(Unmet::Tool);
+    }
+    match &rule.object {
+        Object::Path(pattern) if !is_meant(pattern) => Some(Unmet::Path),
+        Object::Command(regex)
+            if !used.command.as_ref().is_some_and(|command| regex.is_match(command)) =>
+        {
+            Some(Unmet::Command)
+        }
+        Object::Any | Object::Path(_) | Object::Command(_) => None,
+    }
+}
+
+/// The signal that a rule requires, if the state has it not.
+pub fn unmet_by_state(rule: &ToolRule, state: &Value) -> Option<Unmet> {
+    let is_met = rule.requires.as_ref().is_none_or(|name| is_given(state, name));
+    (!is_met).then_some(Unmet::Signal)
+}
+
 /// A prompt activates the first skill with all conditions met. `has` returns true if a glob matches
 /// a file.
 ///
 /// One matching file pattern suffices; every required file must exist, in one of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
-    let fits = |patterns: &[regex::Regex]| {
-        patterns.is_empty() || patterns.iter().any(|regex| regex.is_match(prompt))
-    };
-    let some = |patterns: &[FilePattern]| patterns.iter().any(has);
-    let skill = rules.skills.iter().find(|skill| {
-        fits(&skill.prompts)
-            && (skill.files.is_empty() || some(&skill.files))
-            && skill.exists.iter().all(|file| some(file))
-    });
+    let skill = rules.skills.iter().find(|skill| unmet_by_prompt(skill, prompt, has).is_none());
     skill.map_or_else(Effects::default, |skill| Effects {
         signals: Vec::new(),
         phase: skill.phase.clone(),
@@ -75,30 +175,14 @@ pub fn concerned<'r>(
     used: &ToolUse,
     is_meant: &dyn Fn(&FilePattern) -> bool,
 ) -> Vec<&'r ToolRule> {
-    let fits = |rule: &&ToolRule| {
-        rule.tool.matches(&used.name)
-            && match &rule.object {
-                Object::Any => true,
-                Object::Path(pattern) => is_meant(pattern),
-                Object::Command(regex) => {
-                    used.command.as_ref().is_some_and(|command| regex.is_match(command))
-                }
-            }
-    };
-    match used.outcome {
-        ToolOutcome::Done => rules.tool_rules.iter().filter(fits).collect(),
-        ToolOutcome::Failed => Vec::new(),
-    }
+    rules.tool_rules.iter().filter(|rule| unmet_by_tool(rule, used, is_meant).is_none()).collect()
 }
 
 /// Applies the rules without a required signal, or with one that existed before the event, in the
 /// order of the file: the last phase counts, and so does the last signal.
 pub fn on_tool(concerned: &[&ToolRule], rules: &Rules, state: &Value) -> Effects {
     let mut effects = Effects::default();
-    for rule in concerned
-        .iter()
-        .filter(|rule| rule.requires.as_ref().is_none_or(|name| is_given(state, name)))
-    {
+    for rule in concerned.iter().filter(|rule| unmet_by_state(rule, state).is_none()) {
         if let Some(phase) = &rule.phase {
             effects.phase = Some(phase.clone());
         }

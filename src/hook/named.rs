@@ -1,10 +1,13 @@
 //! Decisions for skills by name ([`super::rules::named`]): which are announced, in which order.
 
+use std::cell::OnceCell;
+use std::path::Path;
+
 use super::announce::Announcement;
-use super::decide::Effects;
+use super::decide::{Effects, Unmet};
 use super::event::{ToolOutcome, ToolUse};
 use super::files::Project;
-use super::rules::named::{ChangeScope, FileTriggers, NamedSkill};
+use super::rules::named::{ChangeScope, NamedSkill};
 
 /// Tools that take a file and do not change it.
 const READERS: [&str; 5] = ["Read", "Grep", "Glob", "LS", "NotebookRead"];
@@ -21,11 +24,8 @@ pub trait Surroundings {
 /// state keeps.
 pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings) -> Effects {
     let lower = prompt.to_lowercase();
-    let triggered = |skill: &&NamedSkill| {
-        skill.keywords.iter().any(|keyword| lower.contains(keyword))
-            || skill.intents.iter().any(|intent| intent.is_match(prompt))
-    };
-    let skills = skills.iter().filter(triggered).filter(|skill| !is_switched_off(skill, around));
+    let skills =
+        skills.iter().filter(|skill| unmet_by_prompt(skill, prompt, &lower, around).is_none());
     let announced = announce(skills, |_| None);
     Effects {
         activation: announced.first().map(|(name, _)| (*name).to_owned()),
@@ -34,43 +34,85 @@ pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings)
     }
 }
 
+/// The condition of a skill that a prompt does not meet. `lower` is the prompt in lower case.
+pub fn unmet_by_prompt(
+    skill: &NamedSkill,
+    prompt: &str,
+    lower: &str,
+    around: &dyn Surroundings,
+) -> Option<Unmet> {
+    let is_meant = skill.keywords.iter().any(|keyword| lower.contains(keyword))
+        || skill.intents.iter().any(|intent| intent.is_match(prompt));
+    if !is_meant {
+        return Some(Unmet::Prompt);
+    }
+    is_switched_off(skill, around).then_some(Unmet::SwitchedOff)
+}
+
+/// A changed file.
+#[derive(Debug)]
+pub struct Changed<'a> {
+    /// The use of the tool that changed it.
+    pub used: &'a ToolUse,
+    /// Its path, absolute.
+    pub path: &'a Path,
+    /// The project.
+    pub project: &'a Project,
+    /// Its contents, once they were needed.
+    pub text: OnceCell<Option<String>>,
+}
+
+/// The condition of a skill that the change of a file does not meet.
+pub fn unmet_by_change(
+    skill: &NamedSkill,
+    changed: &Changed<'_>,
+    around: &dyn Surroundings,
+) -> Option<Unmet> {
+    let Changed { used, path, project, text } = changed;
+    if used.outcome == ToolOutcome::Failed {
+        return Some(Unmet::Failed);
+    }
+    if READERS.contains(&used.name.as_str()) {
+        return Some(Unmet::Unchanged);
+    }
+    let matches = |pattern| project.is_meant(pattern, path);
+    let Some(triggers) = skill.files.as_ref().filter(|triggers| triggers.paths.iter().any(matches))
+    else {
+        return Some(Unmet::Path);
+    };
+    if triggers.changes == ChangeScope::Creation && !used.created {
+        return Some(Unmet::NotNew);
+    }
+    if triggers.exclusions.iter().any(matches) {
+        return Some(Unmet::Excluded);
+    }
+    if is_switched_off(skill, around) {
+        return Some(Unmet::SwitchedOff);
+    }
+    let text = || text.get_or_init(|| around.contents()).as_deref();
+    let has = |regex: &regex::Regex| text().is_some_and(|text| regex.is_match(text));
+    if !triggers.contents.is_empty() && !triggers.contents.iter().any(has) {
+        return Some(Unmet::Contents);
+    }
+    let is_marked = |marker: &String| text().is_some_and(|text| text.contains(marker));
+    skill.skip.markers.iter().any(is_marked).then_some(Unmet::Marked)
+}
+
 /// Announces all skills that the change of a file triggers, by priority. `path` is absolute.
 pub fn on_change(
     skills: &[NamedSkill],
     used: &ToolUse,
-    path: &std::path::Path,
+    path: &Path,
     project: &Project,
     around: &dyn Surroundings,
 ) -> Vec<Announcement> {
-    if used.outcome == ToolOutcome::Failed || READERS.contains(&used.name.as_str()) {
-        return Vec::new();
-    }
-    let is_meant = |triggers: &FileTriggers| {
-        let matches = |pattern| project.is_meant(pattern, path);
-        (triggers.changes == ChangeScope::All || used.created)
-            && triggers.paths.iter().any(matches)
-            && !triggers.exclusions.iter().any(matches)
-    };
-    let meant = |skill: &&NamedSkill| {
-        skill.files.as_ref().is_some_and(is_meant) && !is_switched_off(skill, around)
-    };
-    let meant: Vec<&NamedSkill> = skills.iter().filter(meant).collect();
-    let looks_inside = |skill: &&NamedSkill| {
-        !skill.skip.markers.is_empty()
-            || skill.files.as_ref().is_some_and(|files| !files.contents.is_empty())
-    };
-    let text = if meant.iter().any(looks_inside) { around.contents() } else { None };
-    let fits = |skill: &&NamedSkill| {
-        let contents = skill.files.as_ref().map_or(&[][..], |files| &files.contents);
-        let has = |regex: &regex::Regex| text.as_ref().is_some_and(|text| regex.is_match(text));
-        let is_marked = |marker: &String| text.as_ref().is_some_and(|text| text.contains(marker));
-        (contents.is_empty() || contents.iter().any(has))
-            && !skill.skip.markers.iter().any(is_marked)
-    };
+    let changed = Changed { used, path, project, text: OnceCell::new() };
     let shown = path.display().to_string();
     let message =
         |skill: &NamedSkill| Some(skill.block_message.as_ref()?.replace("{file_path}", &shown));
-    let announced = announce(meant.into_iter().filter(fits), message);
+    let triggered =
+        skills.iter().filter(|skill| unmet_by_change(skill, &changed, around).is_none());
+    let announced = announce(triggered, message);
     announced.into_iter().map(|(_, announcement)| announcement).collect()
 }
 
@@ -96,8 +138,6 @@ fn announce<'s>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::hook::rules::{Scope, parse};
 

@@ -62,6 +62,8 @@ pub struct Rules {
 /// A skill that prompts activate.
 #[derive(Debug)]
 pub struct Skill {
+    /// Its place in the file, as in `skills[0]`.
+    pub place: String,
     /// The skill's name.
     pub skill: String,
     /// The announced code.
@@ -103,6 +105,8 @@ pub enum Start {
 /// A rule for a used tool.
 #[derive(Debug)]
 pub struct ToolRule {
+    /// Its place in the file, as in `tool_rules[0]`.
+    pub place: String,
     /// The tools.
     pub tool: ToolPattern,
     /// The file or command of the use.

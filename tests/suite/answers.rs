@@ -260,7 +260,8 @@ fn an_interactive_restore_lists_undone_revisions_and_asks() {
     assert!(
         ran.code == 1
             && ran.stdout.contains("undoes revision 5: ")
-            && ran.stdout.contains("by-another"),
+            && ran.stdout.contains("by-another")
+            && ran.stdout.contains("recover restore --latest pre-restore"),
         "{ran:?}"
     );
     assert_eq!(root.ok("state get .n"), "after");
@@ -271,7 +272,14 @@ fn an_interactive_restore_lists_undone_revisions_and_asks() {
         (restore, "y\n"),
     ] {
         root.ok("state set n=after");
-        assert_eq!(at_terminal(&root, &line, typed).code, 0, "{line}");
+        let ran = at_terminal(&root, &line, typed);
+        assert_eq!(ran.code, 0, "{line}");
         assert_eq!(root.ok("state get .n"), "3", "{line}");
+        let way_back = ran.stdout.split("To undo it: pipeline-state ").nth(1);
+        assert_eq!(way_back.is_some(), line.starts_with("exec"), "{ran:?}");
+        if let Some(way_back) = way_back {
+            root.ok(way_back.lines().next().unwrap().trim());
+            assert_eq!(root.ok("state get .n"), "after", "{line}");
+        }
     }
 }

@@ -76,6 +76,24 @@ fn settings_of_a_file_are_obeyed() {
 }
 
 #[test]
+fn settings_bound_the_automatic_checkpoints_and_no_other() {
+    let root = with("max-checkpoints = 2\n");
+    root.ok("recover checkpoint mine");
+    for _ in 0..5 {
+        root.ok("recover restore --latest mine");
+    }
+    let kept = |operation: &str| {
+        let names = root.names(".checkpoints").into_iter();
+        names.filter(|name| name.ends_with(operation)).count()
+    };
+    assert_eq!((kept("mine"), kept("pre-restore")), (1, 2));
+    // the newest stays whatever is set
+    write(&root.file(FILE), "max-checkpoints = 0\ncheckpoint-days = 0\n");
+    root.ok("recover restore --latest mine");
+    assert_eq!((kept("mine"), kept("pre-restore")), (1, 1));
+}
+
+#[test]
 fn a_root_sets_only_what_concerns_it() {
     let root = with(
         "audit-log = '/tmp/x'\nlock-exit = 3\nauto-recover = false\n\

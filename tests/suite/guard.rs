@@ -135,7 +135,9 @@ fn conflicting_changes_stay_and_the_guard_stays_on_record() {
     assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "unrestored");
     root.ok("recover cleanup 0");
     assert!(root.names(".checkpoints").contains(&id), "its checkpoint is spared");
-    root.ok(&format!("recover guard --forget {id}"));
+    let prefix = id.strip_prefix("checkpoint-").unwrap().strip_suffix("oy").unwrap();
+    let forgotten = root.run(&format!("recover guard --forget {prefix} --json")).expect(0);
+    assert_eq!(forgotten.json()["id"], id.as_str(), "a prefix names it");
     root.run(&format!("recover guard --forget {id}")).expect(1);
     assert!(root.run("state set later=2").expect(0).stderr.is_empty());
     assert!(on_record(&root).is_empty());

@@ -341,3 +341,56 @@ fn a_session_begins_with_where_the_pipeline_stands() {
     let nowhere = start(&Sandbox::empty());
     assert_eq!((nowhere.code, nowhere.stdout.as_str(), nowhere.stderr.as_str()), (0, "", ""));
 }
+
+#[test]
+fn a_test_explains_each_rule_and_changes_nothing() {
+    let root = with_rules(
+        r#"{"skills": [
+            {"skill": "spec", "activation_code": "SPEC", "phase": "p1",
+             "trigger_conditions": {"user_patterns": ["spec"]}},
+            {"skill": "plan", "activation_code": "PLAN",
+             "trigger_conditions": {"user_patterns": ["spec|plan"]}},
+            {"skill": "ship", "activation_code": "SHIP",
+             "trigger_conditions": {"user_patterns": ["spec"], "file_exists": ["gone"]}}],
+          "tool_rules": [
+            {"tool": 1},
+            {"tool": "Write", "path_glob": "docs/*.md", "emit_signal": "MADE"},
+            {"tool": "Write", "requires_signal": "MADE", "phase": "p2"},
+            {"tool": "Bash", "command_regex": "^make", "message": "well done"}]}"#,
+    );
+    root.ok("state set n:=1");
+    let before = root.snapshot();
+    let unmet = |ran: &Ran| -> Vec<(String, Option<String>)> {
+        let rules = ran.json()["rules"].as_array().unwrap().clone();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        rules.iter().map(|rule| (text(&rule["rule"]).unwrap(), text(&rule["unmet"]))).collect()
+    };
+    let ran = Ran::of(
+        root.command().args(["hook", "test", "--json", "--prompt", "a SPEC"]).output().unwrap(),
+    );
+    let no = |why: &str| Some(why.to_owned());
+    assert_eq!(
+        unmet(&ran),
+        [
+            ("skills[0] spec (SPEC)".to_owned(), None),
+            ("skills[1] plan (PLAN)".to_owned(), no("it matches, and another skill comes first")),
+            ("skills[2] ship (SHIP)".to_owned(), no("a file that must exist is missing")),
+        ]
+    );
+    let (shown, prompted) = (ran.json(), root.feed("hook test", b"{\"prompt\":\"a SPEC\"}"));
+    assert_eq!((&shown["phase"], &shown["activation"]), (&json!("p1"), &json!("SPEC")));
+    prompted.expect(0).showing("yes skills[0]").showing("would announce: [ACTIVATE:SPEC]");
+    let ran = root.run("hook test --json --tool Write --file docs/a.md");
+    assert_eq!(
+        unmet(&ran),
+        [
+            ("tool_rules[1]".to_owned(), None),
+            ("tool_rules[2]".to_owned(), no("the signal that it requires is missing")),
+            ("tool_rules[3]".to_owned(), no("it is for other tools")),
+        ]
+    );
+    assert_eq!(ran.json()["signals"], json!(["MADE"]));
+    root.run("hook test --tool Bash --command cmake").showing("does not match the command");
+    assert_eq!(root.snapshot(), before);
+    root.run("hook test --file x").expect(64);
+}

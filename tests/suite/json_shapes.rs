@@ -536,6 +536,7 @@ fn hooks(witness: &mut Witness<'_>) {
     witness.run("hook init-rules", &[0]);
     witness.run("hook check", &[0]);
     witness.run("hook settings", &[0]);
+    witness.run("hook test --tool Write", &[0]);
     witness.run("hook install --dry-run", &[0]);
     witness.run("hook install", &[0]);
     witness.run("hook uninstall", &[0]);

@@ -1,5 +1,7 @@
 //! The `hook` group as clap reads it.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::hook::settings::EditorScope;
@@ -83,6 +85,22 @@ JSON:
   as `hook install`"
     )]
     Uninstall(Uninstall),
+    /// Explain, rule by rule, what an event would do; changes nothing
+    #[command(
+        after_help = "The event is given by options or, as an editor sends it, on standard input.
+
+Examples:
+  pipeline-state hook test --prompt 'write a specification'
+  pipeline-state hook test --tool Write --file docs/spec.md
+  pipeline-state hook test --tool Bash --command 'make test'
+  pipeline-state hook test <event.json
+
+JSON:
+  {event: string, path: string, rules: [{rule: string, matches: boolean,
+    unmet: string|null}], signals: [string], phase: string|null,
+    activation: string|null, announcements: [string]}"
+    )]
+    Test(Test),
     /// Print the editor settings that enable the hooks
     #[command(after_help = "Examples:
   pipeline-state hook settings  # paste into .claude/settings.json
@@ -159,4 +177,21 @@ pub struct Install {
 pub struct Uninstall {
     #[command(flatten)]
     pub place: Place,
+}
+
+/// An event to explain.
+#[derive(Args, Debug)]
+pub struct Test {
+    /// A prompt
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["tool", "file", "command"])]
+    pub prompt: Option<String>,
+    /// A tool that was used
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// The file that it was used on
+    #[arg(long, requires = "tool")]
+    pub file: Option<PathBuf>,
+    /// The command that it ran
+    #[arg(long, requires = "tool", value_name = "CMD")]
+    pub command: Option<String>,
 }

@@ -301,11 +301,11 @@ impl Hook<'_> {
 }
 
 /// Inputs for skills by name.
-struct Around<'a> {
-    disk: &'a Disk,
-    project: &'a Project,
+pub(super) struct Around<'a> {
+    pub(super) disk: &'a Disk,
+    pub(super) project: &'a Project,
     /// The changed file.
-    file: Option<&'a Path>,
+    pub(super) file: Option<&'a Path>,
 }
 
 impl Surroundings for Around<'_> {

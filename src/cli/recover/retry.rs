@@ -81,8 +81,8 @@ fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
 }
 
 pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
-    if let Some(id) = &arguments.forget {
-        store.guards().forget(id)?;
+    if let Some(word) = &arguments.forget {
+        let id = store.guards().forget(word)?;
         output.confirm(&format!("Guard forgotten: {id}"), &json!({"id": id}));
         return Ok(ExitCode::Success as u8);
     }

@@ -342,7 +342,15 @@ impl<'a> Reader<'_, 'a> {
             Some((prompts, files, exists))
         });
         let (prompts, files, exists) = conditions?;
-        Some(Skill { skill: skill?, code: code?, phase, prompts, files, exists })
+        Some(Skill {
+            place: node.place.clone(),
+            skill: skill?,
+            code: code?,
+            phase,
+            prompts,
+            files,
+            exists,
+        })
     }
 
     fn transitions(&mut self, top: &Fields<'a>) -> Vec<Transition> {
@@ -454,7 +462,15 @@ impl<'a> Reader<'_, 'a> {
             (None, Some(command)) => Object::Command(command),
             (None, None) => Object::Any,
         };
-        Some(ToolRule { tool: tool?, object, requires, emits, phase, message })
+        Some(ToolRule {
+            place: node.place.clone(),
+            tool: tool?,
+            object,
+            requires,
+            emits,
+            phase,
+            message,
+        })
     }
 
     /// Names separated by `|`, or a regular expression; `*` means "any" in hook settings.

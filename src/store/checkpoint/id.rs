@@ -12,6 +12,35 @@ pub fn is_id(name: &str) -> bool {
     name.starts_with(CHECKPOINT_PREFIX) && is_plain(name)
 }
 
+/// The ids that a word names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// This one.
+    One(&'a str),
+    /// None.
+    None,
+    /// So many; the first of them.
+    Several(&'a str, usize),
+}
+
+/// Finds the id that a word is, or is a prefix of, with or without `checkpoint-`.
+pub fn named<'a>(word: &str, ids: &'a [String]) -> Named<'a> {
+    if let Some(id) = ids.iter().find(|id| *id == word) {
+        return Named::One(id);
+    }
+    let begins = |id: &&String| {
+        let time = id.strip_prefix(CHECKPOINT_PREFIX);
+        !word.is_empty()
+            && (id.starts_with(word) || time.is_some_and(|time| time.starts_with(word)))
+    };
+    let found: Vec<&String> = ids.iter().filter(begins).collect();
+    match found.as_slice() {
+        [] => Named::None,
+        [only] => Named::One(only),
+        [first, ..] => Named::Several(first, found.len()),
+    }
+}
+
 /// The part of `checkpoint-TIME-[NUMBER-]OPERATION` after the time.
 fn rest_of(id: &str) -> Option<&str> {
     id.strip_prefix(CHECKPOINT_PREFIX)?.get(15..)?.strip_prefix('-')

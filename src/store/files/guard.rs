@@ -25,6 +25,7 @@ use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, GuardStep, Journal};
 use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
 use crate::name::Name;
+use crate::store::checkpoint::id::{Named, named};
 use crate::store::diagnosis::Health;
 use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
 use crate::store::guard::{OnRecord, Standing};
@@ -175,17 +176,22 @@ impl<'s> Guards<'s> {
         });
     }
 
-    /// Removes a guard's record in whatever condition it is; 1 `not_found` where there is none.
-    pub fn forget(&self, id: &str) -> Result<()> {
+    /// Removes the record of the guard that a word names, in whatever condition it is; 1 `not_found`
+    /// where it names none, or several. Returns the guard's id.
+    pub fn forget(&self, word: &str) -> Result<String> {
         let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
         let backup_dir = self.store.backup_dir_of(&lock.root)?;
-        if !backup_dir.guards.iter().any(|guard| guard == id) {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("no guard {id} is on record; nothing was changed"),
-            )
-            .hint_command("recover status", "see which ones are"));
-        }
+        let not_found = |what: String| {
+            Error::new(Kind::NotFound, format!("{what}; nothing was changed"))
+                .hint_command("recover status", "see which ones are")
+        };
+        let id = match named(word, &backup_dir.guards) {
+            Named::One(id) => id,
+            Named::None => return Err(not_found(format!("no guard {word} is on record"))),
+            Named::Several(_, count) => {
+                return Err(not_found(format!("{count} guards on record begin with {word:?}")));
+            }
+        };
         if self.standing_of(&lock.root, &backup_dir, id)? == Some(Standing::Running) {
             return Err(Error::new(
                 Kind::NotOwner,
@@ -197,7 +203,7 @@ impl<'s> Guards<'s> {
             self.drop_record(dir, id)?;
         }
         lock.journal_guard(&backup_dir, id, GuardStep::Forgotten);
-        Ok(())
+        Ok(id.to_owned())
     }
 
     /// Lists the guards on record. Changes nothing.

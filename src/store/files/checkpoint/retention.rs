@@ -2,7 +2,7 @@
 //! commands made on their own account, of which the settings keep so many, for so many days.
 
 use super::catalog::Checkpoints;
-use crate::store::checkpoint::id::time_of;
+use crate::store::checkpoint::id::{Named, named, time_of};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -194,21 +194,12 @@ impl Checkpoints<'_> {
     pub(in super::super) fn resolve_id(&self, word: &str) -> Result<String> {
         let word = crate::side::name_in(&self.store.settings.directory, CHECKPOINTS, word);
         let ids = self.ids()?;
-        if let Some(id) = ids.iter().find(|id| *id == word) {
-            return Ok(id.clone());
-        }
-        let begins = |id: &&String| {
-            let time = id.strip_prefix(crate::store::layout::CHECKPOINT_PREFIX);
-            !word.is_empty()
-                && (id.starts_with(word) || time.is_some_and(|time| time.starts_with(word)))
-        };
-        let found: Vec<&String> = ids.iter().filter(begins).collect();
-        match found.as_slice() {
-            [only] => Ok((*only).clone()),
-            [] => Err(self.not_found(word, &ids)),
-            [first, ..] => {
+        match named(word, &ids) {
+            Named::One(id) => Ok(id.to_owned()),
+            Named::None => Err(self.not_found(word, &ids)),
+            Named::Several(first, count) => {
                 let message =
-                    format!("{} checkpoints begin with {word:?}; nothing was changed", found.len());
+                    format!("{count} checkpoints begin with {word:?}; nothing was changed");
                 Err(Error::new(Kind::NotFound, message)
                     .hint_command(
                         format!("recover show {first}"),

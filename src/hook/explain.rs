@@ -1,0 +1,70 @@
+//! An explanation of what an event would do, rule by rule.
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::decide::{self, Unmet};
+use super::event::ToolUse;
+use super::files::{FilePattern, Project};
+use super::named::{self, Changed, Surroundings};
+use super::rules::Rules;
+
+/// A rule, and whether it matches an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Its place in the file, and its name.
+    pub rule: String,
+    /// The first condition that is not met; `None` if it matches.
+    pub unmet: Option<Unmet>,
+}
+
+/// The skills that a prompt may activate, in the order of the file.
+pub fn prompt(
+    rules: &Rules,
+    prompt: &str,
+    has: &dyn Fn(&FilePattern) -> bool,
+    around: &dyn Surroundings,
+) -> Vec<Explained> {
+    let mut is_taken = false;
+    let skills = rules.skills.iter().map(|skill| {
+        let unmet = decide::unmet_by_prompt(skill, prompt, has);
+        let unmet = unmet.or(is_taken.then_some(Unmet::NotFirst));
+        is_taken |= unmet.is_none();
+        Explained { rule: format!("{} {} ({})", skill.place, skill.skill, skill.code), unmet }
+    });
+    let mut explained: Vec<Explained> = skills.collect();
+    let lower = prompt.to_lowercase();
+    explained.extend(rules.named.iter().map(|skill| Explained {
+        rule: format!("skills.{}", skill.name),
+        unmet: named::unmet_by_prompt(skill, prompt, &lower, around),
+    }));
+    explained
+}
+
+/// The rules about the use of a tool, in the order of the file. `path` is the file's, absolute.
+pub fn tool(
+    rules: &Rules,
+    used: &ToolUse,
+    path: Option<&Path>,
+    project: &Project,
+    state: &Value,
+    around: &dyn Surroundings,
+) -> Vec<Explained> {
+    let is_meant = |pattern: &FilePattern| path.is_some_and(|path| project.is_meant(pattern, path));
+    let rule = |rule: &super::rules::ToolRule| Explained {
+        rule: rule.place.clone(),
+        unmet: decide::unmet_by_tool(rule, used, &is_meant)
+            .or_else(|| decide::unmet_by_state(rule, state)),
+    };
+    let mut explained: Vec<Explained> = rules.tool_rules.iter().map(rule).collect();
+    if let Some(path) = path {
+        let changed = Changed { used, path, project, text: OnceCell::new() };
+        explained.extend(rules.named.iter().map(|skill| Explained {
+            rule: format!("skills.{}", skill.name),
+            unmet: named::unmet_by_change(skill, &changed, around),
+        }));
+    }
+    explained
+}
