@@ -241,7 +241,8 @@ impl Transaction<'_> {
         // 9. Replace the mirror, after the live file: the other way round a crash would leave a
         //    mirror ahead of the live file.
         if let Some(mirror) = mirror {
-            match disk.rename(backup_dir.entry(&mirror_name), backup_dir.entry(MIRROR)) {
+            let made = backup_dir.entry(&mirror_name);
+            match self.lock.replace_mirror(made, backup_dir.entry(MIRROR)) {
                 Ok(()) => mirror.keep(),
                 Err(error) => self.store.warn_of_mirror(&error),
             }
@@ -301,6 +302,23 @@ impl StateLock<'_> {
         self.store.disk.unlink(&self.root, name)?;
         self.store.disk.link(from, self.root.entry(name))?;
         Ok(StagedFile::of(&self.store.disk, &self.root, name.to_owned()))
+    }
+
+    /// Puts a file that was not synced in the place of the mirror.
+    ///
+    /// The two are exchanged, and the old one is removed: where a file replaces another by rename,
+    /// ext4 writes its data out at once (`auto_da_alloc`, ext4(5)), which every commit would wait
+    /// for. After a power cut the new mirror may be empty or torn; the next writer replaces it.
+    fn replace_mirror(&self, made: At<'_>, mirror: At<'_>) -> FsResult<()> {
+        let disk = &self.store.disk;
+        if disk.exchange(made, mirror).is_err() {
+            // There is no mirror yet, or the file system cannot exchange.
+            return disk.rename(made, mirror);
+        }
+        disk.unlink(made.dir, made.name).inspect_err(|_| {
+            // Not a file: the next writer could not remove it as a leftover.
+            let _ = disk.exchange(made, mirror);
+        })
     }
 
     /// Returns whether the live file holds exactly this text: a rename that reported an error may
