@@ -19,6 +19,7 @@ mod parse;
 mod progress;
 mod recover;
 mod reinvoke;
+mod report;
 mod reports;
 mod shell;
 mod state;
@@ -136,6 +137,7 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
         Group::Recover(command) => recover::run(command, &config, Disk::real(), &output),
         Group::Hook(command) => hook::run(command, &overrides, &config, &output),
         Group::Config(command) => config::run(command, &overrides, &config, &output),
+        Group::Report(command) => report::run(command, &config, Disk::real(), &output),
         Group::Pause(command) => shell::pause(command, &config, &output),
         Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
     };
@@ -161,6 +163,7 @@ fn stance(group: &Group) -> Stance {
         Group::State(command) => state::is_writer(command),
         Group::Lock(command) => lock::is_writer(command),
         Group::Recover(_)
+        | Group::Report(_)
         | Group::Pause(_)
         | Group::Shell(_)
         | Group::Completions(_)

@@ -51,6 +51,7 @@ pub mod placement;
 pub mod plural;
 pub mod printable;
 pub mod recovery;
+pub mod report;
 pub mod shell;
 pub mod side;
 pub mod store;

@@ -76,6 +76,8 @@ fn is_root(dir: &Path) -> bool {
 
 /// A directory's path without links, as far as it exists.
 fn resolved(directory: &Path) -> PathBuf {
+    // The parent of a bare name is empty.
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     for existing in absolute.ancestors() {
         if let (Ok(real), Ok(rest)) = (existing.canonicalize(), absolute.strip_prefix(existing)) {

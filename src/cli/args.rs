@@ -4,6 +4,7 @@ pub mod config;
 pub mod hook;
 pub mod lock;
 pub mod recover;
+pub mod report;
 pub mod shell;
 pub mod state;
 
@@ -184,6 +185,21 @@ pub enum Group {
   echo '{\"prompt\":\"write a spec\"}' | pipeline-state hook skill-activation-prompt"
     )]
     Hook(Hook),
+    /// Draw what happened: an HTML page with a timeline
+    #[command(
+        after_help = "One file that loads nothing: phase, tasks, signals, locks and who waited for
+whom, guards, checkpoints, restores and errors, from this root's journal. The
+newest 50,000 events at most.
+
+Examples:
+  pipeline-state report -o report.html            # then open it in a browser
+  pipeline-state report --since 2h -o report.html
+  pipeline-state report >report.html
+
+JSON:
+  {file: string, events: number}, a line for each file; without -o the page"
+    )]
+    Report(report::Report),
     /// Print every setting and its source
     #[command(
         after_help = "From the strongest to the weakest: option, environment, .pipeline-state.toml in

@@ -137,6 +137,7 @@ fn commands() -> Vec<Row> {
         row("hook skill-activation-prompt", ruled).fed(PROMPT).in_steps(),
         row("hook post-tool-use-tracker", ruled).fed(USE),
         row("hook init-rules", history),
+        row("report -o report.html", history),
     ]
 }
 

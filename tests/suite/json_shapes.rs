@@ -351,7 +351,7 @@ fn field_names_are_snake_case() {
 
 /// Every command that has a shape.
 fn all_commands(root: &Sandbox) -> Vec<String> {
-    GROUPS.iter().flat_map(|group| commands(root, group)).chain(["config".into()]).collect()
+    GROUPS.iter().flat_map(|group| commands(root, group)).chain(["config", "report"].map(Into::into)).collect()
 }
 
 const GROUPS: [&str; 4] = ["state", "lock", "recover", "hook"];
@@ -367,6 +367,7 @@ fn json_output_of_every_command_matches_its_help() {
     recovery(&mut witness);
     hooks(&mut witness);
     witness.run("config", &[0]);
+    witness.run("report -o report.html", &[0]);
     let all: BTreeSet<String> = all_commands(&root).into_iter().collect();
     assert!(all.len() >= 45, "{all:?}");
     assert_eq!(witness.seen, all, "every command is held against its help");

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chromium;
 mod effort;
 mod observed;
 mod owners;
 mod real_shells;
+mod report_events;
 mod sandbox;
 mod script;
 mod second_faults;
@@ -79,6 +81,8 @@ mod properties_of_records;
 mod races;
 mod readme;
 mod refusals;
+mod report;
+mod report_page;
 mod restore_faults;
 mod restore_kill;
 mod restore_mounts;

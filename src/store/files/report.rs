@@ -20,6 +20,7 @@ use crate::document::seal::size_when_sealed;
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
+use crate::journal::Events;
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
 use crate::plural::count;
 use crate::store::copies::{Copies, lineage_of};
@@ -151,6 +152,11 @@ impl Report<'_> {
             },
             Err(_) => value(live.as_ref(), &Health::NotInitialized),
         })
+    }
+
+    /// The events in this root's journal.
+    pub fn events(&self) -> Result<Events> {
+        Ok(self.store.backup_dir_to_read()?.events())
     }
 
     /// Returns whether the next command would heal a damaged state.

@@ -1,0 +1,128 @@
+//! The `report` command: the journal as an HTML page.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::report::Report;
+use super::output::Output;
+use super::write_command::with_store;
+use crate::config::Config;
+use crate::error::{Error, ExitCode, Kind, Result, quote_path};
+use crate::fs::stage::Durability;
+use crate::fs::{Dir, Disk, FileKind};
+use crate::placement::{is_kept_by_a_root, unfit_for_output};
+use crate::report::{HeldGrant, Subject, Timeline, page};
+use crate::store::Store;
+
+/// Runs the command; its exit code.
+pub fn run(
+    command: &Report,
+    config: &Config,
+    disk: Disk,
+    output: &Output<'_>,
+) -> anyhow::Result<u8> {
+    with_store(config, disk, output, None, |store| {
+        let target = match command.output.as_path() {
+            path if path == Path::new("-") => None,
+            path => Some(Target::of(path, store)?),
+        };
+        let timeline = timeline(command, store)?;
+        let html = page::html(&timeline);
+        let Some(target) = target else {
+            output.bytes(html.as_bytes())?;
+            return Ok(ExitCode::Success as u8);
+        };
+        target.write(&html, store.disk())?;
+        let shown = command.output.display().to_string();
+        output.confirm(
+            &format!("Report written: {shown} ({} events)", timeline.events),
+            &json!({"file": shown, "events": timeline.events}),
+        );
+        Ok(ExitCode::Success as u8)
+    })
+}
+
+fn timeline(command: &Report, store: &Store) -> Result<Timeline> {
+    let events = store.report().events()?;
+    let locks = store.locks().list()?.into_iter();
+    let now = store.disk().now();
+    let subject = Subject {
+        root: store.settings().directory.display().to_string(),
+        now,
+        since: command.since.and_then(|length| now.checked_sub(length)),
+        held: locks
+            .filter_map(|entry| Some(HeldGrant { token: entry.token?, lock: entry.lock }))
+            .collect(),
+    };
+    Ok(Timeline::of(&events, &subject))
+}
+
+/// The file that a report is written into, in an open directory.
+struct Target {
+    dir: Dir,
+    name: PathBuf,
+}
+
+impl Target {
+    /// Opens the directory. A file of a root, a link, and what is not a regular file are refused.
+    fn of(path: &Path, store: &Store) -> Result<Self> {
+        let name = match path.file_name() {
+            Some(name) if !path.as_os_str().as_encoded_bytes().ends_with(b"/") => name,
+            _ => return Err(refusal(path, "names a directory")),
+        };
+        let settings = store.settings();
+        if let Some(why) = unfit_for_output(path, &settings.directory, &settings.file_name) {
+            return Err(refusal(path, &why));
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let resolved = parent.canonicalize().map_err(|error| {
+            let message = format!("cannot open {}: {error}", parent.display());
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Error::new(Kind::of_io(&error), message);
+            }
+            Error::new(Kind::DependencyMissing, message).hint_shell(
+                format!("mkdir -p {}", quote_path(parent)),
+                "make the directory, or name another",
+            )
+        })?;
+        if is_kept_by_a_root(&resolved.join(name)) {
+            return Err(refusal(path, "is a file of a state"));
+        }
+        let disk = store.disk();
+        let dir = disk.open_root(&resolved)?;
+        if let Some(stat) = disk.stat(&dir, name)? {
+            let log = disk.stat(&Dir::working(), store.audit().used())?;
+            match stat.kind {
+                _ if log.is_some_and(|log| log.same_file(&stat)) => {
+                    return Err(refusal(path, "is the audit log"));
+                }
+                FileKind::Regular => {}
+                FileKind::Symlink => return Err(refusal(path, "is a symbolic link")),
+                FileKind::Directory => return Err(refusal(path, "is a directory")),
+                FileKind::Special => return Err(refusal(path, "is not a regular file")),
+            }
+        }
+        Ok(Self { dir, name: name.into() })
+    }
+
+    /// Replaces the file by a rename, which follows no link. The temporary name is none of a root's,
+    /// which writers remove.
+    fn write(&self, html: &str, disk: &Disk) -> Result<()> {
+        let name = format!(".report-{}.part", std::process::id());
+        let staged = disk.stage(&self.dir, &name, html.as_bytes(), Durability::Fsync)?;
+        let to = (&self.dir, self.name.as_os_str());
+        disk.rename((&self.dir, OsStr::new(&name)), to)?;
+        staged.keep();
+        Ok(())
+    }
+}
+
+fn refusal(path: &Path, why: &str) -> Error {
+    let shown = path.display().to_string();
+    Error::new(Kind::UnsafePath, format!("{shown} {why}; no report was written"))
+        .detail("path", shown)
+        .hint_command("report -o report.html", "name another file")
+}
