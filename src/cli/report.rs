@@ -11,7 +11,7 @@ use super::write_command::with_store;
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
-use crate::fs::{Dir, Disk, FileKind};
+use crate::fs::{At, Dir, Disk, FileKind};
 use crate::placement::{is_kept_by_a_root, unfit_for_output};
 use crate::report::{HeldGrant, Subject, Timeline, page};
 use crate::store::Store;
@@ -113,8 +113,8 @@ impl Target {
     fn write(&self, html: &str, disk: &Disk) -> Result<()> {
         let name = format!(".report-{}.part", std::process::id());
         let staged = disk.stage(&self.dir, &name, html.as_bytes(), Durability::Fsync)?;
-        let to = (&self.dir, self.name.as_os_str());
-        disk.rename((&self.dir, OsStr::new(&name)), to)?;
+        let at = |name| At { dir: &self.dir, name };
+        disk.rename(at(OsStr::new(&name)), at(self.name.as_os_str()))?;
         staged.keep();
         Ok(())
     }

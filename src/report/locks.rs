@@ -176,7 +176,10 @@ impl<'a> LockLanes<'a> {
     ) -> Option<usize> {
         let mut facts = vec![Fact::new("Waited", &format!("{waited:.3} s"))];
         for Blocker { role, party } in blockers {
-            let script = marks.script_of(party);
+            // A holder may have run another program when its grant was recorded.
+            let granted = party.token.and_then(|token| self.grants.get(&(lane, token)));
+            let known = granted.and_then(|mark| marks.list.get(*mark)?.script);
+            let script = known.unwrap_or_else(|| marks.script_of(party));
             let text = marks.describe(Some(script));
             let how = match role {
                 Role::Holder => "held it",

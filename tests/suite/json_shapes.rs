@@ -269,7 +269,8 @@ impl Witness<'_> {
     #[track_caller]
     fn check(&mut self, words: &str, ran: &Ran, codes: &[i32]) {
         assert!(codes.contains(&ran.code), "{words}: {ran:?}");
-        let command = words.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        let named = words.split(' ').take_while(|word| !word.starts_with('-'));
+        let command = named.take(2).collect::<Vec<_>>().join(" ");
         let documented = documented(self.root, &command);
         let shape = match &documented {
             Documented { dry_run: Some(shape), .. } if words.ends_with("--dry-run") => Some(shape),
@@ -351,7 +352,11 @@ fn field_names_are_snake_case() {
 
 /// Every command that has a shape.
 fn all_commands(root: &Sandbox) -> Vec<String> {
-    GROUPS.iter().flat_map(|group| commands(root, group)).chain(["config", "report"].map(Into::into)).collect()
+    GROUPS
+        .iter()
+        .flat_map(|group| commands(root, group))
+        .chain(["config", "report"].map(Into::into))
+        .collect()
 }
 
 const GROUPS: [&str; 4] = ["state", "lock", "recover", "hook"];

@@ -217,7 +217,6 @@ fn the_newest_50_000_events_are_drawn() {
     assert!(is_drawn(&mut browser));
     assert!(browser.text("#summary").starts_with("50,000 events"));
     let drawn: Value = browser.eval("Number(document.documentElement.dataset.drawn)");
-    println!("{} bytes {}", fs::metadata(&page).unwrap().len(), browser.eval("JSON.stringify([performance.timing.responseEnd-performance.timing.navigationStart, performance.timing.domInteractive-performance.timing.navigationStart, window.marksOf])"));
     println!("50,000 events, {marks} marks: drawn {drawn} ms after the page was opened");
     keep_picture(&mut browser, "many");
 }
