@@ -45,6 +45,7 @@ use thiserror::Error;
 
 use self::bounds::{Excess, Run, Time};
 use self::definitions::{definitions, natives};
+pub use self::formats::base64_text;
 pub use self::jq_output::JqOutput;
 use self::natives::Data;
 use self::syntax::Problem;

@@ -3,12 +3,11 @@
 //! The policy of the page allows its own style and script by their hashes, and nothing else. The
 //! data is JSON that cannot end its element; the script shows it as text.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::Timeline;
 use super::packed::Packed;
+use crate::document::query::base64_text;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
@@ -55,5 +54,5 @@ fn inert(json: &str) -> String {
 
 /// The source of a policy that allows this text.
 fn source(text: &str) -> String {
-    format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
+    format!("'sha256-{}'", base64_text(&Sha256::digest(text)))
 }

@@ -153,8 +153,13 @@ fn decoded(text: &str, digits: &[u8], bits: u32) -> Option<Vec<u8>> {
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
+/// Bytes in base64, with padding.
+pub fn base64_text(bytes: &[u8]) -> String {
+    encoded(bytes, BASE64, 6, 4)
+}
+
 pub(super) fn base64(value: Jq) -> ValR<Jq> {
-    Ok(Jq::text(encoded(plain(&value).as_bytes(), BASE64, 6, 4)))
+    Ok(Jq::text(base64_text(plain(&value).as_bytes())))
 }
 
 pub(super) fn from_base64(value: Jq) -> ValR<Jq> {
