@@ -91,6 +91,7 @@ fn commands() -> Vec<Row> {
     const PROMPT: &str =
         r#"{"hook_event_name":"UserPromptSubmit","prompt":"write a specification"}"#;
     const USE: &str = r#"{"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"docs/spec.md"}}"#;
+    const SESSION: &str = r#"{"hook_event_name":"SessionStart","source":"startup"}"#;
     vec![
         row("state init", empty).refused_until("state init").killed_elsewhere(),
         row("state init --fresh --yes", history).killed_elsewhere(),
@@ -138,6 +139,10 @@ fn commands() -> Vec<Row> {
         row("hook post-tool-use-tracker", ruled).fed(USE),
         row("hook init-rules", history),
         row("report -o report.html", history),
+        row("hook session-start", history).fed(SESSION),
+        row("hook install --absolute", history).killed_elsewhere(),
+        row("hook uninstall", hooked),
+        row("recover remove 2", checkpointed),
     ]
 }
 
@@ -170,6 +175,12 @@ fn signalled(_: &Owner) -> Sandbox {
 fn ruled(_: &Owner) -> Sandbox {
     let root = Sandbox::with_history();
     root.ok("hook init-rules");
+    root
+}
+
+fn hooked(_: &Owner) -> Sandbox {
+    let root = Sandbox::with_history();
+    root.ok("hook install");
     root
 }
 
