@@ -87,7 +87,7 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
                 paragraph.push(' ');
                 paragraph.push_str(next.trim());
             }
-            blocks.push(Block::Text(without_links(&paragraph.replace("**", ""))));
+            blocks.push(Block::Text(without_links(&without_stars(&paragraph))));
         }
     }
     blocks
@@ -98,7 +98,7 @@ fn cells(line: &str) -> Vec<String> {
     let line = line.replace("\\|", "\u{1}");
     let line = line.trim().trim_matches('|');
     line.split('|')
-        .map(|cell| without_links(cell.trim()).replace('\u{1}', "|").replace("**", ""))
+        .map(|cell| without_links(&without_stars(cell.trim())).replace('\u{1}', "|"))
         .collect()
 }
 
@@ -121,6 +121,16 @@ fn bullet(block: &Block<'_>) -> Option<usize> {
         Block::Text(text) => marker(text),
         _ => None,
     }
+}
+
+/// Text without the marks of bold words; in code, stars are stars.
+fn without_stars(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(place, part)| match place % 2 {
+        0 => part.replace("**", ""),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 /// `[text](page.md)` is its text; another address follows in parentheses.
@@ -289,6 +299,7 @@ mod tests {
     fn links_are_their_text() {
         let page = "See [locks](locks.md), [jaq](https://x.y) and [1].\n";
         let wide = Look { width: 80, ..PLAIN };
+        assert_eq!(render("**One** `**`\n", wide), "One `**`\n");
         assert_eq!(render(page, wide), "See locks, jaq (https://x.y) and [1].\n");
     }
 
