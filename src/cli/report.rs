@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
 use crate::fs::{At, Dir, Disk, FileKind};
+use crate::lock::EntryStatus;
 use crate::placement::{is_kept_by_a_root, unfit_for_output};
 use crate::report::{HeldGrant, Subject, Timeline, page};
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub fn run(
 fn timeline(command: &Report, store: &Store) -> Result<Timeline> {
     let events = store.report().events()?;
     let locks = store.locks().list()?.into_iter();
+    let locks = locks.filter(|entry| entry.status != EntryStatus::Stale);
     let now = store.disk().now();
     let subject = Subject {
         root: store.settings().directory.display().to_string(),

@@ -121,13 +121,15 @@
   // ---- colours ----
 
   let colours = {};
+  // Few scripts have a colour each; of many, those of one name share one.
+  const used = [...new Set(marks.map((mark) => mark.script))].filter((n) => scripts[n]).sort((a, b) => a - b);
+  const isOneEach = used.length <= COLOURS || new Set(used.map((n) => scripts[n].program)).size === 1;
+  const colourName = (number) => (isOneEach ? scriptName(number) : scripts[number].program);
   const programs = new Map();
-  const used = new Set(marks.map((mark) => mark.script));
-  scripts.forEach((script, number) => {
-    if (used.has(number) && !programs.has(script.program)) {
-      programs.set(script.program, programs.size % COLOURS);
-    }
-  });
+  for (const number of used) {
+    const name = colourName(number);
+    if (!programs.has(name)) programs.set(name, programs.size % COLOURS);
+  }
   function readColours() {
     const style = getComputedStyle(document.documentElement);
     const names = ['paper', 'stripe', 'line', 'ink', 'faint', 'bad', 'good', 'focus', 'phase-0',
@@ -137,8 +139,8 @@
   }
   const hatches = new Map();
   const colourOf = (number) => {
-    const script = scripts[number];
-    return script ? colours[`script-${programs.get(script.program) || 0}`] : colours.faint;
+    if (!scripts[number]) return colours.faint;
+    return colours[`script-${programs.get(colourName(number)) || 0}`];
   };
   /** Diagonal stripes of a colour. */
   function hatch(context, colour) {
@@ -781,7 +783,7 @@
     };
     const waits = marks.filter((mark) => mark.what === 'waited');
     item(data.events, 'event', 'events');
-    item(scripts.filter((_, number) => used.has(number)).length, 'script', 'scripts');
+    item(used.length, 'script', 'scripts');
     item(waits.length, 'wait', 'waits');
     const lost = waits.filter((mark) => mark.end === 'timed_out').length;
     item(lost, 'wait timed out', 'waits timed out', 'bad');
