@@ -14,6 +14,7 @@ pub mod style;
 pub mod trust;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::environment::{Environment, ProcessEnvironment};
@@ -82,6 +83,8 @@ pub struct Config {
     pub files: Files,
     /// What is wrong with the configuration, for a command that goes on without it.
     pub warnings: Vec<String>,
+    /// The errors of commands that do not go on, for one that explains them.
+    pub errors: Arc<Vec<Error>>,
     /// The command line that invoked this program, with the options that chose the state: the
     /// beginning of a hint.
     pub program: String,
@@ -166,9 +169,9 @@ impl Config {
         let user_dir = UserDir::of(env);
         let mut of_root = Loaded::read(disk, Scope::Root, root.join(ROOT_FILE));
         let mut of_user = user_dir.as_ref().map(|dir| Loaded::read(disk, Scope::User, dir.file()));
-        let mut warnings = Vec::new();
+        let (mut warnings, mut errors) = (Vec::new(), Vec::new());
         for loaded in of_user.iter_mut().chain([&mut of_root]) {
-            loaded.judge(stance, &mut warnings)?;
+            loaded.judge(stance, &mut warnings, &mut errors)?;
         }
         let layers =
             Layers { env, root: of_root.file(), user: of_user.as_ref().and_then(Loaded::file) };
@@ -180,7 +183,10 @@ impl Config {
         let is_untrusted = matches!(values.store.source, Source::RootFile(..)) && !is_trusted();
         if let Some(error) = no_store(&values, is_untrusted) {
             match stance {
-                Stance::Explaining => warnings.push(error.message),
+                Stance::Explaining => {
+                    warnings.push(error.message.clone());
+                    errors.push(error);
+                }
                 Stance::Strict | Stance::Lenient | Stance::Hook => return Err(error),
             }
         }
@@ -231,6 +237,7 @@ impl Config {
             values,
             files,
             warnings,
+            errors: Arc::new(errors),
             program,
         })
     }
@@ -275,7 +282,15 @@ impl Loaded {
     }
 
     /// Stops a command that needs the file, and warns others.
-    fn judge(&mut self, stance: Stance, warnings: &mut Vec<String>) -> Result<()> {
+    fn judge(
+        &mut self,
+        stance: Stance,
+        warnings: &mut Vec<String>,
+        errors: &mut Vec<Error>,
+    ) -> Result<()> {
+        if stance == Stance::Explaining {
+            errors.extend(self.error());
+        }
         match (&self.found, stance) {
             (Found::Missing, _) => {}
             (Found::Refused(error), Stance::Explaining | Stance::Hook) => {
@@ -288,10 +303,23 @@ impl Loaded {
             }
             (Found::Read(file), Stance::Strict) => file.check()?,
             (Found::Read(file), Stance::Lenient | Stance::Explaining | Stance::Hook) => {
-                warnings.extend(file.located().map(|wrong| format!("{wrong}; it is left out")));
+                warnings
+                    .extend(file.located().map(|wrong| format!("{wrong} (the line is ignored)")));
             }
         }
         Ok(())
+    }
+
+    /// The error of commands that need the file.
+    fn error(&self) -> Option<Error> {
+        match &self.found {
+            Found::Missing => None,
+            Found::Refused(error) => {
+                let hints = error.hints.clone();
+                Some(Error { hints, ..Error::new(error.kind, error.message.clone()) })
+            }
+            Found::Read(file) => file.check().err(),
+        }
     }
 
     fn seen(&self, is_untrusted: bool) -> FileSeen {
@@ -304,6 +332,7 @@ impl Loaded {
         FileSeen { path: self.path.clone(), standing, problems }
     }
 }
+
 /// The error of a command that finds its state kept by a store on other machines.
 fn no_store(values: &Values, is_untrusted: bool) -> Option<Error> {
     let Sourced { value: Some(url), source } = &values.store else { return None };

@@ -36,7 +36,9 @@ type Run = anyhow::Result<u8>;
 
 /// Runs one `recover` command; its exit code.
 pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
-    with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
+    with_store(config, disk, output, action_of(command), |store| {
+        dispatch(command, config, store, output)
+    })
 }
 
 /// The name of a refusal in the logs; readers have none.
@@ -54,7 +56,7 @@ fn action_of(command: &Recover) -> Option<&'static str> {
     })
 }
 
-fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
+fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     match command {
         Recover::Checkpoint(arguments) => checkpoint(arguments, store, output).map(done),
@@ -99,7 +101,7 @@ fn dispatch(command: &Recover, store: &Store, output: &Output<'_>) -> Run {
         Recover::Guard(arguments) => retry::guard(arguments, store, output),
         Recover::Retry(arguments) => retry::retry(arguments, store, output),
         Recover::Handle(arguments) => doctor::handle(arguments, store, output),
-        Recover::Doctor { fix } => doctor::doctor(*fix, store, output),
+        Recover::Doctor { fix } => doctor::doctor(*fix, &config.errors, store, output),
         Recover::Status(watched) => status::status(store, *watched, output).map(done),
         Recover::Metrics { form } => status::metrics(*form, store, output).map(done),
     }

@@ -125,6 +125,10 @@ fn open(disk: &Disk, scope: Scope, path: &Path) -> Result<Option<Content>> {
     let is_link = |error: &crate::fs::FsError| error.is(Errno::LOOP);
     match disk.read(&Dir::working(), path, LIMIT) {
         Err(error) if error.is(Errno::NOTDIR) => Ok(None),
+        // Where the directory itself is closed, the state in it says so.
+        Err(error) if error.is(Errno::ACCESS) && disk.stat(&Dir::working(), path).is_err() => {
+            Ok(None)
+        }
         Err(error) if is_link(&error) && scope == Scope::User => {
             // A link that leads nowhere is a file that is missing.
             let Ok(target) = path.canonicalize() else { return Ok(None) };

@@ -69,6 +69,8 @@ pub enum Subject {
     Restore,
     /// The hooks' rules.
     Rules,
+    /// Configuration files and the store that they name.
+    Settings,
     /// Signals and their files.
     Signals,
     /// The state file.
@@ -97,6 +99,7 @@ impl Subject {
             Self::Owners => "owners",
             Self::Restore => "restore",
             Self::Rules => "rules",
+            Self::Settings => "settings",
             Self::Signals => "signals",
             Self::State => "state",
             Self::Writing => "writing",
@@ -190,6 +193,18 @@ fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
         Some((side, name)) => {
             side::open_to_read(disk, &root, side)?.map_or(Ok(()), |dir| set(&dir, name))
         }
+    }
+}
+
+impl Report {
+    /// Adds what stops other commands before they reach the store.
+    pub fn add(&mut self, subject: Subject, errors: &[Error]) {
+        let finding = |error: &Error| Finding {
+            remedies: error.hints.clone(),
+            ..Finding::new(subject, error.code(), error.message.clone())
+        };
+        self.findings.extend(errors.iter().map(finding));
+        self.findings.sort_by_key(|finding| severity(finding.code));
     }
 }
 

@@ -137,6 +137,9 @@ fn a_wrong_key_stops_writers_and_no_reader() {
     }
     let hook = root.feed("hook skill-activation-prompt", b"{\"prompt\":\"x\"}");
     assert_eq!(hook.code, 0, "{}", hook.stderr);
+    let found = root.run("recover doctor --json").json();
+    let finding = &found["findings"][0];
+    assert_eq!((&finding["subject"], &finding["name"]), (&json!("settings"), &json!("USAGE")));
     let error = root.run("--json state set a=b").stderr;
     let error: Value = serde_json::from_str(&error).unwrap();
     assert_eq!(error["error"]["details"]["problems"][0]["suggestion"], "lock-timeout");
@@ -185,6 +188,7 @@ fn a_file_that_others_may_have_written_is_refused() {
         for refused in ["state set a=b", "state get .n", "lock acquire a", "config trust"] {
             root.run(refused).expect(6).saying(why);
         }
+        root.run("recover doctor").expect(6).showing(why);
         let ran = root.run("config --json").expect(0).saying(why);
         assert_eq!(ran.json()["files"][0]["standing"], "refused");
         assert_eq!(setting(&ran, "max-backups").1, "default");

@@ -10,12 +10,13 @@ use super::super::style::Paint;
 use super::Run;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
-use crate::recovery::doctor::{Finding, Fix, examine, repair};
+use crate::recovery::doctor::{Finding, Fix, Subject, examine, repair};
 use crate::recovery::strategy::{self, NextStep};
 use crate::store::Store;
 
-pub(super) fn doctor(fix: bool, store: &Store, output: &Output<'_>) -> Run {
-    let report = if fix { repair(store) } else { examine(store) };
+pub(super) fn doctor(fix: bool, settings: &[Error], store: &Store, output: &Output<'_>) -> Run {
+    let mut report = if fix { repair(store) } else { examine(store) };
+    report.add(Subject::Settings, settings);
     if !report.fixed.is_empty() {
         let subjects: BTreeSet<&str> =
             report.fixed.iter().map(|finding| finding.subject.name()).collect();
