@@ -332,7 +332,7 @@
       if (mark.end === 'unknown') {
         const shade = context.createLinearGradient(from, 0, from + wide, 0);
         shade.addColorStop(0, fill);
-        shade.addColorStop(1, 'transparent');
+        shade.addColorStop(1, `${fill}00`); // the same colour, clear
         context.fillStyle = shade;
       } else {
         context.fillStyle = fill;
