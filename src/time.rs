@@ -100,7 +100,36 @@ pub fn epoch_seconds(time: SystemTime) -> String {
     format!("{}.{:06}", since.as_secs(), since.subsec_micros())
 }
 
-/// Parses a duration of options and variables: `30`, `0.5`, `5s`, `2m`, `1h`, `250ms`. More than
+/// The beginning of a period that ends now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// This long ago.
+    Ago(Duration),
+    /// This time.
+    At(SystemTime),
+}
+
+impl Since {
+    /// The time, seen from `now`.
+    pub fn before(self, now: SystemTime) -> SystemTime {
+        match self {
+            Self::Ago(age) => now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::At(time) => time,
+        }
+    }
+}
+
+/// Parses the beginning of a period: a duration before now, or a time of RFC 3339.
+pub fn parse_since(text: &str) -> Result<Since, String> {
+    if let Some(time) = parse_rfc3339(text) {
+        return Ok(Since::At(time));
+    }
+    parse_duration(text)
+        .map(Since::Ago)
+        .map_err(|_| format!("{text:?} is not a time: write 2h, 30m, 3d or 2026-01-31T12:00:00Z"))
+}
+
+/// Parses a duration of options and variables: `30`, `0.5`, `5s`, `2m`, `1h`, `3d`, `250ms`. More than
 /// 100 years are read as 100 years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -109,6 +138,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(format!("{text:?} is not a duration: write 30, 0.5, 5s or 2m")),
     };
     let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.');
@@ -131,6 +161,14 @@ pub fn written_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_period_begins_at_a_time_or_some_time_ago() {
+        assert_eq!(parse_since("3d"), Ok(Since::Ago(Duration::from_secs(3 * 86_400))));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_698_834_600);
+        assert_eq!(parse_since("2023-11-01T11:30:00+01:00"), Ok(Since::At(time)));
+        assert!(parse_since("yesterday").is_err() && parse_since("").is_err());
+    }
 
     #[test]
     fn durations_have_the_units_of_the_contract() {

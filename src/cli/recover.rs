@@ -207,7 +207,7 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
     let checkpoint = store.checkpoints().find(which)?;
     let id = checkpoint.id;
     let since = checkpoint.metadata.revision.unwrap_or_default();
-    let mut undone = store.report().history().unwrap_or_default();
+    let mut undone = store.report().history(None, None).unwrap_or_default();
     undone.retain(|revision| revision.revision > since);
     for revision in undone.iter().take(SHOWN) {
         let [time, command, reason] = [&revision.time, &revision.command, &revision.reason]

@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
+use super::args::state::History;
 use super::moment::Moment;
 use super::output::Output;
 use super::style::Paint;
 use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
+use crate::journal::changes::Change;
 use crate::lock::LockSummary;
+use crate::owner_view::OwnerView;
 use crate::store::Store;
 use crate::store::report::Validation;
 use crate::time::rfc3339;
@@ -78,8 +81,8 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
     Ok(ExitCode::Success)
 }
 
-pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
-    let revisions = store.report().history()?;
+pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run {
+    let revisions = store.report().history(args.limit, args.since)?;
     if output.is_json() {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
@@ -88,10 +91,10 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
     let mut table = Table::new(&[
         Column::number("REVISION"),
         Column::new("TIME").whole(),
-        Column::number("PID").light(1),
-        Column::new("COMMAND"),
-        Column::new("COPY").whole().light(1),
+        Column::new("WHO").light(2),
+        Column::new("COMMAND").light(1),
         Column::new("REASON"),
+        Column::new("CHANGES").light(3),
     ]);
     for row in revisions {
         let text = |text: Option<String>| Cell::from(dash(text));
@@ -101,14 +104,30 @@ pub(super) fn history(store: &Store, output: &Output<'_>) -> Run {
                 || "-".into(),
                 |time| Cell::or(time.clone(), Moment::from(time.as_str()).past(now)),
             ),
-            dash(row.pid).into(),
+            text(row.owner.as_ref().map(who)),
             text(row.command),
-            dash(row.file.map(|_| "kept")).into(),
             text(row.reason),
+            text(row.changes.map(|changes| summary(&changes, row.more_changes))),
         ]);
     }
     output.table(table)?;
     Ok(ExitCode::Success)
+}
+
+/// An owner in a table: `alice@host deploy.sh`.
+pub(super) fn who(owner: &OwnerView) -> String {
+    let uid = || owner.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string());
+    let user = owner.user.clone().unwrap_or_else(uid);
+    let program = owner.program.as_deref().unwrap_or_default();
+    format!("{user}@{} {program}", owner.host).trim_end().to_owned()
+}
+
+fn summary(changes: &[Change], more: usize) -> String {
+    let mut words: Vec<String> = changes.iter().map(Change::to_string).collect();
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 /// Warning about a file system that other machines may share.

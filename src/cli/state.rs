@@ -9,6 +9,8 @@ mod phase;
 mod recover;
 mod set;
 mod signal;
+mod undo;
+mod unset;
 mod update;
 mod write;
 
@@ -72,6 +74,8 @@ fn action_of(command: &State) -> Option<&'static str> {
         State::Adopt { .. } => "state adopt",
         State::Migrate { .. } => "state migrate",
         State::Edit { .. } => "state edit",
+        State::Undo { .. } => "state undo",
+        State::Unset(_) => "state unset",
         _ => return None,
     })
 }
@@ -109,7 +113,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
             show_outcome(output, store.adopt(&write_options("adopt", writer)?)?, "State adopted")
         }
         State::Migrate { writer } => migrate::run(writer, store, output),
-        State::History => reports::history(store, output),
+        State::History(args) => reports::history(args, store, output),
+        State::Undo { writer } => undo::run(writer, store, output),
+        State::Unset(args) => unset::run(args, store, output),
         State::Diff { old, new } => {
             show_changes(output, &store.report().differences(old.as_deref(), new.as_deref())?)?;
             Ok(ExitCode::Success)

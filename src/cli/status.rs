@@ -5,9 +5,11 @@ use std::time::SystemTime;
 use super::args::Watched;
 use super::moment::Moment;
 use super::output::Output;
-use super::reports::{shared_file_system, size};
+use super::reports::{shared_file_system, size, who};
 use super::status_view::{self, StatusView, lines};
 use super::style::Paint;
+use super::table::terminal_width;
+use super::width::cut;
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
@@ -46,6 +48,7 @@ fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
     let text = [
         lines(&at_a_glance(&status, error.as_ref(), now, output)),
         status_view::holders(output, &status.locks, now),
+        last_events(&status, now),
         "\n".to_owned(),
         lines(&where_things_are(&status, error.as_ref(), now)),
     ];
@@ -67,6 +70,18 @@ pub(super) fn what_follows(obstacle: Option<&str>) -> String {
         None => "the next command that reads or writes finishes it".to_owned(),
         Some(why) => format!("it cannot be finished: {why}; next: recover restore --abort"),
     }
+}
+
+/// The last events, newest first.
+fn last_events(status: &Status, now: SystemTime) -> String {
+    let mut text = String::new();
+    for event in status.events.iter().rev() {
+        let when = Moment::from(event.time.as_str()).past(now);
+        let line = one_line(&format!("{when}  {}  {}", who(&event.owner), event.text));
+        let room = terminal_width().map_or(usize::MAX, |room| room.saturating_sub(2));
+        text.push_str(&format!("  {}\n", cut(&line, room)));
+    }
+    if text.is_empty() { text } else { format!("\nLast events\n{text}") }
 }
 
 type Lines = Vec<(&'static str, String)>;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::seal::OWN_FIELDS;
 
 /// One step down into a document.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathStep {
     /// The value under a key of an object.
     Key(String),
@@ -24,7 +24,7 @@ pub enum PathStep {
 }
 
 /// Steps from the root of a document; no steps at all is the root itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct DocPath(pub Vec<PathStep>);
 
 /// The reason why a path could not be read or followed; the paths in it are written out.
@@ -176,6 +176,59 @@ impl DocPath {
         }
         *here = new;
         Ok(())
+    }
+
+    /// The same path with the places of negative indices in `root`.
+    #[must_use]
+    pub fn resolved(&self, root: &Value) -> Self {
+        let mut here = Some(root);
+        let steps = self.0.iter().map(|step| {
+            let (next, step) = match (step, here) {
+                (PathStep::Key(key), Some(Value::Object(map))) => (map.get(key), step.clone()),
+                (PathStep::Index(at), Some(Value::Array(list))) => {
+                    let place = position(*at, list.len());
+                    let index = place.and_then(|place| i64::try_from(place).ok());
+                    let step = index.map_or_else(|| step.clone(), PathStep::Index);
+                    (place.and_then(|place| list.get(place)), step)
+                }
+                _ => (None, step.clone()),
+            };
+            here = next;
+            step
+        });
+        Self(steps.collect())
+    }
+
+    /// Removes the value at the path; true if there was one. The elements after a removed one move
+    /// up.
+    ///
+    /// # Errors
+    /// As [`DocPath::get`].
+    pub fn unset(&self, root: &mut Value) -> Result<bool, PathError> {
+        if self.get(root)?.is_none() {
+            return Ok(false);
+        }
+        let Some((last, parents)) = self.0.split_last() else { return Err(PathError::Root) };
+        let mut here = root;
+        for step in parents {
+            let next = match (step, here) {
+                (PathStep::Key(key), Value::Object(map)) => map.get_mut(key),
+                (PathStep::Index(at), Value::Array(list)) => {
+                    position(*at, list.len()).and_then(|at| list.get_mut(at))
+                }
+                _ => None,
+            };
+            let Some(next) = next else { return Ok(false) };
+            here = next;
+        }
+        match (last, here) {
+            (PathStep::Key(key), Value::Object(map)) => Ok(map.shift_remove(key).is_some()),
+            (PathStep::Index(at), Value::Array(list)) => {
+                let at = position(*at, list.len());
+                Ok(at.map(|at| list.remove(at)).is_some())
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The value to create after `from` steps, so that the remaining steps lead to `new`.

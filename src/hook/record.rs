@@ -42,5 +42,5 @@ fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Re
     let now = store.disk().now();
     let give = |signal| SignalFile::give(&mut value, signal, about, now);
     let signals = effects.signals.iter().map(give).collect::<Result<_>>()?;
-    Ok(Proposal { draft: value.into(), signals: Signals::These(signals) })
+    Ok(Proposal { signals: Signals::These(signals), ..value.into() })
 }

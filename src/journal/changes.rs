@@ -5,8 +5,10 @@
 //! a line, so fields with equal bytes are never parsed, and the cost is proportional to the change.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use memchr::memmem;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::line::cut;
@@ -50,6 +52,24 @@ pub enum Change {
         /// Whether it was added.
         is_added: bool,
     },
+}
+
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |phase: &Option<String>| phase.clone().unwrap_or_else(|| "-".to_owned());
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Phase { old, new } => write!(f, "phase {} → {}", name(old), name(new)),
+            Self::Task { name, is_added: true } => write!(f, "task {name} completed"),
+            Self::Task { name, is_added: false } => write!(f, "task {name} removed"),
+        }
+    }
 }
 
 impl Changes {

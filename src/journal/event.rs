@@ -7,6 +7,7 @@
 mod commit;
 mod lock;
 mod recovery;
+mod words;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -200,6 +201,7 @@ mod tests {
             waited: 0.25,
             blockers: vec![],
             bytes: 16 << 20,
+            repeats: None,
             changes,
             guards,
         })

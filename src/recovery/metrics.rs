@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::degraded::Degraded;
 use crate::audit::{AuditLine, fact};
-use crate::journal::Totals;
-use crate::journal::totals::BOUNDS;
+use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
+use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
+use crate::journal::{Events, Totals};
 use crate::store::Store;
 use crate::store::checkpoint::id::time_of;
-use crate::time::rfc3339;
+use crate::time::parse_rfc3339;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -98,6 +99,13 @@ pub struct Metrics {
     /// Recoveries by kind: heal, recover, adopt, restore, undo, handle; commands that were retried
     /// and guarded, and how often degraded mode was enabled: retry, guard, degrade.
     pub recoveries: BTreeMap<&'static str, u64>,
+    /// The events of each lock.
+    #[serde(skip)]
+    pub by_lock: BTreeMap<String, LockTotals>,
+    /// Guarded commands by outcome, and guards by what became of their changes.
+    pub guards: BTreeMap<&'static str, u64>,
+    /// Retried commands by outcome.
+    pub retries: BTreeMap<&'static str, u64>,
     /// Errors in the error log, by exit code.
     pub errors: BTreeMap<u8, u64>,
     /// The current revision.
@@ -139,19 +147,25 @@ impl Metrics {
     /// Counts the commits in the journal, and those in the audit log that the journal has no line
     /// of.
     fn read_logs(&mut self, store: &Store) {
-        let yesterday =
-            rfc3339(store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+        let yesterday = store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut journaled = HashSet::new();
         let journal = store.journal();
-        self.count_totals(&journal.totals());
+        let totals = journal.totals();
+        self.count_totals(&totals);
+        self.count_locks(&journal, &totals);
         for commit in journal.commits() {
             self.commit_waits.seconds.push(commit.waited);
             let has_backup = !WITHOUT_BACKUP.contains(&commit.default_reason());
-            self.backups_last_day += u64::from(has_backup && commit.origin.time >= yesterday);
+            self.backups_last_day +=
+                u64::from(has_backup && is_since(&commit.origin.time, yesterday));
             journaled.insert((commit.lineage.to_string(), commit.revision.get()));
         }
-        self.commit_waits.before = waits_before(&journal.totals(), &self.commit_waits);
+        self.commit_waits.before = waits_before(&totals.commit_waits, &self.commit_waits);
+        let has_locks = totals.lock_waits.count > 0;
         let is_journaled = |line: &AuditLine<'_>| {
+            if has_locks && line.component == "lock-manager/acquire" {
+                return true;
+            }
             let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
             let key = line.fact("lineage").map(str::to_owned).zip(revision);
             line.text.starts_with("committed ")
@@ -166,7 +180,7 @@ impl Metrics {
                 |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
             let line = AuditLine::parse(text).filter(|_| ours.iter().any(is_ours));
             if let Some(line) = line.filter(|line| !is_journaled(line)) {
-                self.count(&line, &yesterday);
+                self.count(&line, yesterday);
             }
         });
         for waits in [&mut self.lock_waits, &mut self.commit_waits] {
@@ -192,7 +206,34 @@ impl Metrics {
         }
     }
 
-    fn count(&mut self, line: &AuditLine<'_>, yesterday: &str) {
+    /// Counts the events of locks, guards and retries.
+    fn count_locks(&mut self, journal: &Events, totals: &Totals) {
+        let granted = journal.list.iter().filter_map(|event| match event {
+            Event::Lock(event) if event.step == LockStep::Granted => Some(event.waited),
+            _ => None,
+        });
+        self.lock_waits.seconds.extend(granted);
+        self.lock_waits.before = waits_before(&totals.lock_waits, &self.lock_waits);
+        self.by_lock.clone_from(&totals.locks);
+        let of = |step| totals.guards.get(&step).copied().unwrap_or_default();
+        self.guards = [
+            ("succeeded", totals.guarded.0),
+            ("failed", totals.guarded.1),
+            ("restored", of(GuardStep::Restored)),
+            ("unrestored", of(GuardStep::Unrestored)),
+            ("forgotten", of(GuardStep::Forgotten)),
+        ]
+        .into();
+        let of = |step| totals.retries.get(&step).copied().unwrap_or_default();
+        self.retries = [
+            ("succeeded", of(RetryStep::Succeeded)),
+            ("failed", of(RetryStep::Failed)),
+            ("timed_out", of(RetryStep::TimedOut)),
+        ]
+        .into();
+    }
+
+    fn count(&mut self, line: &AuditLine<'_>, yesterday: SystemTime) {
         self.count_since(line.time);
         let waited = || {
             line.fact("waited")
@@ -220,11 +261,12 @@ impl Metrics {
             }
             _ => None,
         };
-        self.count_backup(backup, line.time >= yesterday);
+        self.count_backup(backup, is_since(line.time, yesterday));
     }
 
     fn count_since(&mut self, time: &str) {
-        if self.since.as_deref().is_none_or(|since| since > time) {
+        let earlier = |since: &str| parse_rfc3339(since) > parse_rfc3339(time);
+        if self.since.as_deref().is_none_or(earlier) {
             self.since = Some(time.to_owned());
         }
     }
@@ -290,17 +332,21 @@ impl Metrics {
     }
 }
 
-/// The sum of all commits' waits, without those on record.
-fn waits_before(totals: &Totals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS.len()]) {
+/// Returns whether a time of RFC 3339 is not before another.
+fn is_since(time: &str, start: SystemTime) -> bool {
+    parse_rfc3339(time).is_some_and(|time| time >= start)
+}
+
+/// The sum of all waits, without those on record.
+fn waits_before(totals: &WaitTotals, on_record: &Waits) -> (usize, f64, [u64; BOUNDS.len()]) {
     let of_bound = |bound| on_record.seconds.iter().filter(|wait| **wait <= bound).count() as u64;
-    let mut within = totals.commit_waits.within;
+    let mut within = totals.within;
     for (count, bound) in within.iter_mut().zip(BOUNDS) {
         *count = count.saturating_sub(of_bound(bound));
     }
-    let count = usize::try_from(totals.count())
-        .unwrap_or(usize::MAX)
-        .saturating_sub(on_record.seconds.len());
-    let sum = if count == 0 { 0.0 } else { (totals.commit_waits.sum - on_record.sum()).max(0.0) };
+    let count =
+        usize::try_from(totals.count).unwrap_or(usize::MAX).saturating_sub(on_record.seconds.len());
+    let sum = if count == 0 { 0.0 } else { (totals.sum - on_record.sum()).max(0.0) };
     (count, sum, within)
 }
 

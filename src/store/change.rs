@@ -110,17 +110,19 @@ pub struct Proposal {
     pub draft: NewDocument,
     /// Signal files to write or remove after the commit.
     pub signals: Signals,
+    /// The earlier revision whose document this is, if it is one.
+    pub repeats: Option<Revision>,
 }
 
 impl From<Value> for Proposal {
     fn from(value: Value) -> Self {
-        Self { draft: value.into(), signals: Signals::STAY }
+        NewDocument::from(value).into()
     }
 }
 
 impl From<NewDocument> for Proposal {
     fn from(draft: NewDocument) -> Self {
-        Self { draft, signals: Signals::STAY }
+        Self { draft, signals: Signals::STAY, repeats: None }
     }
 }
 

@@ -37,6 +37,7 @@ mod staging;
 pub mod state_file;
 mod state_lock;
 mod transaction;
+pub mod undo;
 pub mod writable;
 
 use std::cell::RefCell;

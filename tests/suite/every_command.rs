@@ -101,6 +101,8 @@ fn commands() -> Vec<Row> {
         row("state write -", history).fed(DOCUMENT).killed_elsewhere(),
         row("state phase build", history),
         row("state complete lint unit", history),
+        row("state unset n", history),
+        row("state undo", history),
         row("state signal GO --phase gone", history),
         row("state signal GO --clear", signalled),
         row("state backup mine", history).killed_elsewhere(),

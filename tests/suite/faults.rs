@@ -408,12 +408,12 @@ pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
         let mut value = base.draft();
         if gives {
             let file = SignalFile::give(&mut value, &name, &Value::Null, SystemTime::now())?;
-            return Ok(Proposal { draft: value.into(), signals: Signals::These(vec![file]) });
+            return Ok(Proposal { signals: Signals::These(vec![file]), ..value.into() });
         }
         value["signals"].as_object_mut().unwrap().remove(name.as_str());
         value["lastSignal"] = Value::Null;
         let file = SignalFile { name: name.clone(), content: None };
-        Ok(Proposal { draft: value.into(), signals: Signals::These(vec![file]) })
+        Ok(Proposal { signals: Signals::These(vec![file]), ..value.into() })
     }))
 }
 

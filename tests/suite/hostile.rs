@@ -329,6 +329,7 @@ fn guards(world: &World) {
         waited: 1e300,
         blockers: vec![Blocker { role: Role::Holder, party: party.clone() }],
         bytes: u64::MAX,
+        repeats: Some(Revision::from_value(&json!(1)).unwrap()),
         changes: None,
         guards: vec![evil.to_owned()],
     };

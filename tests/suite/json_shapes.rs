@@ -386,6 +386,9 @@ fn the_state(witness: &mut Witness<'_>) {
         "state set n:=1",
         "state set n:=1",
         "state update .n=2",
+        "state unset none",
+        "state undo --dry-run",
+        "state undo",
         "state phase build",
     ] {
         witness.run(words, &[0]);

@@ -95,5 +95,6 @@ mod shell_traps;
 mod signals_follow;
 mod terminal;
 mod traces;
+mod undo;
 mod ways_on;
 mod writable;

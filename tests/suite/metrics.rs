@@ -2,6 +2,8 @@
 //! valid.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use openmetrics_parser::prometheus::parse_prometheus;
 use openmetrics_parser::{HistogramValue, MetricNumber, PrometheusValue};
@@ -68,6 +70,50 @@ fn with_waits() -> Sandbox {
     holder.go();
     assert_eq!(waiter.line(), "got 0");
     root
+}
+
+#[test]
+fn waits_timeouts_guards_and_retries_are_counted() {
+    let root = with_waits();
+    let mut holder = root.holder("c");
+    root.run("lock acquire c 0 --owner-pid 1").expect(2);
+    holder.go();
+    assert_eq!(root.run("recover guard step -- false").code, 1);
+    assert_eq!(root.run("recover retry --retries 1 -- true").code, 0);
+    fs::remove_file(root.file("audit.log")).unwrap();
+    let page = page(&root);
+    let lock = |name: &str, lock: &str| number(&page, name, Some(("lock", lock)));
+    assert_eq!((lock("lock_grants_total", "a"), lock("lock_grants_total", "c")), (1.0, 3.0));
+    assert_eq!((lock("lock_timeouts_total", "a"), lock("lock_timeouts_total", "c")), (0.0, 1.0));
+    assert!(lock("lock_longest_wait_seconds", "c") <= lock("lock_waited_seconds_total", "c"));
+    let outcome = |name: &str, outcome: &str| number(&page, name, Some(("outcome", outcome)));
+    assert_eq!(
+        (outcome("guards_total", "failed"), outcome("guards_total", "restored")),
+        (1.0, 1.0)
+    );
+    assert_eq!(
+        (outcome("retries_total", "succeeded"), number(&page, "writable", None)),
+        (1.0, 1.0)
+    );
+    let events = root.run("state status --json").expect(0).json()["events"].clone();
+    assert_eq!(events.as_array().unwrap().len(), 5);
+    assert_eq!(events[4]["text"], "true succeeded in attempt 1");
+    promtool_accepts(&page);
+}
+
+/// Prometheus' own checker, where it is installed.
+fn promtool_accepts(page: &str) {
+    let checker = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut checker) = checker else {
+        return eprintln!("skipped: promtool is not installed");
+    };
+    checker.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = checker.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

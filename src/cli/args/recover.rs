@@ -243,7 +243,11 @@ JSON:
     newest_checkpoint_age: number|null, is_degraded: boolean,
     is_healthy: boolean, is_writable: boolean, disk_free: number|null,
     lock_waits: {count: number, seconds: number, median: number, p99: number, max: number},
-    commit_waits: the same, growth_bytes: number|null}")]
+    commit_waits: the same,
+    by_lock: {[lock]: {granted: number, waited: number, longest: number,
+    timed_out: number, broken: number, owner_died: number}},
+    guards: {[outcome]: number}, retries: {[outcome]: number},
+    growth_bytes: number|null}")]
     Metrics {
         /// text, json or prometheus
         form: Option<Form>,

@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::{Watched, Writer};
-use crate::time::parse_duration;
+use crate::time::{Since, parse_duration, parse_since};
 
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
@@ -197,12 +197,52 @@ JSON:
     },
     /// List past revisions
     #[command(after_help = "Examples:
-  pipeline-state state history
+  pipeline-state state history -n 20
+  pipeline-state state history --since 2h
+  pipeline-state state history --json | jq '.[] | select(.owner.user == \"alice\")'
 
 JSON:
   [{revision: number, reason: string|null, time: TIME|null,
-    pid: number|null, command: string|null, file: string|null}]")]
-    History,
+    owner: OWNER|null, pid: number|null, command: string|null,
+    changes: [{path: string, old?: string|null, new?: string|null,
+    added?: string, removed?: string}]|null, more_changes: number,
+    repeats: number|null, file: string|null}]")]
+    History(History),
+    /// Go back to the revision before, as a new one
+    #[command(
+        after_help = "Commits the newest kept revision below the current one as the next revision, and
+lists what that takes back and whose it was. Again, it goes back further. The
+files of signals follow. `state recover --to-revision N` goes anywhere, and forward.
+
+Examples:
+  pipeline-state state undo --dry-run
+  pipeline-state state undo --reason 'the deploy was wrong'
+
+JSON:
+  {revision: number, changed: boolean, to: number,
+    taken_back: [{revision: number, time: TIME|null, owner: OWNER|null,
+    command: string|null, reason: string|null}]}
+  with --dry-run: [{path: string, old?: any, new?: any}]"
+    )]
+    Undo {
+        #[command(flatten)]
+        writer: Writer,
+    },
+    /// Remove values by path
+    #[command(
+        after_help = "A path that leads nowhere is no error, as with jq's del: a script can be run again.
+Elements of an array that follow a removed one move up. The file of a removed
+signal goes, too.
+
+Examples:
+  pipeline-state state unset .note '.jobs[0]'
+  pipeline-state state unset .signals.GO
+
+JSON:
+  {revision: number, changed: boolean}
+  with --dry-run: [{path: string, old?: any, new?: any}]"
+    )]
+    Unset(Unset),
     /// Compare two revisions or backups
     #[command(after_help = "Examples:
   pipeline-state state diff     # what the last commit changed
@@ -282,7 +322,8 @@ JSON:
     guards: [{id: string, standing: string, why?: string}],
     disk_free: number|null,
     writable: boolean, write_obstacle: string|null,
-    audit_log: string}")]
+    audit_log: string,
+    events: [{time: TIME, event: string, owner: OWNER, text: string}]}")]
     Status(Watched),
 }
 
@@ -337,6 +378,25 @@ pub struct Set {
     pub assignments: Vec<String>,
     #[command(flatten)]
     pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Unset {
+    /// What to remove: .a.b, '.list[0]', '.list[-1]'
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<String>,
+    #[command(flatten)]
+    pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct History {
+    /// Only the newest N
+    #[arg(short = 'n', long = "limit", value_name = "N")]
+    pub limit: Option<usize>,
+    /// Only those since then: 2h, 30m, 3d, or a time of RFC 3339
+    #[arg(long, value_name = "T", value_parser = parse_since)]
+    pub since: Option<Since>,
 }
 
 #[derive(Args, Debug)]

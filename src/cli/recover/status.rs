@@ -125,9 +125,26 @@ fn as_json(metrics: &Metrics) -> Value {
     if let Some(fields) = all.as_object_mut() {
         fields.insert("lock_waits".into(), waits(&metrics.lock_waits));
         fields.insert("commit_waits".into(), waits(&metrics.commit_waits));
+        let by_lock = metrics.by_lock.iter().map(|(lock, totals)| {
+            let totals = json!({
+                "granted": totals.granted, "waited": totals.waited, "longest": totals.longest,
+                "timed_out": totals.timed_out, "broken": totals.broken,
+                "owner_died": totals.owner_died,
+            });
+            (lock.clone(), totals)
+        });
+        fields.insert("by_lock".into(), Value::Object(by_lock.collect()));
         fields.insert("growth_bytes".into(), json!(metrics.growth()));
     }
     all
+}
+
+/// The locks with timeouts: `; timed out: 2 deploy`.
+fn timeouts(metrics: &Metrics) -> String {
+    let late = metrics.by_lock.iter().filter(|(_, lock)| lock.timed_out > 0);
+    let late: Vec<String> =
+        late.map(|(name, lock)| format!("{} {}", lock.timed_out, one_line(name))).collect();
+    if late.is_empty() { String::new() } else { format!("; timed out: {}", late.join(", ")) }
 }
 
 fn as_text(metrics: &Metrics) -> String {
@@ -152,7 +169,7 @@ fn as_text(metrics: &Metrics) -> String {
     let errors: u64 = metrics.errors.values().sum();
     lines(&[
         ("Since", metrics.since.clone().unwrap_or_else(|| "nothing is on record".to_owned())),
-        ("Locks", waits(&metrics.lock_waits)),
+        ("Locks", format!("{}{}", waits(&metrics.lock_waits), timeouts(metrics))),
         ("Commits", format!("{}; {}", metrics.commits, waits(&metrics.commit_waits))),
         (
             "State",

@@ -41,7 +41,7 @@ impl Signal<'_> {
         }
         let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
         let signals = vec![SignalFile::give(value, self.name, &metadata, disk.now())?];
-        Ok(Proposal { draft, signals: Signals::These(signals) })
+        Ok(Proposal { signals: Signals::These(signals), ..draft.into() })
     }
 
     fn clear(&self, mut draft: NewDocument) -> Proposal {
@@ -56,6 +56,6 @@ impl Signal<'_> {
             put(value, "phase", phase.into());
         }
         let file = SignalFile { name: self.name.clone(), content: None };
-        Proposal { draft, signals: Signals::These(vec![file]) }
+        Proposal { signals: Signals::These(vec![file]), ..draft.into() }
     }
 }

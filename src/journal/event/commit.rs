@@ -32,6 +32,8 @@ pub struct Commit {
     pub blockers: Vec<Blocker>,
     /// The size of the document in bytes.
     pub bytes: u64,
+    /// The earlier revision whose document it repeats, if an undo committed it.
+    pub repeats: Option<Revision>,
     /// The changes; `None` where the previous document could not be read.
     pub changes: Option<Changes>,
     /// The guards that enclose the commit, outermost first.
@@ -75,6 +77,9 @@ impl Commit {
         if !self.blockers.is_empty() {
             fields.insert("blockers".into(), serde_json::to_value(&self.blockers).ok()?);
         }
+        if let Some(revision) = self.repeats {
+            fields.insert("repeats".into(), revision.get().into());
+        }
         if let Some(changes) = &self.changes {
             changes.write(&mut fields);
         }
@@ -98,6 +103,7 @@ impl Commit {
             waited: seconds::parse(&text("waited")?)?,
             blockers: serde_json::from_value(list("blockers")).ok()?,
             bytes: value.get("bytes")?.as_u64()?,
+            repeats: value.get("repeats").and_then(Revision::from_value),
             changes: Changes::read(value)?,
             guards: serde_json::from_value(list("guards")).ok()?,
         })

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 use crate::error::{ExitCode, one_line};
-use crate::journal::totals::BOUNDS;
+use crate::journal::totals::{BOUNDS, LockTotals};
 
 struct Page<'a> {
     root: &'a str,
@@ -49,6 +49,35 @@ fn escaped(value: &str) -> String {
     lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+/// The counters of each lock.
+fn locks(page: &mut Page<'_>, metrics: &Metrics) {
+    type Counter = (&'static str, &'static str, fn(&LockTotals) -> String);
+    let counters: [Counter; 6] = [
+        ("lock_grants_total", "Grants of each lock.", |lock| lock.granted.to_string()),
+        ("lock_waited_seconds_total", "Time spent waiting for each lock.", |lock| {
+            lock.waited.to_string()
+        }),
+        ("lock_longest_wait_seconds", "The longest wait for each lock.", |lock| {
+            lock.longest.to_string()
+        }),
+        ("lock_timeouts_total", "Requests that were not granted in time.", |lock| {
+            lock.timed_out.to_string()
+        }),
+        ("lock_broken_total", "Grants and waits that operators ended.", |lock| {
+            lock.broken.to_string()
+        }),
+        ("lock_owner_died_total", "Grants that ended with their owners.", |lock| {
+            lock.owner_died.to_string()
+        }),
+    ];
+    for (name, help, value) in counters {
+        page.family(name, if name.ends_with("_total") { "counter" } else { "gauge" }, help);
+        for (lock, totals) in &metrics.by_lock {
+            page.sample(name, &[("lock", lock)], value(totals));
+        }
+    }
+}
+
 /// The page for a scraper.
 pub fn page(metrics: &Metrics) -> String {
     let mut page = Page { root: &metrics.path, text: String::new() };
@@ -69,6 +98,15 @@ pub fn page(metrics: &Metrics) -> String {
         page.sample("lock_wait_seconds_bucket", &[("kind", kind), ("le", "+Inf")], waits.count());
         page.sample("lock_wait_seconds_sum", &[("kind", kind)], waits.sum());
         page.sample("lock_wait_seconds_count", &[("kind", kind)], waits.count());
+    }
+    locks(&mut page, metrics);
+    page.family("guards_total", "counter", "Guarded commands, and what became of their changes.");
+    for (outcome, count) in &metrics.guards {
+        page.sample("guards_total", &[("outcome", outcome)], count);
+    }
+    page.family("retries_total", "counter", "Retried commands, by outcome.");
+    for (outcome, count) in &metrics.retries {
+        page.sample("retries_total", &[("outcome", outcome)], count);
     }
     page.single("document_bytes", "gauge", "Size of the state file.", metrics.state_bytes);
     let help = "By how much the state file has grown since the first commit on record.";

@@ -83,7 +83,7 @@ impl Report<'_> {
             return Ok(Vec::new());
         };
         let mut reasons: BTreeMap<u64, Option<String>> = BTreeMap::new();
-        for row in self.history().unwrap_or_default() {
+        for row in self.history(None, None).unwrap_or_default() {
             reasons.insert(row.revision, row.reason);
         }
         let mut listed = Vec::new();

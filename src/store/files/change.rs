@@ -6,6 +6,7 @@ use super::Store;
 use super::commit::Plan;
 use super::observe::Observation;
 use super::preserve::Replaced;
+use super::record::REPEATS;
 use super::transaction::Transaction;
 use crate::document::diff::diff;
 use crate::document::migrate::Migrated;
@@ -206,9 +207,11 @@ impl Transaction<'_> {
         let size = full_size(&sealed.text, revision);
         check_growth(size, base.full_size(self.seen.text()), options.author)?;
         let replaced = self.seen.replaced(options, &base);
+        let repeats = proposal.repeats.map(|revision| revision.to_string());
+        let facts: Vec<_> = repeats.iter().map(|revision| (REPEATS, revision.as_str())).collect();
         let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
         Ok(self
-            .commit(&plan, options, &[])?
+            .commit(&plan, options, &facts)?
             .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
     }
 }

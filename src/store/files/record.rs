@@ -21,6 +21,9 @@ impl Store {
     }
 }
 
+/// The fact that names the earlier revision whose document a commit repeats.
+pub(super) const REPEATS: &str = "repeats";
+
 impl Observation<'_> {
     /// The recorded commits of a lineage in this root, by revision: those in the journal; for
     /// revisions without a line there, those in the audit log with this lineage and this path.
@@ -86,7 +89,7 @@ impl Transaction<'_> {
         facts: &[(&str, &str)],
     ) {
         let pid = std::process::id();
-        self.journal_commit(options, sealed);
+        self.journal_commit(options, sealed, facts);
         // A restore may have settled a guard since the files were observed.
         if !self.seen.backup_dir.guards.is_empty()
             && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
@@ -127,7 +130,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn journal_commit(&self, options: &WriteOptions, sealed: &Sealed) {
+    fn journal_commit(&self, options: &WriteOptions, sealed: &Sealed, facts: &[(&str, &str)]) {
         let Some(dir) = self.seen.backup_dir.dir().filter(|_| self.seen.backup_dir.has_journal)
         else {
             return;
@@ -143,6 +146,10 @@ impl Transaction<'_> {
             waited: self.lock.waited.as_secs_f64(),
             blockers: self.lock.blockers.iter().take(BLOCKERS_LIMIT).cloned().collect(),
             bytes: sealed.text.size() as u64,
+            repeats: facts
+                .iter()
+                .find(|(name, _)| *name == REPEATS)
+                .and_then(|(_, revision)| Revision::new(revision.parse().ok()?)),
             changes: changes(&self.seen, sealed),
             guards: self.lock.guards_of_commit(&self.seen.backup_dir),
         };

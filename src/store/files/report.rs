@@ -1,13 +1,14 @@
 //! Reports of the store that change nothing: `validate`, `status`, `history`, `diff`.
 
+mod history;
 mod versions;
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::history::Remembered;
 use super::Store;
 use super::observe::Depth;
 use super::observe::Observation;
@@ -20,14 +21,15 @@ use crate::document::seal::size_when_sealed;
 use crate::document::{OWN_ROOM, Reading, WRITE_LIMIT, inspect};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
-use crate::journal::Events;
+use crate::journal::{Event, Events};
 use crate::lock::{FlockHolder, LOCKS, LockSummary, STATE_LOCK, flock_holder};
-use crate::plural::count;
-use crate::store::copies::{Copies, lineage_of};
+use crate::owner_view::OwnerView;
 use crate::store::diagnosis::{Health, HealthKind, Mirror, known, newer_schema};
 use crate::store::guard::OnRecord;
-use crate::store::layout::MIRROR;
 use crate::{side, time};
+
+/// The number of events that `status` shows.
+const LAST_EVENTS: usize = 5;
 
 /// The state's condition, for people and programs.
 #[derive(Debug, Serialize)]
@@ -85,6 +87,39 @@ pub struct Status {
     pub write_obstacle: Option<String>,
     /// The audit log that is used.
     pub audit_log: String,
+    /// The last events in the journal, oldest first.
+    pub events: Vec<Happened>,
+}
+
+/// An event of the journal in a few words.
+#[derive(Debug, Serialize)]
+pub struct Happened {
+    /// Its time, RFC 3339.
+    pub time: String,
+    /// Its kind: `commit`.
+    pub event: &'static str,
+    /// The script that caused it.
+    pub owner: OwnerView,
+    /// What happened.
+    pub text: String,
+}
+
+impl Happened {
+    /// The last of these events, oldest first.
+    fn last(events: &[Event]) -> Vec<Self> {
+        let told = events.iter().rev().filter_map(|event| Some((event, event.origin()?)));
+        let mut last: Vec<Self> = told
+            .take(LAST_EVENTS)
+            .map(|(event, origin)| Self {
+                time: origin.time.clone(),
+                event: event.kind(),
+                owner: OwnerView::from(&origin.owner),
+                text: event.to_string(),
+            })
+            .collect();
+        last.reverse();
+        last
+    }
 }
 
 /// The number of copies of each kind.
@@ -101,24 +136,6 @@ pub struct BackupCount {
     /// The newest backup's time.
     #[serde(serialize_with = "time::serialize_some")]
     pub newest: Option<SystemTime>,
-}
-
-/// One revision, from backups and logs.
-#[derive(Debug, Default, Serialize)]
-pub struct Remembered {
-    /// The revision.
-    pub revision: u64,
-    /// The reason of the commit.
-    pub reason: Option<String>,
-    /// Its time, RFC 3339.
-    #[serde(serialize_with = "time::serialize_some_text")]
-    pub time: Option<String>,
-    /// The process that committed it.
-    pub pid: Option<u32>,
-    /// The command that committed it.
-    pub command: Option<String>,
-    /// The file that holds a copy of it.
-    pub file: Option<String>,
 }
 
 /// The result of `validate`.
@@ -292,6 +309,7 @@ impl Report<'_> {
                 .ok()
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.store.audit.used().display().to_string(),
+            events: Happened::last(&backup_dir.events().list),
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
         };
@@ -306,66 +324,6 @@ impl Report<'_> {
             Some(locks) => Ok(flock_holder(&self.store.disk, &locks, STATE_LOCK)?),
             None => Ok(None),
         }
-    }
-
-    /// The revisions of this lineage in backups and the audit log, newest first.
-    pub fn history(&self) -> Result<Vec<Remembered>> {
-        let seen = self.store.examine()?;
-        if matches!(seen.health, Health::NotInitialized) {
-            return Err(seen.refusal());
-        }
-        let sealed = match seen.live.as_ref().map(|found| &found.reading) {
-            Some(Reading::Sealed(document)) => Some(document),
-            _ => None,
-        };
-        let copies = seen.backup_dir.copies()?;
-        let lineage = match &seen.health {
-            Health::Healthy(document) => Some(document.seal.lineage.clone()),
-            _ => {
-                lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone()))
-            }
-        };
-        let Some(lineage) = lineage else {
-            return Ok(Vec::new());
-        };
-        let mut revisions: BTreeMap<u64, Remembered> = BTreeMap::new();
-        let documents = copies.iter().filter_map(|copy| Some((copy.name.clone(), copy.sealed()?)));
-        let live = sealed.map(|document| {
-            (self.store.settings.file_name.to_string_lossy().into_owned(), document)
-        });
-        for (file, document) in
-            documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage)
-        {
-            let revision = document.seal.revision.get();
-            let time = document.value.pointer("/metadata/lastModified").and_then(Value::as_str);
-            let entry = revisions.entry(revision).or_default();
-            entry.revision = revision;
-            entry.time = time.map(str::to_owned);
-            if entry.file.as_deref().is_none_or(|file| file == MIRROR) {
-                entry.file = Some(file);
-            }
-        }
-        for backup in seen.backup_dir.backups.iter().filter(|backup| !backup.is_pinned()) {
-            // A backup's reason is that of the commit that replaced it.
-            let next = backup.revision.map(|revision| revision.get() + 1);
-            if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
-                entry.reason = Some(backup.reason.clone());
-            }
-        }
-        let damaged = seen.backup_dir.events().damaged;
-        if damaged > 0 {
-            self.store.warn(format!("{} of the journal skipped: damaged", count(damaged, "line")));
-        }
-        for commit in seen.commits(&lineage).into_values() {
-            let revision = commit.revision.get();
-            let entry = revisions.entry(revision).or_default();
-            entry.revision = revision;
-            entry.reason = Some(commit.reason);
-            entry.time = Some(commit.time);
-            entry.pid = Some(commit.pid);
-            entry.command = Some(commit.command);
-        }
-        Ok(revisions.into_values().rev().collect())
     }
 }
 

@@ -1,0 +1,123 @@
+//! `history`: the revisions that the journal, backups and the audit log know.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Report;
+use crate::document::Reading;
+use crate::document::seal::Revision;
+use crate::error::Result;
+use crate::journal::changes::Change;
+use crate::owner_view::OwnerView;
+use crate::plural::count;
+use crate::store::copies::{Copies, lineage_of};
+use crate::store::diagnosis::Health;
+use crate::store::layout::MIRROR;
+use crate::time::{self, Since, parse_rfc3339};
+
+/// One revision, from backups and logs.
+#[derive(Debug, Default, Serialize)]
+pub struct Remembered {
+    /// The revision.
+    pub revision: u64,
+    /// The reason of the commit.
+    pub reason: Option<String>,
+    /// Its time, RFC 3339.
+    #[serde(serialize_with = "time::serialize_some_text")]
+    pub time: Option<String>,
+    /// The script that it was committed for.
+    pub owner: Option<OwnerView>,
+    /// The process that committed it.
+    pub pid: Option<u32>,
+    /// The command that committed it.
+    pub command: Option<String>,
+    /// What it changed, in a summary.
+    pub changes: Option<Vec<Change>>,
+    /// The number of changes that are not in that list.
+    pub more_changes: usize,
+    /// The earlier revision whose document it repeats, if an undo committed it.
+    pub repeats: Option<u64>,
+    /// The file that holds a copy of it.
+    pub file: Option<String>,
+}
+
+impl Report<'_> {
+    /// The revisions of this lineage in the journal, backups and the audit log, newest first; at
+    /// most `limit`. One without a time is listed whatever the time.
+    pub fn history(&self, limit: Option<usize>, since: Option<Since>) -> Result<Vec<Remembered>> {
+        let seen = self.store.examine()?;
+        if matches!(seen.health, Health::NotInitialized) {
+            return Err(seen.refusal());
+        }
+        let sealed = match seen.live.as_ref().map(|found| &found.reading) {
+            Some(Reading::Sealed(document)) => Some(document),
+            _ => None,
+        };
+        let copies = seen.backup_dir.copies()?;
+        let lineage = match &seen.health {
+            Health::Healthy(document) => Some(document.seal.lineage.clone()),
+            _ => {
+                lineage_of(copies).or_else(|| sealed.map(|document| document.seal.lineage.clone()))
+            }
+        };
+        let Some(lineage) = lineage else {
+            return Ok(Vec::new());
+        };
+        let mut revisions: BTreeMap<u64, Remembered> = BTreeMap::new();
+        let documents = copies.iter().filter_map(|copy| Some((copy.name.clone(), copy.sealed()?)));
+        let live = sealed.map(|document| {
+            (self.store.settings.file_name.to_string_lossy().into_owned(), document)
+        });
+        for (file, document) in
+            documents.chain(live).filter(|(_, document)| document.seal.lineage == lineage)
+        {
+            let revision = document.seal.revision.get();
+            let time = document.value.pointer("/metadata/lastModified").and_then(Value::as_str);
+            let entry = revisions.entry(revision).or_default();
+            entry.revision = revision;
+            entry.time = time.map(str::to_owned);
+            if entry.file.as_deref().is_none_or(|file| file == MIRROR) {
+                entry.file = Some(file);
+            }
+        }
+        for backup in seen.backup_dir.backups.iter().filter(|backup| !backup.is_pinned()) {
+            // A backup's reason is that of the commit that replaced it.
+            let next = backup.revision.map(|revision| revision.get() + 1);
+            if let Some(entry) = next.and_then(|next| revisions.get_mut(&next)) {
+                entry.reason = Some(backup.reason.clone());
+            }
+        }
+        let events = seen.backup_dir.events();
+        let damaged = events.damaged;
+        if damaged > 0 {
+            self.store.warn(format!("{} of the journal skipped: damaged", count(damaged, "line")));
+        }
+        for commit in seen.commits(&lineage).into_values() {
+            let revision = commit.revision.get();
+            let entry = revisions.entry(revision).or_default();
+            entry.revision = revision;
+            entry.reason = Some(commit.reason);
+            entry.time = Some(commit.time);
+            entry.pid = Some(commit.pid);
+            entry.command = Some(commit.command);
+        }
+        for commit in events.commits().filter(|commit| commit.lineage == lineage) {
+            if let Some(entry) = revisions.get_mut(&commit.revision.get()) {
+                entry.owner = Some(OwnerView::from(&commit.origin.owner));
+                entry.changes = commit.changes.as_ref().map(|changes| changes.list.clone());
+                entry.more_changes = commit.changes.as_ref().map_or(0, |changes| changes.more);
+                entry.repeats = commit.repeats.map(Revision::get);
+            }
+        }
+        let since = since.map(|since| since.before(self.store.disk.now()));
+        let is_wanted = |entry: &Remembered| {
+            since.is_none_or(|since| {
+                entry.time.as_deref().and_then(parse_rfc3339).is_none_or(|time| time >= since)
+            })
+        };
+        let newest_first = revisions.into_values().rev().filter(is_wanted);
+        Ok(newest_first.take(limit.unwrap_or(usize::MAX)).collect())
+    }
+}
