@@ -110,6 +110,7 @@ impl Recording {
             waited: 0.0,
             blockers: vec![],
             bytes: 700,
+            repeats: None,
             changes: Some(Changes { list, more: 0 }),
             guards: vec![],
         }));

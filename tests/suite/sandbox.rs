@@ -218,14 +218,18 @@ impl Sandbox {
         self.names(".state-backups").into_iter().filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Everything below the root with its content, to detect changes; without the logs, and without
-    /// the pids in the lock files.
+    /// Everything below the root with its content, to detect changes; without the logs, the journal
+    /// and the gate that its writers hold, since refusals are events, and without the pids in the
+    /// lock files.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn collect(dir: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
             let mut entries: Vec<_> =
                 std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
             entries.sort();
             for path in entries {
+                if path.ends_with(".locks/.gate") || path.ends_with("journal.jsonl") {
+                    continue;
+                }
                 let kind = path.symlink_metadata().unwrap().file_type();
                 if kind.is_dir() {
                     into.push((path.clone(), Vec::new()));
