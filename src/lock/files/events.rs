@@ -157,7 +157,10 @@ pub(in crate::lock) fn record_failure(locks: &LockRoot, action: &str, error: &Er
     let append = || -> Option<Fill> {
         let root = locks.disk.open_root(&locks.directory).ok()?;
         let dir = locks.disk.open_dir(&root, DIRECTORY).ok()?;
-        locks.disk.stat(&dir, JOURNAL).ok()??;
+        let stat = locks.disk.stat(&dir, JOURNAL).ok()??;
+        if stat.uid != crate::user::current() {
+            return None; // a refusal for root leaves another user's files alone
+        }
         let gate = Gate::enter(locks, Instant::now()).ok()?;
         let failure = || Failure::of(locks.author(), &format!("lock {action}"), error);
         let journal = Journal::new(&locks.disk, &dir);

@@ -22,7 +22,9 @@ impl Store {
     pub(super) fn journal_event(&self, event: impl FnOnce(Origin) -> Event) {
         let Ok(root) = self.open_root() else { return };
         let Ok(dir) = self.disk.open_dir(&root, DIRECTORY) else { return };
-        if !matches!(self.disk.stat(&dir, JOURNAL), Ok(Some(_))) {
+        // A refusal for root leaves another user's files alone.
+        let found = self.disk.stat(&dir, JOURNAL);
+        if !matches!(found, Ok(Some(stat)) if stat.uid == crate::user::current()) {
             return;
         }
         let origin = self.origin();
