@@ -106,10 +106,11 @@ impl Cli {
 }
 
 /// Commands that can be typed without their group.
-pub const SHORT_FORMS: [(&str, &str); 5] = [
+pub const SHORT_FORMS: [(&str, &str); 6] = [
     ("status", "state"),
     ("get", "state"),
     ("set", "state"),
+    ("undo", "state"),
     ("watch", "state"),
     ("doctor", "recover"),
 ];

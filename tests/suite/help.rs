@@ -4,10 +4,11 @@ use std::fs;
 
 use crate::sandbox::Sandbox;
 
-const SHORT_FORMS: [(&str, &str); 5] = [
+const SHORT_FORMS: [(&str, &str); 6] = [
     ("status", "state status"),
     ("get", "state get"),
     ("set", "state set"),
+    ("undo", "state undo"),
     ("watch", "state watch"),
     ("doctor", "recover doctor"),
 ];

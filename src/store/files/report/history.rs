@@ -105,6 +105,7 @@ impl Report<'_> {
         }
         for commit in events.commits().filter(|commit| commit.lineage == lineage) {
             if let Some(entry) = revisions.get_mut(&commit.revision.get()) {
+                entry.reason.clone_from(&commit.reason);
                 entry.owner = Some(OwnerView::from(&commit.origin.owner));
                 entry.changes = commit.changes.as_ref().map(|changes| changes.list.clone());
                 entry.more_changes = commit.changes.as_ref().map_or(0, |changes| changes.more);
