@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_found_at_any_depth() {
-        assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" stands twice"));
-        assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" stands twice"));
+        assert!(error(r#"{"a":1,"a":2}"#).contains("\"a\" is used twice"));
+        assert!(error(r#"{"x":[{"a":1,"b":0,"\u0061":2}]}"#).contains("\"a\" is used twice"));
         let many: String = (0..40).map(|n| format!("\"k{n}\":0,")).collect();
         for twice in [0, 5, 20, 39] {
             assert!(
