@@ -356,14 +356,28 @@ fn with_dashes(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     )
 }
 
-/// Suggestions for a command that was called without its group.
+/// Words that other tools have for commands of this one.
+const OTHER_WORDS: [(&str, &str); 8] = [
+    ("log", "state history"),
+    ("show", "state read"),
+    ("cat", "state read"),
+    ("del", "state unset"),
+    ("delete", "state unset"),
+    ("rollback", "state undo"),
+    ("revert", "state undo"),
+    ("fsck", "recover doctor"),
+];
+
+/// Suggestions for a command that was called without its group, or by another tool's word.
 fn without_its_group(error: &clap::Error) -> Vec<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return Vec::new();
     };
+    let other = OTHER_WORDS.iter().filter(|(other, _)| other == word);
+    let other = other.map(|(_, command)| (*command).to_owned());
     let program = Cli::command();
     let groups = program.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
-    groups.map(|group| format!("{} {word}", group.get_name())).collect()
+    other.chain(groups.map(|group| format!("{} {word}", group.get_name()))).collect()
 }
 
 #[cfg(test)]

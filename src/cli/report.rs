@@ -53,7 +53,7 @@ fn timeline(command: &Report, store: &Store) -> Result<Timeline> {
     let subject = Subject {
         root: store.settings().directory.display().to_string(),
         now,
-        since: command.since.and_then(|length| now.checked_sub(length)),
+        since: command.since.map(|since| since.before(now)),
         held: locks
             .filter_map(|entry| Some(HeldGrant { token: entry.token?, lock: entry.lock }))
             .collect(),

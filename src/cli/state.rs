@@ -103,7 +103,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Backups => reports::backups(store, output),
         State::Recover { pattern, to_revision, writer } => {
             let wanted = match (pattern, to_revision) {
-                (Some(pattern), _) => Wanted::Matching(pattern.clone()),
+                (Some(pattern), _) => Wanted::named(pattern),
                 (None, Some(revision)) => Wanted::Revision(*revision),
                 (None, None) => Wanted::Newest,
             };

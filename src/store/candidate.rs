@@ -81,6 +81,16 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// What a word names: a revision by its number, as in `state diff`, or backups by a part of
+    /// their name, such as a date.
+    pub fn named(word: &str) -> Self {
+        const DATE: usize = "20261231".len();
+        match word.parse() {
+            Ok(revision) if word.len() < DATE => Self::Revision(revision),
+            _ => Self::Matching(word.to_owned()),
+        }
+    }
+
     /// The newest copy that is wanted and can be restored. `lineage` is that of the root.
     pub fn choose(&self, copies: &[BackupCopy], lineage: Option<&Lineage>) -> Result<Candidate> {
         let (what, found): (String, Vec<&BackupCopy>) = match self {

@@ -113,7 +113,7 @@ fn messages_avoid_the_old_dialect() {
         "nobody",
         "whoever",
         "as it should",
-        "do without",
+        " do without",
         " things are",
         " vouches",
     ];
@@ -547,6 +547,26 @@ fn status_and_history_show_revisions_and_reasons() {
     assert_eq!(sandbox.ok("state diff"), ".n: 3 -> 4");
     assert_eq!(sandbox.ok("state diff 2 4"), ".n: 1 -> 3");
     sandbox.run("state diff 99").expect(1);
+}
+
+#[test]
+fn a_number_names_a_revision_and_no_part_of_a_date() {
+    let root = Sandbox::initialized();
+    (1..=3).for_each(|n| drop(root.ok(&format!("state set n:={n}")))); // revisions 2 to 4
+    assert!(root.ok("state recover 2").contains("-r2-"));
+    assert_eq!(root.document()["n"], 1);
+    root.run("state recover 20").expect(1).saying("no backup of revision 20");
+}
+
+#[test]
+fn words_of_other_tools_lead_to_the_command() {
+    let root = Sandbox::empty();
+    for (word, command) in
+        [("log", "state history"), ("delete", "state unset"), ("rollback", "state undo")]
+    {
+        root.run(word).expect(64).saying(&format!("hint: pipeline-state {command}"));
+        root.run(&format!("{command} --help")).expect(0);
+    }
 }
 
 #[test]

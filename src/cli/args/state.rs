@@ -164,7 +164,7 @@ JSON:
     pre_migration?: string|null}
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Recover {
-        /// Part of a backup's name, or a glob; the newest valid one that matches
+        /// A revision, or part of a backup's name or a glob: the newest valid one that matches
         #[arg(conflicts_with = "to_revision", value_parser = NonEmptyStringValueParser::new())]
         pattern: Option<String>,
         /// The copy of this revision
@@ -230,7 +230,7 @@ JSON:
     },
     /// Remove values by path
     #[command(
-        after_help = "A path that leads nowhere is no error, as with jq's del: a script can be run again.
+        after_help = "A path that leads nowhere is not an error, as with jq's del: a script can be run again.
 Elements of an array that follow a removed one move up. The file of a removed
 signal goes, too.
 

@@ -26,10 +26,13 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
     recording.words.insert(to, words);
 }
 
-/// The words of the first rename of such a staged file, whatever the number of its writer's lock.
+/// The words of the first rename or exchange of such a staged file, whatever the number of its writer's lock.
 fn renaming(recording: &Recording, what: &str) -> String {
     let is_it = |words: &&String| {
-        words.starts_with("rename \".pipeline-state-") && words.contains(&format!("-{what}.tmp\" "))
+        let staged = words.split_once(' ').is_some_and(|(call, names)| {
+            ["rename", "exchange"].contains(&call) && names.starts_with("\".pipeline-state-")
+        });
+        staged && words.contains(&format!("-{what}.tmp\" "))
     };
     recording.words.iter().find(is_it).unwrap().clone()
 }
