@@ -394,3 +394,14 @@ fn a_test_explains_each_rule_and_changes_nothing() {
     assert_eq!(root.snapshot(), before);
     root.run("hook test --file x").expect(64);
 }
+
+#[test]
+fn a_test_says_that_hooks_do_nothing_without_a_state() {
+    let root = Sandbox::empty();
+    root.ok("hook init-rules");
+    let warning = "there is no state here, and so hooks do nothing";
+    root.run("hook test --prompt specification").expect(0).saying(warning);
+    root.ok("state init");
+    let ran = root.run("hook test --prompt specification");
+    assert!(!ran.stderr.contains(warning), "{ran:?}");
+}

@@ -50,7 +50,11 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), root);
     let store = Store::new(disk.clone(), config.settings.clone(), audit);
     // Read as it is: nothing is healed for a test.
-    let state = store.report().read_as_it_is()?.unwrap_or_default();
+    let state = store.report().read_as_it_is()?;
+    if state.is_none() {
+        output.warning("there is no state here, and so hooks do nothing: see `state init`");
+    }
+    let state = state.unwrap_or_default();
     let project = Project::of_root(root);
     let (kind, explained, effects) = match (&event.prompt, &event.tool) {
         (_, Some(used)) => {
