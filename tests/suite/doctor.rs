@@ -294,10 +294,11 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     }
     assert_eq!(found.len(), FAULTS.len(), "{}", brief(&found));
     assert_eq!(root.snapshot(), before);
-    // a line each, with its remedy; the worst decides the exit code
+    // a line each, then its remedy; the worst decides the exit code
     let told = root.run("recover doctor");
-    assert_eq!((told.code, told.stdout.lines().count()), (3, FAULTS.len()), "{}", told.stdout);
-    assert!(told.stdout.lines().all(|line| line.contains(" => ")), "{}", told.stdout);
+    let is_hint = told.stdout.lines().map(|line| line.starts_with("hint: "));
+    let alternating = [false, true].repeat(FAULTS.len());
+    assert_eq!((told.code, is_hint.collect::<Vec<_>>()), (3, alternating), "{}", told.stdout);
     let safe = FAULTS.iter().filter(|fault| fault.safe).count();
     let summary = format!(
         "error: {0} problems found [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
@@ -349,10 +350,10 @@ fn the_fix_heals_like_every_command_and_decides_nothing() {
     root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
     let edited = fs::read(root.state()).unwrap();
     let is_told = |way_on: &str| root.run("recover doctor --fix").expect(3).stdout.contains(way_on);
-    assert!(is_told(" => pipeline-state state adopt"));
+    assert!(is_told("\nhint: pipeline-state state adopt"));
     assert_eq!(fs::read(root.state()).unwrap(), edited);
     fs::remove_file(root.state()).unwrap();
-    assert!(is_told(" => pipeline-state state recover"));
+    assert!(is_told("\nhint: pipeline-state state recover"));
     assert!(!root.state().exists());
     // so does healing, if it is disabled
     root.overwrite("{ torn");
@@ -369,7 +370,7 @@ fn the_fix_heals_like_every_command_and_decides_nothing() {
 fn where_there_is_no_state_the_doctor_says_how_to_make_one_and_makes_none() {
     let root = Sandbox::empty();
     let told = root.run("recover doctor --fix").expect(1);
-    assert!(told.stdout.contains(" => pipeline-state state init"), "{}", told.stdout);
+    assert!(told.stdout.contains("\nhint: pipeline-state state init"), "{}", told.stdout);
     assert_eq!(root.names("."), [] as [&str; 0]);
 }
 

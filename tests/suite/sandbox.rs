@@ -274,7 +274,7 @@ impl Ran {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         assert_eq!(self.stderr.contains("error:"), code != 0, "stderr: {}", self.stderr);
         // each of doctor's findings has its remedy on standard output
-        let has_next_step = self.stderr.contains("hint: ") || self.stdout.contains(" => ");
+        let has_next_step = self.stderr.contains("hint: ") || self.stdout.contains("\nhint: ");
         assert!(code != 4 || has_next_step, "an error about input without a hint: {}", self.stderr);
         self
     }

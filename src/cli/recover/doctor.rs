@@ -43,14 +43,12 @@ pub(super) fn doctor(fix: bool, settings: &[Error], store: &Store, output: &Outp
             )?;
         }
         for finding in &report.findings {
-            let mut remedies =
-                finding.remedies.iter().map(|remedy| format!(" => {}", output.command(remedy)));
             let name = output.paint(finding.code.name(), Paint::Red);
-            let remedy = one_line(&remedies.next().unwrap_or_default());
-            output.bytes(format!("{name} {}{remedy}\n", describe(finding)).as_bytes())?;
+            output.bytes(format!("{name} {}\n", describe(finding)).as_bytes())?;
             // A finding that needs a decision has more than one remedy.
-            for remedy in remedies.filter(|_| finding.fix == Fix::Manual) {
-                output.line(&format!("   {remedy}"))?;
+            let shown = if finding.fix == Fix::Manual { finding.remedies.len() } else { 1 };
+            for remedy in finding.remedies.iter().take(shown) {
+                output.line(&format!("hint: {}", output.command(remedy)))?;
             }
         }
         if report.findings.is_empty() {
