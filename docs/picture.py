@@ -72,15 +72,15 @@ def scene(binary):
     env = {"PATH": f"{top}/bin:{os.environ['PATH']}", "HOME": str(top), "TERM": "xterm-256color",
            "AUDIT_LOG": str(root / "audit.log")}
     for name, body in {
+        "build.sh": "pipeline-state state init -q && pipeline-state set phase=deploy -q"
+                    " && pipeline-state state complete lint unit-tests package -q"
+                    " && pipeline-state state signal BUILD_DONE -q",
         "deploy.sh": "pipeline-state lock acquire deploy -q; sleep 60; :",
         "rollback.sh": "pipeline-state lock acquire deploy 60 -q; :",
     }.items():
         (root / name).write_text(f"#!/bin/sh\n{body}\n")
         (root / name).chmod(0o755)
-    run = lambda line: subprocess.run(line, shell=True, env=env, cwd=root, check=True)
-    run("pipeline-state state init -q && pipeline-state set phase=deploy -q"
-        " && pipeline-state state complete lint unit-tests package -q"
-        " && pipeline-state state signal BUILD_DONE -q")
+    subprocess.run(["./build.sh"], env=env, cwd=root, check=True)
     scripts = []
     for name, rows in (("deploy.sh", 1), ("rollback.sh", 2)):
         script = subprocess.Popen([f"./{name}"], env=env, cwd=root, start_new_session=True,
