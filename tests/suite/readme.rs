@@ -77,6 +77,10 @@ fn the_sessions_go_as_they_are_shown() {
     for page in pages().into_iter().filter(|page| page.path != "docs/jq.md") {
         for session in page.blocks("console") {
             let sandbox = Sandbox::empty();
+            if let Some(rules) = page.blocks("json").iter().find(|text| text.contains("skills")) {
+                fs::create_dir(sandbox.file("config")).unwrap();
+                fs::write(sandbox.file("config/skill-rules.json"), rules).unwrap();
+            }
             let root = format!("{}/", sandbox.path().display());
             let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
             for line in session.lines() {
