@@ -39,7 +39,8 @@ JSON:
     Release(Release),
     /// Check whether a lock is held (exit 1 if free)
     #[command(after_help = "Prints locked:exclusive:PID, locked:shared:PID,PID, unlocked, stale or
-unknown:WHAT.
+unknown:WHAT. A stale lock is free: its owner is dead, and the next request
+takes it.
 
 Examples:
   if pipeline-state lock check deploy >/dev/null; then echo busy; fi
