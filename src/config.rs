@@ -33,9 +33,7 @@ use crate::lock::{LOCK_TOKEN, LockEnv, OWNER_PID};
 use crate::placement::unfit_for_output;
 use crate::store::Settings;
 use crate::store::guard::GUARD_TOKEN;
-
-/// A root's configuration file.
-pub const ROOT_FILE: &str = ".pipeline-state.toml";
+use crate::store::layout::SETTINGS;
 
 /// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]
@@ -167,7 +165,7 @@ impl Config {
         let Place { root, state_file, file_name, found_above, origin } =
             Place::resolve(marks, overrides, env, disk)?;
         let user_dir = UserDir::of(env);
-        let mut of_root = Loaded::read(disk, Scope::Root, root.join(ROOT_FILE));
+        let mut of_root = Loaded::read(disk, Scope::Root, root.join(SETTINGS));
         let mut of_user = user_dir.as_ref().map(|dir| Loaded::read(disk, Scope::User, dir.file()));
         let (mut warnings, mut errors) = (Vec::new(), Vec::new());
         for loaded in of_user.iter_mut().chain([&mut of_root]) {
@@ -303,8 +301,9 @@ impl Loaded {
             }
             (Found::Read(file), Stance::Strict) => file.check()?,
             (Found::Read(file), Stance::Lenient | Stance::Explaining | Stance::Hook) => {
-                warnings
-                    .extend(file.located().map(|wrong| format!("{wrong} (the line is ignored)")));
+                let ignored = if file.is_toml { "line" } else { "whole file" };
+                let warn = |wrong: String| format!("{wrong} (the {ignored} is ignored)");
+                warnings.extend(file.located().map(warn));
             }
         }
         Ok(())

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::audit::ErrorLog;
 use crate::lock::layout::{GATE, LOCKS};
-use crate::store::layout::{BACKUPS, CONFIG, MOVED, SIDE_DIRECTORIES, STATE_FILE};
+use crate::store::layout::{BACKUPS, CONFIG, MOVED, SETTINGS, SIDE_DIRECTORIES, STATE_FILE};
 
 /// The prefix of this program's files beside a state file, except for those of [`FILES`].
 const PREFIX: &str = ".pipeline-state";
 /// Files of a root besides its state.
-const FILES: [&str; 3] = [STATE_FILE, MOVED, ErrorLog::NAME];
+const FILES: [&str; 4] = [STATE_FILE, MOVED, SETTINGS, ErrorLog::NAME];
 
 /// The directory of a root that `directory` is, or lies in: a side directory or `config/`. Links in
 /// the path are followed, as a writer would follow them.
@@ -118,6 +118,8 @@ mod tests {
             "plain/.workflow-state.json",
             ".error-recovery.log",
             ".pipeline-state.toml",
+            "plain/.pipeline-state.toml",
+            "plain/.workflow-state.moved",
             ".signals/log",
             "config/log",
         ] {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::args::report::Report;
 use super::output::Output;
 use super::write_command::with_store;
+use crate::audit::{DEFAULT, FALLBACK};
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
@@ -90,7 +91,11 @@ impl Target {
                 "make the directory, or name another",
             )
         })?;
-        if is_kept_by_a_root(&resolved.join(name)) {
+        let target = resolved.join(name);
+        if name == FALLBACK || target == Path::new(DEFAULT) {
+            return Err(refusal(path, "is an audit log"));
+        }
+        if is_kept_by_a_root(&target) {
             return Err(refusal(path, "is a file of a state"));
         }
         let disk = store.disk();

@@ -37,6 +37,8 @@ pub struct ConfigFile {
     /// The digest of its bytes.
     pub digest: Digest,
     entries: Vec<Entry>,
+    /// Whether it is TOML at all.
+    pub is_toml: bool,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
@@ -183,7 +185,8 @@ fn owner_of_directory(disk: &Disk, path: &Path) -> Option<u32> {
 /// Reads the text of a file. What is wrong is left out, and named.
 fn parse(scope: Scope, path: PathBuf, bytes: &[u8]) -> ConfigFile {
     let digest = Digest::of(bytes);
-    let mut file = ConfigFile { path, digest, entries: Vec::new(), problems: Vec::new() };
+    let mut file =
+        ConfigFile { path, digest, entries: Vec::new(), is_toml: false, problems: Vec::new() };
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -202,6 +205,7 @@ fn parse(scope: Scope, path: PathBuf, bytes: &[u8]) -> ConfigFile {
             return file;
         }
     };
+    file.is_toml = true;
     for (key, value) in table.get_ref() {
         let line = line_at(bytes, key.span().start);
         match setting(scope, key.get_ref(), value.get_ref()) {

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Marks;
 use super::file::{self, Found};
 use super::setting::{STORE, Scope};
-use super::{Marks, ROOT_FILE};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::LOCKS;
-use crate::store::layout::{BACKUPS, MOVED, STATE_FILE};
+use crate::store::layout::{BACKUPS, MOVED, SETTINGS, STATE_FILE};
 use crate::user;
 
 /// A root that was found. One of another user is never used, but errors name it.
@@ -63,7 +63,7 @@ fn search(
             })
             .or_else(|| mark(root, MOVED, FileKind::Regular))
             .or_else(|| {
-                let found = mark(root, ROOT_FILE, FileKind::Regular)?;
+                let found = mark(root, SETTINGS, FileKind::Regular)?;
                 names_a_store(disk, &found.mark).then_some(found)
             })
     };

@@ -104,7 +104,7 @@ impl Store {
 
     /// The state file's path.
     pub fn path(&self) -> PathBuf {
-        self.settings.directory.join(&self.settings.file_name)
+        self.settings.path()
     }
 
     /// The options that this store is kept with.

@@ -11,6 +11,8 @@ use crate::time::{compact, parse_compact};
 
 /// The state file, where no other is named.
 pub const STATE_FILE: &str = ".workflow-state.json";
+/// The configuration file of a root.
+pub const SETTINGS: &str = ".pipeline-state.toml";
 /// The mark of a state that was moved to a store on other machines.
 pub const MOVED: &str = ".workflow-state.moved";
 /// Backups, the mirror, kept evidence.

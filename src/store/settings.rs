@@ -50,3 +50,10 @@ pub struct Settings {
     /// Lock ownership as the environment describes it.
     pub lock_env: LockEnv,
 }
+
+impl Settings {
+    /// The state file's path.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.file_name)
+    }
+}

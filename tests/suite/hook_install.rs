@@ -266,6 +266,29 @@ fn links_within_the_project_and_in_the_users_own_directory_are_kept() {
 }
 
 #[test]
+fn a_link_to_a_file_of_a_state_is_refused() {
+    let root = Sandbox::with_history();
+    fs::create_dir(root.file(".claude")).unwrap();
+    let own = root.snapshot();
+    for target in [".workflow-state.json", ".state-backups/mirror.json", ".pipeline-state.toml"] {
+        symlink(format!("../{target}"), root.file(SHARED)).unwrap();
+        fs::write(root.file(".pipeline-state.toml"), "").unwrap();
+        for command in ["hook install", "hook uninstall"] {
+            root.run(command).expect(6).saying("a file of a state");
+        }
+        fs::remove_file(root.file(SHARED)).unwrap();
+        fs::remove_file(root.file(".pipeline-state.toml")).unwrap();
+        assert_eq!(root.snapshot(), own, "{target}");
+    }
+    // A state may have any name.
+    let root = Sandbox::empty();
+    root.ok("--state-file my.json state init");
+    fs::create_dir(root.file(".claude")).unwrap();
+    symlink("../my.json", root.file(SHARED)).unwrap();
+    root.run("--state-file my.json hook install").expect(6).saying("a file of a state");
+}
+
+#[test]
 fn mode_and_group_stay_and_other_users_files_are_refused() {
     let root = with("{}\n");
     fs::set_permissions(root.file(SHARED), fs::Permissions::from_mode(0o664)).unwrap();

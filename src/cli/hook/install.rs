@@ -57,7 +57,7 @@ fn edit(
 ) -> Run {
     let disk = Disk::real();
     let base = base(place.scope(), config)?;
-    let file = SettingsFile::open(&disk, place.scope(), &base)?;
+    let file = SettingsFile::open(&disk, place.scope(), &base, &config.settings.path())?;
     let edited = change(file.text()?).map_err(|error| file.about(&error.message))?;
     if edited.is_changed() && !place.dry_run {
         file.replace(&base, &edited.text)?;
@@ -154,7 +154,9 @@ fn warn_of_others(scope: EditorScope, config: &Config, output: &Output<'_>) {
     let disk = Disk::real();
     for (other, option) in SCOPES.into_iter().filter(|(other, _)| *other != scope) {
         let Ok(base) = base(other, config) else { continue };
-        let Ok(file) = SettingsFile::open(&disk, other, &base) else { continue };
+        let Ok(file) = SettingsFile::open(&disk, other, &base, &config.settings.path()) else {
+            continue;
+        };
         let Ok(Ok(edited)) = file.text().map(remove) else { continue };
         if edited.is_changed() {
             output.warning(&format!(

@@ -14,6 +14,7 @@ use crate::acl::AclKind;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Completeness, Content, Dir, Disk, FileKind, FsError, Stat};
 use crate::hook::load::EDITORS;
+use crate::placement::is_kept_by_a_root;
 use crate::side::{foreign_owner, unsafe_path};
 use crate::user;
 
@@ -64,8 +65,8 @@ pub struct SettingsFile<'d> {
 
 impl<'d> SettingsFile<'d> {
     /// Finds and reads the file of a scope: below `base`, the project, or the directory with the
-    /// user's own.
-    pub fn open(disk: &'d Disk, scope: EditorScope, base: &Path) -> Result<Self> {
+    /// user's own. `state` is the path of the state file.
+    pub fn open(disk: &'d Disk, scope: EditorScope, base: &Path, state: &Path) -> Result<Self> {
         let editors = match scope {
             EditorScope::User => base.to_owned(),
             EditorScope::Project | EditorScope::Local => base.join(EDITORS),
@@ -78,7 +79,7 @@ impl<'d> SettingsFile<'d> {
             Ok(_) => none.real(&editors)?,
         };
         let target = match none.path.symlink_metadata() {
-            Ok(found) if found.is_symlink() => none.real(&none.path)?,
+            Ok(found) if found.is_symlink() => none.linked(state)?,
             _ => real_editors.join(scope.file()),
         };
         let dir = none.open_dir(base, target.parent().unwrap_or(&real_editors))?;
@@ -175,6 +176,17 @@ impl<'d> SettingsFile<'d> {
             self.disk.set_mode(&parent, name, &stat, 0o755)?;
         }
         Ok(self.disk.open_dir(&parent, name)?)
+    }
+
+    /// The target of a link, which must not be a file of a state.
+    fn linked(&self, state: &Path) -> Result<PathBuf> {
+        let target = self.real(&self.path)?;
+        let is_state = state.canonicalize().is_ok_and(|state| state == target);
+        if is_state || is_kept_by_a_root(&target) {
+            let why = format!("leads to {}, which is a file of a state", target.display());
+            return Err(unsafe_path(&self.path, &why));
+        }
+        Ok(target)
     }
 
     /// A path without links; in a project it must stay there.
