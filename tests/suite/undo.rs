@@ -36,6 +36,24 @@ fn an_undo_goes_back_one_revision_and_another_one_further() {
 }
 
 #[test]
+fn an_undo_after_an_undo_and_a_healing_goes_further_back() {
+    for edit in ["", "{\"phase\":\"x\"}"] {
+        let root = Sandbox::initialized();
+        (1..=3).for_each(|n| set(&root, n)); // revisions 2 to 4
+        root.ok("state undo");
+        fs::write(root.state(), edit).unwrap();
+        root.ok("state recover");
+        assert_eq!(root.document()["n"], 2);
+        root.ok("state undo");
+        assert_eq!(root.document()["n"], 1, "{edit:?}");
+        // A rollback is a change, and taken back like one.
+        root.ok("state recover --to-revision 4");
+        root.ok("state undo");
+        assert_eq!(root.document()["n"], 1, "{edit:?}");
+    }
+}
+
+#[test]
 fn an_undo_honours_the_conditions_of_a_writer_and_its_signals_follow() {
     let root = Sandbox::initialized();
     root.ok("state signal GO");

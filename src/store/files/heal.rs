@@ -7,6 +7,7 @@ use super::Store;
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
 use super::preserve::Replaced;
+use super::record::REPEATS;
 use super::transaction::Transaction;
 use crate::audit::Level;
 use crate::document::diff::{Difference, diff};
@@ -90,7 +91,9 @@ impl Transaction<'_> {
             }
         };
         let replaced = seen.replaced_for(pinned::PRE_RECOVER);
-        let plan = Restoration { copy: &copy, replaced, room: OnDiskFull::PruneBackups };
+        let room = OnDiskFull::PruneBackups;
+        let is_rollback = !matches!(wanted, Wanted::Newest);
+        let plan = Restoration { copy: &copy, replaced, room, is_rollback };
         let revision = self.bring_back(plan, options)?;
         Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
     }
@@ -98,7 +101,8 @@ impl Transaction<'_> {
     /// Replaces a damaged live file by the newest valid copy, unless another writer is faster.
     pub(super) fn heal(&self, room: OnDiskFull) -> Result<()> {
         let copy = self.seen.newest_copy()?;
-        let plan = Restoration { copy: &copy, replaced: Replaced::Evidence, room };
+        let replaced = Replaced::Evidence;
+        let plan = Restoration { copy: &copy, replaced, room, is_rollback: false };
         self.bring_back(plan, &WriteOptions::of(HEAL)).map(drop)
     }
 
@@ -107,14 +111,18 @@ impl Transaction<'_> {
         restoration: Restoration<'_>,
         options: &WriteOptions,
     ) -> Result<Option<Revision>> {
-        let Restoration { copy, replaced, room } = restoration;
+        let Restoration { copy, replaced, room, is_rollback } = restoration;
         let (store, seen) = (self.store, &self.seen);
         let lineage = seen.lineage_to_continue()?;
         let created = copy.document.value().pointer("/metadata/created");
         let sealed = seen.seal(copy.document.value().clone(), &lineage, created)?;
         let lost = seen.lost_after(&lineage, copy.document.revision());
         let plan = Plan { replaced, signals: &Signals::Follow, room, ..Plan::of(&sealed, options) };
-        let Some(committed) = self.commit(&plan, options, &[("from", &copy.name)])? else {
+        let repeats = copy.document.revision().filter(|_| !is_rollback);
+        let repeats = repeats.map(|revision| revision.to_string());
+        let mut facts = vec![("from", copy.name.as_str())];
+        facts.extend(repeats.iter().map(|revision| (REPEATS, revision.as_str())));
+        let Some(committed) = self.commit(&plan, options, &facts)? else {
             return Ok(None);
         };
         let revision = sealed.document.seal.revision;
@@ -139,6 +147,9 @@ struct Restoration<'a> {
     copy: &'a Candidate,
     replaced: Replaced,
     room: OnDiskFull,
+    /// Whether an earlier revision was named. An undo takes a rollback back; otherwise the copy is
+    /// the same document again.
+    is_rollback: bool,
 }
 
 impl Observation<'_> {
