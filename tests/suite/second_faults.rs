@@ -142,7 +142,9 @@ fn an_abort_in_a_moved_root_keeps_the_archive_of_the_old_lineage() {
 
 #[test]
 fn a_new_lineage_without_its_archive_leaves_the_mirror_of_the_old_one() {
-    let root = fresh_that_died(|call| call.name == "rename" && call.path.ends_with("mirror.json"));
+    let root = fresh_that_died(|call| {
+        ["rename", "exchange"].contains(&call.name) && call.path.ends_with("mirror.json")
+    });
     let staged = root.shelf(".pipeline-state-restore-").remove(0);
     fs::remove_dir_all(root.file(".state-backups").join(staged)).unwrap();
     root.run("state set later:=1").expect(3).saying("state recover");

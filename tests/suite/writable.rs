@@ -38,7 +38,8 @@ fn as_user(root: &Sandbox, words: &str) -> Ran {
 fn users_root() -> Sandbox {
     let root = Sandbox::with_history();
     let all: Vec<_> = root.snapshot().into_iter().map(|(path, _)| path).collect();
-    let others = [root.path().to_owned(), root.file("audit.log"), root.file(".error-recovery.log")];
+    let logs = ["audit.log", ".error-recovery.log", ".state-backups/journal.jsonl"];
+    let others = logs.iter().map(|log| root.file(log)).chain([root.path().to_owned()]);
     for path in all.iter().map(|path| root.file(path)).chain(others) {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
