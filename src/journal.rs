@@ -14,11 +14,13 @@ pub mod totals;
 
 use std::fs::File;
 
+use rustix::io::Errno;
+
 pub use self::changes::Changes;
 pub use self::event::{Commit, Event, GuardEvent, GuardStep, Origin, Owner, Skipped};
 pub use self::totals::Totals;
 use crate::fs::stage::{Durability, temporary};
-use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
+use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
 
 /// The directory that it lies in.
 pub const DIRECTORY: &str = ".state-backups";
@@ -57,7 +59,27 @@ pub struct Events {
     /// The number of torn or damaged lines.
     pub damaged: usize,
     /// The reason why a file was not read.
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
+}
+
+/// The reason why a file of the journal was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It is not this user's journal, and will not become it.
+    #[error("{0}")]
+    Foreign(String),
+    /// A call failed, perhaps only once.
+    #[error("{0}")]
+    Unreadable(FsError),
+}
+
+impl From<FsError> for Problem {
+    fn from(error: FsError) -> Self {
+        match error.is(Errno::LOOP) || error.is(Errno::ACCESS) {
+            true => Self::Foreign(error.to_string()),
+            false => Self::Unreadable(error),
+        }
+    }
 }
 
 impl Events {
@@ -163,7 +185,11 @@ impl<'a> Journal<'a> {
             return Ok(());
         }
         let name = temporary(lock_inode, "journal");
-        let totals = self.read().totals();
+        let events = self.read();
+        let totals = events.totals();
+        if let Some(Problem::Unreadable(error)) = events.problem {
+            return Err(error); // the totals are too low
+        }
         let line = (!totals.is_empty()).then(|| Event::Totals(totals).to_line()).flatten();
         let text = line.unwrap_or_default();
         let staged = self.disk.stage(self.dir, &name, text.as_bytes(), Durability::None)?;
@@ -192,14 +218,14 @@ impl<'a> Journal<'a> {
                 Ok(None) => None,
                 Ok(Some(_)) => {
                     let shown = self.dir.path_of(name);
-                    events.problem = Some(format!(
+                    events.problem = Some(Problem::Foreign(format!(
                         "{} is not a journal that this program wrote",
                         shown.display()
-                    ));
+                    )));
                     None
                 }
                 Err(error) => {
-                    events.problem = Some(error.to_string());
+                    events.problem = Some(error.into());
                     None
                 }
             }
@@ -211,7 +237,7 @@ impl<'a> Journal<'a> {
             let Some((_, file)) = file else { continue };
             match self.read_whole(&file, name) {
                 Ok(bytes) => events.read(&bytes),
-                Err(error) => events.problem = Some(error.to_string()),
+                Err(error) => events.problem = Some(error.into()),
             }
         }
         events

@@ -111,7 +111,7 @@ impl Timeline {
                 notes.push(format!("{count} {what}"));
             }
         }
-        notes.extend(events.problem.as_deref().map(shown));
+        notes.extend(events.problem.as_ref().map(|why| shown(&why.to_string())));
         let ends = chosen.marks.iter().filter_map(|mark| mark.until);
         let begins = chosen.marks.iter().map(|mark| mark.from);
         let until = ends.chain(begins.clone()).max().unwrap_or(now);

@@ -128,6 +128,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
+    /// Only what is missing from the journal leaves a warning.
     pub fn gather(store: &Store) -> Self {
         let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
         for kind in ["automatic", "manual"] {
@@ -136,11 +137,12 @@ impl Metrics {
         for kind in RECOVERIES {
             metrics.recoveries.insert(kind, 0);
         }
-        metrics.read_logs(store);
         for noted in store.logged_errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
         metrics.look(store);
+        store.take_warnings(); // `doctor` reports them
+        metrics.read_logs(store);
         metrics
     }
 

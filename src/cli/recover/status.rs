@@ -106,7 +106,9 @@ pub(super) fn metrics(
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::gather(store);
-    store.take_warnings();
+    for warning in store.take_warnings() {
+        output.warning(&warning);
+    }
     match form.unwrap_or(if output.is_json() { Form::Json } else { Form::Text }) {
         Form::Prometheus => output.bytes(prometheus::page(&metrics).as_bytes()),
         Form::Json => output.json(&as_json(&metrics)),

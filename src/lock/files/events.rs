@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
 use super::root::LockRoot;
@@ -137,7 +139,11 @@ impl Gate<'_> {
             return;
         }
         let (disk, locks) = (&self.locks.disk, self.locks);
-        let Ok(dir) = disk.open_dir(&self.root, DIRECTORY) else { return };
+        let dir = match disk.open_dir(&self.root, DIRECTORY) {
+            Ok(dir) => dir,
+            Err(error) if error.is(Errno::NOENT) => return,
+            Err(error) => return warn(locks, &error.to_string()),
+        };
         let journal = Journal::new(disk, &dir);
         let lines = || {
             let origin = author();
@@ -146,7 +152,10 @@ impl Gate<'_> {
         match journal.append_if_there(lines) {
             Ok(Fill::Low) => {}
             Ok(Fill::Full) => locks.is_journal_full.set(true),
-            Err(why) => warn(locks, &why),
+            Err(why) => {
+                locks.is_journal_full.set(true); // perhaps
+                warn(locks, &why);
+            }
         }
     }
 }
@@ -199,7 +208,10 @@ pub(in crate::lock) fn rotate_full_journal(locks: &LockRoot) {
     let Ok(state) = lock_dir(locks, ShortLock::State, now) else { return };
     let Ok(gate) = Gate::enter(locks, now) else { return };
     let Ok(dir) = locks.disk.open_dir(&gate.root, DIRECTORY) else { return };
-    if let Err(why) = Journal::new(&locks.disk, &dir).rotate(state.lock.inode()) {
+    let rotated = Journal::new(&locks.disk, &dir).rotate(state.lock.inode());
+    if let Err(why) = rotated
+        && locks.warnings.borrow().is_empty()
+    {
         locks.warn(format!("the journal could not be rotated: {why}"));
     }
 }

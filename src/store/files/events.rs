@@ -41,29 +41,22 @@ impl Store {
 impl StateLock<'_> {
     pub(super) fn append_to_journal(&self, dir: &Dir, event: &Event) {
         let journal = Journal::new(&self.store.disk, dir);
-        match journal.append(event) {
-            Ok(Fill::Low) => {}
-            Ok(Fill::Full) => self.rotate(&journal),
-            Err(why) => {
-                self.store.warn(format!("the journal has no line of this: {why}"));
-                self.rotate(&journal);
-            }
+        let appended = journal.append(event);
+        if let Ok(Fill::Low) = appended {
+            return;
+        }
+        match (appended, self.rotate(&journal)) {
+            (Err(why), _) => self.store.warn(format!("the journal has no line of this: {why}")),
+            (_, Err(why)) => self.store.warn(format!("the journal could not be rotated: {why}")),
+            (Ok(_), Ok(())) => {}
         }
     }
 
-    /// Rotates a full journal, while no lock changes.
-    fn rotate(&self, journal: &Journal<'_>) {
-        let rotated = self
-            .store
-            .locks
-            .enter_gate(Instant::now())
-            .map(|_gate| journal.rotate(self.flock.inode()));
-        let why = match rotated {
-            Ok(Ok(())) => return,
-            Ok(Err(why)) => why.to_string(),
-            Err(why) => why.to_string(),
-        };
-        self.store.warn(format!("the journal could not be rotated: {why}"));
+    /// Rotates a full journal, while no lock changes; the error is a sentence.
+    fn rotate(&self, journal: &Journal<'_>) -> Result<(), String> {
+        let entered = self.store.locks.enter_gate(Instant::now());
+        let _gate = entered.map_err(|error| error.message)?;
+        journal.rotate(self.flock.inode()).map_err(|error| error.to_string())
     }
 
     /// Appends an event to the root's journal, if there is one.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Store;
+use super::backup_dir::BackupDir;
 use super::observe::Observation;
 use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
@@ -10,6 +11,7 @@ use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::event::BLOCKERS_LIMIT;
 use crate::journal::{Changes, Commit, Event, Events, Journal};
+use crate::plural::count;
 use crate::store::diagnosis::Health;
 use crate::store::layout::automatic_reason;
 use crate::store::options::WriteOptions;
@@ -17,7 +19,20 @@ use crate::store::options::WriteOptions;
 impl Store {
     /// The events in this root's journal; empty where it cannot be read.
     pub fn journal(&self) -> Events {
-        self.backup_dir_to_read().map(|backup_dir| backup_dir.events()).unwrap_or_default()
+        self.backup_dir_to_read().map(|dir| self.shown_events(&dir)).unwrap_or_default()
+    }
+
+    /// The events for a command that shows them: what could not be read is a warning.
+    pub(super) fn shown_events(&self, backup_dir: &BackupDir) -> Events {
+        let events = backup_dir.events();
+        if events.damaged > 0 {
+            let lines = count(events.damaged, "line");
+            self.warn(format!("{lines} of the journal skipped: damaged"));
+        }
+        if let Some(why) = &events.problem {
+            self.warn(format!("events are missing: {why}"));
+        }
+        events
     }
 }
 

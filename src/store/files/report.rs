@@ -173,7 +173,7 @@ impl Report<'_> {
 
     /// The events in this root's journal.
     pub fn events(&self) -> Result<Events> {
-        Ok(self.store.backup_dir_to_read()?.events())
+        Ok(self.store.shown_events(&self.store.backup_dir_to_read()?))
     }
 
     /// Returns whether the next command would heal a damaged state.
@@ -309,7 +309,7 @@ impl Report<'_> {
                 .ok()
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.store.audit.used().display().to_string(),
-            events: Happened::last(&backup_dir.events().list),
+            events: Happened::last(&self.store.shown_events(&backup_dir).list),
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
         };

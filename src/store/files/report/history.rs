@@ -11,7 +11,6 @@ use crate::document::seal::Revision;
 use crate::error::Result;
 use crate::journal::changes::Change;
 use crate::owner_view::OwnerView;
-use crate::plural::count;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::layout::MIRROR;
@@ -89,11 +88,7 @@ impl Report<'_> {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        let events = seen.backup_dir.events();
-        let damaged = events.damaged;
-        if damaged > 0 {
-            self.store.warn(format!("{} of the journal skipped: damaged", count(damaged, "line")));
-        }
+        let events = self.store.shown_events(&seen.backup_dir);
         for commit in seen.commits(&lineage).into_values() {
             let revision = commit.revision.get();
             let entry = revisions.entry(revision).or_default();
