@@ -64,6 +64,8 @@ pub enum Fault {
     FailsAfter(Errno),
     /// A write takes only its first byte; any other call is made.
     ShortWrite,
+    /// A write takes its first half and fails with this error; any other call fails.
+    Torn(Errno),
     /// A lock is only tried, and while another open file has it the hook is called again, with the
     /// call `blocked`; any other call is made. So a test can choose the next holder without a wait
     /// in the kernel.
@@ -88,7 +90,7 @@ impl Observed {
         let fate = (self.hook.borrow_mut())(call);
         match fate {
             Fault::None | Fault::ShortWrite | Fault::TryLock => make(),
-            Fault::Fails(errno) => Err(errno.into()),
+            Fault::Fails(errno) | Fault::Torn(errno) => Err(errno.into()),
             Fault::FailsAfter(errno) => make().and(Err(errno.into())),
         }
     }
@@ -160,6 +162,9 @@ impl Ops for Observed {
             Fault::ShortWrite => Real.write(file, part),
             Fault::Fails(errno) => Err(errno.into()),
             Fault::FailsAfter(errno) => Real.write(file, part).and(Err(errno.into())),
+            Fault::Torn(errno) => {
+                Real.write(file, &bytes[..bytes.len() / 2]).and(Err(errno.into()))
+            }
         }
     }
 
@@ -241,7 +246,7 @@ impl Ops for Observed {
             let result = match fate {
                 Fault::None | Fault::ShortWrite => return Real.lock(file, patience),
                 Fault::TryLock => Real.lock(file, Duration::ZERO),
-                Fault::Fails(errno) => return Err(errno.into()),
+                Fault::Fails(errno) | Fault::Torn(errno) => return Err(errno.into()),
                 Fault::FailsAfter(errno) => {
                     return Real.lock(file, patience).and(Err(errno.into()));
                 }
