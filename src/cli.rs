@@ -277,7 +277,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
     let sentence: Vec<&str> =
         body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let mut failure = Error::new(Kind::Usage, plainly(&sentence.join(" ")));
-    let with_group = without_its_group(error);
+    let with_group = without_its_group(error, arguments);
     for command in &with_group {
         failure = failure.hint_command(command, "");
     }
@@ -369,7 +369,7 @@ const OTHER_WORDS: [(&str, &str); 8] = [
 ];
 
 /// Suggestions for a command that was called without its group, or by another tool's word.
-fn without_its_group(error: &clap::Error) -> Vec<String> {
+fn without_its_group(error: &clap::Error, arguments: &[OsString]) -> Vec<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
         return Vec::new();
     };
@@ -377,7 +377,12 @@ fn without_its_group(error: &clap::Error) -> Vec<String> {
     let other = other.map(|(_, command)| (*command).to_owned());
     let program = Cli::command();
     let groups = program.get_subcommands().filter(|group| group.find_subcommand(word).is_some());
-    other.chain(groups.map(|group| format!("{} {word}", group.get_name()))).collect()
+    let known = other.chain(groups.map(|group| format!("{} {word}", group.get_name())));
+    // With what was typed after it.
+    let after = arguments.iter().skip_while(|argument| *argument != word.as_str()).skip(1);
+    let after: String =
+        after.map(|argument| format!(" {}", quote(&argument.to_string_lossy()))).collect();
+    known.map(|command| command + &after).collect()
 }
 
 #[cfg(test)]

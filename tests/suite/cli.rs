@@ -567,6 +567,8 @@ fn words_of_other_tools_lead_to_the_command() {
         root.run(word).expect(64).saying(&format!("hint: pipeline-state {command}"));
         root.run(&format!("{command} --help")).expect(0);
     }
+    // With what was typed after the word.
+    root.run("acquire x 0").expect(64).saying("hint: pipeline-state lock acquire x 0\n");
 }
 
 #[test]
