@@ -49,7 +49,8 @@ Examples:
   pipeline-state state recover            # bring back the last good revision
   pipeline-state recover doctor           # find problems and their fixes
 
-Short forms: status, get, set, undo and watch are commands of `state`; doctor is one of `recover`.
+Short forms: status, get, set, undo, history, diff and watch are commands of `state`; doctor is one
+of `recover`.
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
 5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage,

@@ -106,11 +106,13 @@ impl Cli {
 }
 
 /// Commands that can be typed without their group.
-pub const SHORT_FORMS: [(&str, &str); 6] = [
+pub const SHORT_FORMS: [(&str, &str); 8] = [
     ("status", "state"),
     ("get", "state"),
     ("set", "state"),
     ("undo", "state"),
+    ("history", "state"),
+    ("diff", "state"),
     ("watch", "state"),
     ("doctor", "recover"),
 ];

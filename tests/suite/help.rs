@@ -4,11 +4,13 @@ use std::fs;
 
 use crate::sandbox::Sandbox;
 
-const SHORT_FORMS: [(&str, &str); 6] = [
+const SHORT_FORMS: [(&str, &str); 8] = [
     ("status", "state status"),
     ("get", "state get"),
     ("set", "state set"),
     ("undo", "state undo"),
+    ("history", "state history"),
+    ("diff", "state diff"),
     ("watch", "state watch"),
     ("doctor", "recover doctor"),
 ];

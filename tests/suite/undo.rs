@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{BINARY, Sandbox};
 
 /// The names of all files of signals.
 fn signal_files(root: &Sandbox) -> String {
@@ -51,6 +51,22 @@ fn an_undo_after_an_undo_and_a_healing_goes_further_back() {
         root.ok("state undo");
         assert_eq!(root.document()["n"], 1, "{edit:?}");
     }
+}
+
+#[test]
+fn an_undo_passes_over_a_guard_that_was_put_back() {
+    let root = Sandbox::initialized();
+    set(&root, 1);
+    set(&root, 2);
+    root.run(&format!("recover guard deploy -- {BINARY} state set n:=9")).expect(0);
+    root.ok("state undo");
+    assert_eq!(root.document()["n"], 2);
+    let failing = format!("{BINARY} state set n:=9; exit 42");
+    let ran = root.run_args(&["recover", "guard", "deploy", "--", "sh", "-c", &failing]);
+    assert_eq!(ran.code, 42, "{ran:?}");
+    assert_eq!(root.document()["n"], 2);
+    root.ok("state undo");
+    assert_eq!(root.document()["n"], 1, "not what the guard put back");
 }
 
 #[test]

@@ -22,8 +22,10 @@ use crate::fs::Dir;
 use crate::journal::Event;
 use crate::journal::event::{RestoreEvent, RestoreStep};
 use crate::store::diagnosis::{Health, newer_schema};
+use crate::store::files::checkpoint::catalog::Which;
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
 use crate::store::files::observe::Observation;
+use crate::store::files::record::REPEATS;
 use crate::store::files::staging::StagingDir;
 use crate::store::files::state_lock::StateLock;
 use crate::store::files::{Store, new_lineage};
@@ -245,6 +247,14 @@ impl Restores<'_> {
         Ok(Places { root: &lock.root, config_root })
     }
 
+    /// The revision that a guard restores: an undo passes over the guard and its restore.
+    fn guarded_revision(&self, intent: &Intent, options: &WriteOptions) -> Option<String> {
+        options.guard.as_ref()?;
+        let checkpoint =
+            self.store.checkpoints().find(&Which::Id(intent.checkpoint.clone())).ok()?;
+        checkpoint.metadata.revision.map(|revision| revision.to_string())
+    }
+
     /// Carries out a decided restore; returns the resulting revision of the state.
     pub(super) fn roll_forward(
         &self,
@@ -346,7 +356,10 @@ impl Restores<'_> {
                 if options.guard.is_none() {
                     lock.settle_guard_in(intent, options)?;
                 }
-                tx.record_commit(options, &sealed, &[("from", &intent.checkpoint)]);
+                let repeats = self.guarded_revision(intent, options);
+                let mut facts = vec![("from", intent.checkpoint.as_str())];
+                facts.extend(repeats.iter().map(|revision| (REPEATS, revision.as_str())));
+                tx.record_commit(options, &sealed, &facts);
                 return Ok(sealed.document.seal.revision.get());
             }
             if !lock.flock.is_current(&self.store.disk, &lock.root)? {
