@@ -142,6 +142,10 @@ fn at_a_glance(
     let writer =
         status.state_lock.as_ref().map(|holder| one_line(&format!("; the state: {holder}")));
     lines.push(("Locks", counts + &writer.unwrap_or_default()));
+    lines.extend(status.guards.iter().filter_map(|guard| {
+        let problem = output.paint(&one_line(&guard.problem()?), Paint::Yellow);
+        Some(("Guard", problem.to_string()))
+    }));
     lines
 }
 

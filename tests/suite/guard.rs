@@ -132,6 +132,9 @@ fn conflicting_changes_stay_and_the_guard_stays_on_record() {
         "the next writer says it last: {}",
         next.stderr
     );
+    root.run("state status")
+        .showing("Guard       the guard ")
+        .showing("did not put everything back");
     assert_eq!(root.run("state status --json").json()["guards"][0]["standing"], "unrestored");
     root.ok("recover cleanup 0");
     assert!(root.names(".checkpoints").contains(&id), "its checkpoint is spared");

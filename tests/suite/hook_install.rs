@@ -423,6 +423,7 @@ fn a_test_says_that_hooks_do_nothing_without_a_state() {
     let root = Sandbox::empty();
     root.ok("hook init-rules");
     let warning = "there is no state here, and so hooks do nothing";
+    root.run("hook install --dry-run").expect(0).saying(warning);
     root.run("hook test --prompt specification").expect(0).saying(warning);
     root.ok("state init");
     let ran = root.run("hook test --prompt specification");

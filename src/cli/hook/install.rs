@@ -36,6 +36,9 @@ pub fn install(
     let program = program(scope, arguments.absolute, overrides, config)?;
     let file = edit(arguments.place, config, output, |text| add(text, &program))?;
     warn_of_others(scope, config, output);
+    if scope != EditorScope::User && !config.settings.path().exists() {
+        output.warning("there is no state here, and so hooks do nothing: see `state init`");
+    }
     if !arguments.absolute && !is_on_path() {
         output.warning(
             "pipeline-state is not on PATH here, so these hooks fail; --absolute names its path",
