@@ -271,10 +271,10 @@ fn each_fault_is_found_alone_and_no_other_with_it() {
         assert!(tells_of(&found, fault), "{}:\n{}", fault.saying, brief(&found));
         assert_eq!(found.len(), 1, "{}", brief(&found));
         assert_eq!(root.snapshot(), before, "{}", fault.saying);
-        let told = root.run("recover doctor").expect(i32::try_from(fault.code).unwrap());
-        let name = told.stdout.split(' ').next().unwrap();
+        let shown = root.run("recover doctor").expect(i32::try_from(fault.code).unwrap());
+        let name = shown.stdout.split(' ').next().unwrap();
         assert_eq!(
-            told.stderr,
+            shown.stderr,
             format!("error: 1 problem found [{name}]\n"),
             "what it is stands above it"
         );
@@ -295,16 +295,16 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     assert_eq!(found.len(), FAULTS.len(), "{}", brief(&found));
     assert_eq!(root.snapshot(), before);
     // a line each, then its remedy; the worst decides the exit code
-    let told = root.run("recover doctor");
-    let is_hint = told.stdout.lines().map(|line| line.starts_with("hint: "));
+    let shown = root.run("recover doctor");
+    let is_hint = shown.stdout.lines().map(|line| line.starts_with("hint: "));
     let alternating = [false, true].repeat(FAULTS.len());
-    assert_eq!((told.code, is_hint.collect::<Vec<_>>()), (3, alternating), "{}", told.stdout);
+    assert_eq!((shown.code, is_hint.collect::<Vec<_>>()), (3, alternating), "{}", shown.stdout);
     let safe = FAULTS.iter().filter(|fault| fault.safe).count();
     let summary = format!(
         "error: {0} problems found [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
         FAULTS.len()
     );
-    assert_eq!(told.stderr, summary, "and nothing is reported twice");
+    assert_eq!(shown.stderr, summary, "and nothing is reported twice");
 
     let precious = |root: &Sandbox| {
         let files = root.snapshot().into_iter();
@@ -369,8 +369,8 @@ fn the_fix_heals_like_every_command_and_decides_nothing() {
 #[test]
 fn where_there_is_no_state_the_doctor_says_how_to_make_one_and_makes_none() {
     let root = Sandbox::empty();
-    let told = root.run("recover doctor --fix").expect(1);
-    assert!(told.stdout.contains("\nhint: pipeline-state state init"), "{}", told.stdout);
+    let shown = root.run("recover doctor --fix").expect(1);
+    assert!(shown.stdout.contains("\nhint: pipeline-state state init"), "{}", shown.stdout);
     assert_eq!(root.names("."), [] as [&str; 0]);
 }
 

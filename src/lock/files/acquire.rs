@@ -44,7 +44,12 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
         let acquired: Vec<Acquired> =
             grants.map(|(edit, token)| edit.grant(request, token, now, &probe)).collect();
         let author = || origin_of(now, request);
-        gate.commit(&edits, author, granted_steps(&acquired), &waits)?;
+        gate.commit(
+            &edits,
+            author,
+            steps(&acquired, LockStep::Released, LockStep::Granted),
+            &waits,
+        )?;
         if let Some(slot) = slot.take() {
             slot.disarm();
         }
@@ -65,30 +70,17 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
     Ok(acquired)
 }
 
-/// The steps of grants: one that replaces another ends it, and one that is counted again is none.
-fn granted_steps(acquired: &[Acquired]) -> Vec<Happened> {
+/// The steps of grants, or of undoing them. One that replaced another has two, and one that was only
+/// counted again has none.
+fn steps(acquired: &[Acquired], of_replaced: LockStep, of_grant: LockStep) -> Vec<Happened> {
     let mut steps = Vec::new();
     for Acquired { name, grant, before } in acquired {
         match before {
             Some(before) if before.token == grant.token => continue,
-            Some(before) => steps.push(Happened::to_grant(name, LockStep::Released, before)),
+            Some(before) => steps.push(Happened::to_grant(name, of_replaced, before)),
             None => {}
         }
-        steps.push(Happened::to_grant(name, LockStep::Granted, grant));
-    }
-    steps
-}
-
-/// The steps that undo these.
-fn undone_steps(acquired: &[Acquired]) -> Vec<Happened> {
-    let mut steps = Vec::new();
-    for Acquired { name, grant, before } in acquired {
-        match before {
-            Some(before) if before.token == grant.token => continue,
-            Some(before) => steps.push(Happened::to_grant(name, LockStep::Granted, before)),
-            None => {}
-        }
-        steps.push(Happened::to_grant(name, LockStep::Released, grant));
+        steps.push(Happened::to_grant(name, of_grant, grant));
     }
     steps
 }
@@ -120,7 +112,12 @@ pub(in crate::lock) fn give_back(locks: &LockRoot, acquired: &[Acquired], occasi
         for (edit, acquired) in edits.iter_mut().zip(acquired) {
             edit.take_back(acquired);
         }
-        gate.commit(&edits, author, undone_steps(acquired), &Waits::default())
+        gate.commit(
+            &edits,
+            author,
+            steps(acquired, LockStep::Granted, LockStep::Released),
+            &Waits::default(),
+        )
     };
     match undo() {
         Ok(()) => {

@@ -107,8 +107,8 @@ pub struct Happened {
 impl Happened {
     /// The last of these events, oldest first.
     fn last(events: &[Event]) -> Vec<Self> {
-        let told = events.iter().rev().filter_map(|event| Some((event, event.origin()?)));
-        let mut last: Vec<Self> = told
+        let recorded = events.iter().rev().filter_map(|event| Some((event, event.origin()?)));
+        let mut last: Vec<Self> = recorded
             .take(LAST_EVENTS)
             .map(|(event, origin)| Self {
                 time: origin.time.clone(),
