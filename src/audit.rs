@@ -14,7 +14,6 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 pub use self::error_log::{ErrorLog, ErrorLogEntry};
@@ -253,7 +252,7 @@ fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
 
 /// Refuses a file that a root keeps: a link in the log's path may lead there.
 fn is_no_file_of_a_root(file: &File) -> Result<(), String> {
-    match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+    match crate::os::path_of(file) {
         Ok(path) if is_kept_by_a_root(&path) => {
             Err(format!("{} is one of the files of a state, or is among them", path.display()))
         }

@@ -88,7 +88,7 @@ impl Forwarder {
     /// Starts catching signals; those that this process ignores, as under nohup, stay ignored.
     pub fn new() -> Self {
         let shared = Arc::new(Shared::default());
-        let ignored = ignored();
+        let ignored = crate::os::ignored_signals();
         let caught = PASSED_ON.iter().filter(|signal| ignored & (1 << (**signal - 1)) == 0);
         let Ok(mut signals) = Signals::new(caught) else {
             return Self { handle: None, shared };
@@ -140,13 +140,6 @@ impl Drop for Forwarder {
             handle.close();
         }
     }
-}
-
-/// The signals that this process ignores, a bit each, from /proc (see proc_pid_status(5), SigIgn).
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Returns whether this process is in the foreground of a terminal.

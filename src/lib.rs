@@ -5,7 +5,7 @@
 //! through them; `docs/glossary.md` has the terms.
 //!
 //! Dependencies go one way: [`cli`] → [`recovery`], [`hook`], [`config`] → [`store`] → [`lock`],
-//! [`tree`], [`document`], and everything may use [`fs`], [`side`], [`error`], [`name`],
+//! [`tree`], [`document`], and everything may use [`fs`], [`os`], [`side`], [`error`], [`name`],
 //! [`printable`], [`time`], [`audit`], [`child`]. The library below [`cli`] parses no command line
 //! and knows no colours and no process exit; the hints of its errors are command lines.
 //!
@@ -46,6 +46,7 @@ pub mod hook;
 pub mod journal;
 pub mod lock;
 pub mod name;
+pub mod os;
 pub mod owner_view;
 pub mod placement;
 pub mod plural;

@@ -57,9 +57,9 @@ impl Lifeline {
 
     fn with_random(prefix: &str) -> Result<Self> {
         let mut bytes = [0; RANDOM];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-            |errno| Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}")),
-        )?;
+        crate::os::fill_random(&mut bytes).map_err(|errno| {
+            Error::new(Kind::Io, format!("the kernel has no random bytes: {errno}"))
+        })?;
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self(format!("{prefix}{digits}")))
     }

@@ -190,9 +190,9 @@ fn run_once(
 /// A random number; the middle one where the system has none.
 fn chance() -> u32 {
     let mut bytes = [0; 4];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK) {
-        Ok(4) => u32::from_ne_bytes(bytes),
-        _ => u32::MAX / 2,
+    match crate::os::fill_random(&mut bytes) {
+        Ok(()) => u32::from_ne_bytes(bytes),
+        Err(_) => u32::MAX / 2,
     }
 }
 

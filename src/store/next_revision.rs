@@ -78,8 +78,8 @@ pub fn new_lineage() -> Result<Lineage> {
 
 pub(super) fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
-    )?;
+    crate::os::fill_random(&mut bytes).map_err(|error| {
+        Error::new(Kind::Io, format!("the system gave no random numbers: {error}"))
+    })?;
     Ok(bytes)
 }

@@ -193,14 +193,6 @@ fn processor_time() -> Duration {
     )
 }
 
-/// The memory of this process in bytes; 0 where the system does not report it.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kibibytes.unwrap_or_default() << 10
-}
-
 /// Runs `work`, which runs programs, on a stack of [`STACK`], and stops a program that exceeds a
 /// limit. For one that cannot be stopped it calls `leave`, which ends the process. Where there is
 /// no room for the stack, it uses the stack that there is.
@@ -256,7 +248,7 @@ pub(super) fn watched_within<T: Send>(
 
 /// Stops a program that exceeded a limit; returns the limit if the program did not stop in time.
 fn looked_at(watch: &Watch, running: &mut Running, most: u64) -> Option<Excess> {
-    let (processor, memory) = (processor_time(), memory());
+    let (processor, memory) = (processor_time(), crate::os::memory());
     let (processor_at_first, memory_at_first) =
         *running.at_first.get_or_insert((processor, memory));
     if let Some((excess, since, then)) = running.stopped {

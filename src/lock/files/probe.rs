@@ -12,6 +12,7 @@ use crate::lock::identity::Namespace;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Host, LifelineState, Lookup, RunState};
 use crate::lock::process::{Process, exists, has_ended};
+use crate::os::process::State;
 
 /// This host, as the oracle of one check of the records. It looks each process up once, since in a
 /// long queue each waiter blocks many; so it serves one check and no longer.
@@ -67,7 +68,7 @@ impl Host for LivenessProbe<'_> {
     }
 }
 
-/// Looks a process up in `/proc`.
+/// Looks a process up.
 fn lookup(pid: u32) -> Lookup {
     let process = match Process::of(pid) {
         Ok(process) => process,
@@ -78,9 +79,9 @@ fn lookup(pid: u32) -> Lookup {
         },
     };
     let state = match process.state {
-        'Z' | 'X' if has_ended(pid) => RunState::Ended,
-        'T' | 't' => RunState::Stopped,
-        _ => RunState::Running,
+        State::Zombie if has_ended(pid) => RunState::Ended,
+        State::Stopped => RunState::Stopped,
+        State::Zombie | State::Running => RunState::Running,
     };
     Lookup::Visible { start: process.start, state }
 }

@@ -87,9 +87,9 @@ pub fn id_in(file_name: &str) -> Option<&str> {
 /// Makes a guard's token: random, and passed to its command alone.
 pub fn new_token() -> Result<String> {
     let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-        |error| Error::new(Kind::Io, format!("the system gave no random numbers: {error}")),
-    )?;
+    crate::os::fill_random(&mut bytes).map_err(|error| {
+        Error::new(Kind::Io, format!("the system gave no random numbers: {error}"))
+    })?;
     Ok(hex(&bytes))
 }
 
