@@ -252,7 +252,7 @@ fn open_own(disk: &Disk, path: &Path) -> Result<File, String> {
 
 /// Refuses a file that a root keeps: a link in the log's path may lead there.
 fn is_no_file_of_a_root(file: &File) -> Result<(), String> {
-    match crate::os::path_of(file) {
+    match crate::os::files::path_of(file) {
         Ok(path) if is_kept_by_a_root(&path) => {
             Err(format!("{} is one of the files of a state, or is among them", path.display()))
         }

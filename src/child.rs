@@ -2,16 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpgrp, kill_process, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Signal, getpgrp};
 use signal_hook::consts::{
     SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGWINCH,
@@ -19,6 +15,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::{Error, Kind, quote};
+use crate::os::process::Handle as Process;
 
 /// The forwarded signals: those that may be sent on purpose and can be caught. (SIGURG wakes this
 /// process: see [`crate::lock::files::park`].)
@@ -47,7 +44,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Now {
-    target: Option<Target>,
+    target: Option<Process>,
     interrupt: Option<Interrupt>,
 }
 
@@ -75,7 +72,7 @@ impl Shared {
         let origin = if by_terminal { Origin::Terminal } else { Origin::Somebody };
         let mut now = self.now();
         if let Some(target) = now.target.as_ref().filter(|_| origin == Origin::Somebody) {
-            target.send(signal);
+            send(target, signal);
         }
         if ENDING.contains(&signal) && now.interrupt.is_none() {
             now.interrupt = Some(Interrupt { signal, origin });
@@ -102,11 +99,11 @@ impl Forwarder {
 
     /// Forwards signals to this process from now on.
     pub fn begin(&self, child: u32) {
-        let target = Target::new(child);
+        let target = Process::of(child);
         let mut now = self.shared.now();
         // It arrived while the child was being started.
         if let Some(Interrupt { signal, origin: Origin::Somebody }) = now.interrupt {
-            target.send(signal);
+            send(&target, signal);
         }
         now.target = Some(target);
     }
@@ -142,53 +139,18 @@ impl Drop for Forwarder {
     }
 }
 
+fn send(target: &Process, signal: i32) {
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        target.send(signal);
+    }
+}
+
 /// Returns whether this process is in the foreground of a terminal.
 fn in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else {
         return false;
     };
     rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp())
-}
-
-/// A process to send signals to. A pidfd never refers to another process, as a pid may after the
-/// process has ended.
-#[derive(Debug)]
-enum Target {
-    Descriptor(OwnedFd),
-    Number(Option<Pid>),
-}
-
-impl Target {
-    fn new(pid: u32) -> Self {
-        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let descriptor = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        descriptor.map_or(Self::Number(number), Self::Descriptor)
-    }
-
-    fn send(&self, signal: i32) {
-        let Some(signal) = Signal::from_named_raw(signal) else { return };
-        // It may have ended.
-        let _ = match self {
-            Self::Descriptor(fd) => pidfd_send_signal(fd, signal),
-            Self::Number(Some(pid)) => kill_process(*pid, signal),
-            Self::Number(None) => Ok(()),
-        };
-    }
-
-    /// Returns whether it ends before a moment; true where the kernel cannot watch it.
-    fn ends_before(&self, moment: Instant) -> bool {
-        let Self::Descriptor(fd) = self else { return true };
-        loop {
-            let left = moment.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).ok();
-            match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
-                Ok(0) if Instant::now() < moment => {}
-                Ok(ready) => return ready > 0,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return true,
-            }
-        }
-    }
 }
 
 /// The cause of a program's end.
@@ -205,10 +167,10 @@ pub enum Cause {
 pub fn wait(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(ExitStatus, Cause)> {
     let mut cause = Cause::Itself;
     if let Some(deadline) = deadline {
-        let target = Target::new(child.id());
+        let target = Process::of(child.id());
         if !target.ends_before(deadline) {
             cause = Cause::Deadline;
-            target.send(SIGTERM);
+            target.send(Signal::TERM);
             if !target.ends_before(Instant::now() + GRACE) {
                 child.kill()?;
             }

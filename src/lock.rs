@@ -90,7 +90,7 @@ pub use self::liveness::Liveness;
 use self::log::LockLog;
 pub use self::process::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
 pub use self::process::owner::{self, LockEnv};
-pub use self::process::{ancestry, command_of, process_name, watch_process};
+pub use self::process::{ancestry, command_of, process_name};
 pub use self::record::{Grant, Mode, Purpose, Record, Token, Waiter};
 pub use self::refusal::AlreadyHeld;
 use self::release::Released;

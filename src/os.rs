@@ -6,9 +6,11 @@ mod linux;
 #[cfg(target_os = "linux")]
 use self::linux as system;
 
+pub mod events;
+pub mod files;
 pub mod process;
 
-pub use self::system::{fill_random, ignored_signals, memory, path_of, place};
+pub use self::system::{fill_random, ignored_signals, memory, place};
 
 /// The scope in which process ids are valid, as the system shows it: see
 /// [`crate::lock::identity::Namespace`].

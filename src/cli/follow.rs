@@ -15,6 +15,7 @@ use crate::document::lazy::LazyDocument;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
+use crate::os::process::Ends;
 use crate::store::Store;
 
 /// Reads the document each time it may have changed.
@@ -109,7 +110,7 @@ pub fn wait(
                 .hint_command("state watch", "see what happens meanwhile")
                 .into());
         }
-        follower.places.wait(None, &[], left());
+        follower.places.wait(None, &Ends::default(), left());
     }
 }
 
@@ -147,7 +148,9 @@ pub fn watch(
                 seen = Some(revision);
             }
         }
-        if follower.places.wait(Some(std::io::stdout().as_fd()), &[], None) == OutputReader::Gone {
+        if follower.places.wait(Some(std::io::stdout().as_fd()), &Ends::default(), None)
+            == OutputReader::Gone
+        {
             return Err(PipeClosed.into());
         }
     }

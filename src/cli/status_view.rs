@@ -1,6 +1,6 @@
 //! The view that the three `status` commands show, once or again at each change.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -13,9 +13,8 @@ use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
-use crate::lock::{
-    EntryStatus, LockEntry, LockSummary, Mode, describe_process, shorten, watch_process,
-};
+use crate::lock::{EntryStatus, LockEntry, LockSummary, Mode, describe_process, shorten};
+use crate::os::process::Ends;
 use crate::time::rfc3339;
 
 /// The most locks that are named.
@@ -90,9 +89,10 @@ fn follow(
             tick = FIRST_TICK;
         }
         let processes = status_view.processes.iter().take(MOST_PROCESSES);
-        let ends: Vec<OwnedFd> = processes.filter_map(|pid| watch_process(*pid)).collect();
+        let mut ends = Ends::default();
         // A process that ended in the meantime cannot be watched either.
-        let are_watched = ends.len() == status_view.processes.len();
+        let watched = processes.filter(|pid| ends.add(**pid)).count();
+        let are_watched = watched == status_view.processes.len();
         let at_most = status_view.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         let at_most = at_most.or(ticks(output).then_some(tick));
         shown = Some((status_view.facts, status_view.text));

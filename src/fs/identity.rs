@@ -1,9 +1,9 @@
 //! The identity of a directory: it lasts as long as the directory, and a copy has another.
 
-use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde_json::{Value, json};
 
 use super::{Dir, Disk, FsResult};
+use crate::os::files::created;
 
 /// Device and inode of a directory, and its creation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,7 @@ impl DirId {
     /// The identity of an open directory.
     pub fn of(disk: &Disk, dir: &Dir) -> FsResult<Option<Self>> {
         let Some(stat) = disk.stat(dir, ".")? else { return Ok(None) };
-        let created = statx(dir.at(), ".", AtFlags::empty(), StatxFlags::BTIME).ok();
-        let created = created.filter(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0);
-        let created = created.map(|found| (found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        let created = created(dir.at());
         Ok(Some(Self { device: stat.dev, inode: stat.ino, created }))
     }
 

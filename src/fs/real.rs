@@ -3,8 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc;
@@ -12,13 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
 use rustix::fs::{
-    self as sys, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timespec,
-    Timestamps, XattrFlags,
+    self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 
 use super::{Access, At, Dir, FileKind, Ops, Stat};
 use crate::acl::AclKind;
+use crate::os::files;
 
 /// The machine's own file system and clock.
 #[derive(Debug)]
@@ -47,17 +46,11 @@ impl Ops for Real {
 
     fn list(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 32 << 10];
-        // An earlier listing leaves the position at the end.
-        sys::seek(dir.at(), SeekFrom::Start(0))?;
-        let mut entries = RawDir::new(dir.at(), &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
+        files::list(dir.at(), |name| {
             if name != b"." && name != b".." {
                 names.push(OsStr::from_bytes(name).to_owned());
             }
-        }
+        })?;
         Ok(names)
     }
 
@@ -100,11 +93,11 @@ impl Ops for Real {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        Ok(sys::fsync(file)?)
+        files::flush(file.as_fd())
     }
 
     fn sync_dir(&self, dir: &Dir) -> io::Result<()> {
-        Ok(sys::fsync(dir.at())?)
+        files::flush(dir.at())
     }
 
     fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
@@ -142,20 +135,11 @@ impl Ops for Real {
     }
 
     fn pin(&self, dir: &Dir, name: &OsStr) -> io::Result<File> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(sys::openat(dir.at(), name, flags, Mode::empty())?.into())
+        Ok(files::pin(dir.at(), name)?.into())
     }
 
-    /// fchmod(2) refuses a descriptor of [`Ops::pin`], and fchmodat2(2) is newer than most kernels:
-    /// there the descriptor's entry in `/proc` leads to the file.
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-        let mode = Mode::from_raw_mode(mode);
-        match sys::fchmod(file, mode) {
-            Err(Errno::BADF) => {
-                Ok(sys::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)?)
-            }
-            result => Ok(result?),
-        }
+        files::set_mode(file, Mode::from_raw_mode(mode))
     }
 
     fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {

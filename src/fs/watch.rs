@@ -6,15 +6,15 @@
 
 pub mod places;
 
-use std::ffi::OsStr;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
+use rustix::io::Errno;
+
+use crate::os::events::{Events, Interest};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
@@ -24,35 +24,31 @@ const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
-    name: std::ffi::OsString,
+    name: OsString,
 }
 
 #[derive(Debug)]
 enum Source {
-    Events(OwnedFd),
+    Events(Events),
     Intervals(Duration),
 }
 
 impl Watch {
     /// Watches `name` in the directory `dir`.
     pub fn new(dir: &Path, name: &OsStr) -> Self {
-        let source = Self::events(dir).map_or(Source::Intervals(FIRST_INTERVAL), Source::Events);
-        Self { source, name: name.to_owned() }
+        let name = [name.to_owned()];
+        let events = Events::new().and_then(|mut events| {
+            events.watch(named(dir), Interest::NamesAndCloses(&name))?;
+            Ok(events)
+        });
+        let [name] = name;
+        let source = events.map_or(Source::Intervals(FIRST_INTERVAL), Source::Events);
+        Self { source, name }
     }
 
     /// The same by polling, as where the kernel has no watch left.
     pub fn by_intervals(name: &OsStr) -> Self {
         Self { source: Source::Intervals(FIRST_INTERVAL), name: name.to_owned() }
-    }
-
-    fn events(dir: &Path) -> rustix::io::Result<OwnedFd> {
-        use inotify::WatchFlags as On;
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let on =
-            On::MOVED_TO | On::MOVED_FROM | On::CREATE | On::DELETE | On::CLOSE_WRITE | On::MODIFY;
-        inotify::add_watch(&fd, dir, on | On::ONLYDIR)?;
-        Ok(fd)
     }
 
     /// Returns when the name changed, when it is time to check again, or at the deadline (`None` =
@@ -62,7 +58,7 @@ impl Watch {
         loop {
             // A time too large for the kernel's clock counts as none.
             let (timeout, events) = match &mut self.source {
-                Source::Events(fd) => (left(), Some(fd)),
+                Source::Events(events) => (left(), Some(events)),
                 Source::Intervals(interval) => {
                     let now = left().map_or(*interval, |left| left.min(*interval));
                     *interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
@@ -70,19 +66,26 @@ impl Watch {
                 }
             };
             let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-            let mut sources: Vec<PollFd<'_>> =
-                events.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
+            let mut sources: Vec<PollFd<'_>> = events
+                .iter()
+                .map(|events| PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN))
+                .collect();
             let ready = poll(&mut sources, timeout.as_ref());
             let time_is_up = left().is_some_and(|left| left.is_zero());
-            let interrupted = matches!(ready, Err(rustix::io::Errno::INTR));
-            match &self.source {
-                Source::Events(fd)
-                    if !time_is_up
-                        && (interrupted || ready.is_ok() && !happened(fd, &self.name)) => {}
-                _ => return,
+            let interrupted = matches!(ready, Err(Errno::INTR));
+            let Some(events) = events else { return };
+            if time_is_up
+                || !interrupted && (ready.is_err() || events.happened(|_, name| name == self.name))
+            {
+                return;
             }
         }
     }
+}
+
+/// A directory by a path that is not empty.
+fn named(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
 /// The poll(2) events of an output without a reader. Both are reported without being requested.
@@ -103,24 +106,10 @@ pub enum OutputReader {
     Gone,
 }
 
-/// Drains the events and returns whether one concerns `name`, or events were lost (overflow,
-/// directory removed).
-fn happened(fd: &OwnedFd, name: &OsStr) -> bool {
-    use inotify::ReadFlags;
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(fd, &mut buffer);
-    let mut seen = false;
-    while let Ok(event) = reader.next() {
-        let about = event.file_name().is_some_and(|file| file.to_bytes() == name.as_bytes());
-        seen |= about || event.events().intersects(ReadFlags::QUEUE_OVERFLOW | ReadFlags::IGNORED);
-    }
-    seen
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::fd::AsFd as _;
+    use crate::os::process::Ends;
 
     use super::*;
 
@@ -169,7 +158,7 @@ mod tests {
         let mut watch = places::DirWatch::new(vec![place]);
         watch.renew();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| watch.wait(Some(output.as_fd()), &[], None));
+            let waiting = scope.spawn(|| watch.wait(Some(output.as_fd()), &Ends::default(), None));
             std::fs::write(dir.path().join("temporary"), "new").unwrap();
             std::fs::rename(dir.path().join("temporary"), dir.path().join("file")).unwrap();
             assert_eq!(waiting.join().unwrap(), OutputReader::Present);

@@ -12,7 +12,7 @@ use super::identity::{Identity, Namespace};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
 use crate::os::process::{self, State};
-pub use crate::os::process::{Process, exists, has_ended, is_hidden, watch as watch_process};
+pub use crate::os::process::{Process, exists, has_ended, is_hidden};
 use crate::owner_view::OwnerView;
 
 impl Process {

@@ -1,11 +1,11 @@
 //! Linux: `/proc`, pidfds, inotify, statx.
 
+pub mod events;
+pub mod files;
 pub mod process;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -44,9 +44,4 @@ pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     // Up to 256 bytes come whole: getrandom(2).
     getrandom(bytes, GetRandomFlags::empty())?;
     Ok(())
-}
-
-/// The path of an open file.
-pub fn path_of(file: impl AsFd) -> io::Result<PathBuf> {
-    std::fs::read_link(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }

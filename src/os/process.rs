@@ -1,12 +1,15 @@
 //! Processes as the kernel shows them.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-pub use super::system::process::{Image, arguments, has_open, is_shown, name, of, uid, watch};
+pub use super::system::process::{
+    Ends, Image, arguments, has_open, is_shown, name, of, uid, watch,
+};
 
 /// A process at the moment of its lookup.
 #[derive(Clone, Debug)]
@@ -35,6 +38,45 @@ pub enum State {
     Stopped,
     /// Its first thread has ended: it is a zombie.
     Zombie,
+}
+
+/// A process to send signals to. Where the kernel has references to processes it never means another
+/// one, as an id may once the process has ended; elsewhere compare the start time after making it.
+#[derive(Debug)]
+pub struct Handle {
+    end: Option<OwnedFd>,
+    number: Option<Pid>,
+}
+
+impl Handle {
+    /// The process that has this id now.
+    pub fn of(pid: u32) -> Self {
+        Self { end: watch(pid), number: number(pid) }
+    }
+
+    /// Sends a signal, unless the process has ended or is not this user's.
+    pub fn send(&self, signal: Signal) {
+        let _ = match (&self.end, self.number) {
+            (Some(end), Some(number)) => super::system::process::send(end, number, signal),
+            (None, Some(number)) => kill_process(number, signal),
+            (_, None) => Ok(()),
+        };
+    }
+
+    /// Returns whether it ends before a moment; true where the kernel cannot watch it.
+    pub fn ends_before(&self, moment: Instant) -> bool {
+        let Some(end) = &self.end else { return true };
+        loop {
+            let left = moment.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(end, PollFlags::IN)], timeout.as_ref()) {
+                Ok(0) if Instant::now() < moment => {}
+                Ok(ready) => return ready > 0,
+                Err(Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
 }
 
 /// The id as the kernel's calls take it; `None` for one that no process can have.

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -38,9 +37,7 @@ pub enum Attributes<'a> {
 
 /// Returns whether a file system is mounted there; false if it cannot be determined.
 pub fn is_mount_point(dir: &Dir, name: &OsStr) -> bool {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    statx(dir.at(), name, flags, StatxFlags::empty())
-        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    crate::os::files::is_mount_point(dir.at(), name)
 }
 
 /// Refuses a tree that could not be kept: `name` in `dir` exists, but is not a directory of this

@@ -16,6 +16,7 @@ use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk, FsResult, Stat};
 use crate::journal::event::{Blocker, Party, Role};
 use crate::lock::process::{has_open, process_name, view_of_running};
+use crate::os::files::ListedHolder;
 
 /// The bytes read from a lock file for its note: a pid has at most ten digits.
 const LIMIT: u64 = 64;
@@ -113,27 +114,8 @@ fn noted(disk: &Disk, dir: &Dir, name: &str) -> FsResult<Option<u32>> {
         .and_then(|content| std::str::from_utf8(&content.bytes).ok()?.lines().next()?.parse().ok()))
 }
 
-/// The holder of an flock on this inode, from `/proc/locks` (proc_locks(5)); inodes of different
-/// file systems may coincide. The kernel shows that file a page at a time, and while other
-/// processes lock and unlock, a line may fall between two pages, so it is read again if nothing is
-/// found.
+/// The holder of an flock on this inode that the kernel lists.
 fn listed(inode: u64) -> Option<FlockHolder> {
-    (0..5).find_map(|_| look_for_holder(inode))
-}
-
-fn look_for_holder(inode: u64) -> Option<FlockHolder> {
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let pid = locks.lines().filter(|line| !line.contains("->")).find_map(|line| {
-        let mut words = line.split_whitespace();
-        let is_flock = words.nth(1) == Some("FLOCK");
-        let pid = words.nth(2)?.parse().ok()?;
-        let number = words.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
-        (is_flock && number == inode).then_some(pid)
-    })?;
-    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(FlockHolder {
-        pid: Some(pid),
-        command: command.trim_end().to_owned(),
-        known_by: KnownBy::Kernel,
-    })
+    let ListedHolder { pid, name } = crate::os::files::flock_holder(inode)?;
+    Some(FlockHolder { pid: Some(pid), command: name, known_by: KnownBy::Kernel })
 }

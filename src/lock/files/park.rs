@@ -20,11 +20,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
+use rustix::process::Signal;
 use signal_hook::consts::SIGURG;
 
 use crate::lock::identity::Identity;
-use crate::lock::process::{Process, watch_process};
+use crate::lock::process::Process;
+use crate::os::process::{Ends, Handle};
 
 const FIRST_INTERVAL: Duration = Duration::from_millis(5);
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,17 +42,12 @@ pub(super) enum PollMode {
 
 /// Wakes a process that may be next in the queue, but not another that has reused its pid.
 pub(super) fn wake(waiter: &Identity) {
-    let number = || i32::try_from(waiter.pid).ok().and_then(Pid::from_raw);
-    let descriptor = watch_process(waiter.pid);
+    let process = Handle::of(waiter.pid);
     if !Process::of(waiter.pid).is_ok_and(|process| process.start == waiter.start) {
         return;
     }
     // A process that cannot be woken re-checks by itself, a little later.
-    let _ = match (descriptor, number()) {
-        (Some(fd), _) => pidfd_send_signal(fd, Signal::URG),
-        (None, Some(pid)) => kill_process(pid, Signal::URG),
-        (None, None) => Ok(()),
-    };
+    process.send(Signal::URG);
 }
 
 /// The pipe that the signal arrives through; `None` if descriptors have run out.
@@ -95,19 +91,13 @@ impl Parker {
     /// Sleeps until it is woken, one of these processes ends, or `until`.
     pub fn park(&mut self, processes: &[&Identity], mode: PollMode, until: Instant) {
         let mut mode = if wakeup_pipe().is_some() { mode } else { PollMode::Intervals };
-        let mut fds = Vec::new();
+        let mut ends = Ends::default();
         for identity in processes {
-            match watch_process(identity.pid) {
-                // The pid may have been reused since the process was judged.
-                Some(fd)
-                    if Process::of(identity.pid)
-                        .is_ok_and(|process| process.start != identity.start) =>
-                {
-                    drop(fd);
-                    return;
-                }
-                Some(fd) => fds.push(fd),
-                None => mode = PollMode::Intervals, // it ended, or pidfds are lacking
+            if !ends.add(identity.pid) {
+                mode = PollMode::Intervals; // it ended, or the kernel cannot watch it
+            } else if Process::of(identity.pid).is_ok_and(|process| process.start != identity.start)
+            {
+                return; // the pid has been reused since the process was judged
             }
         }
         let now = Instant::now();
@@ -122,7 +112,7 @@ impl Parker {
         // A time too large for the kernel's clock counts as none.
         let timeout = Timespec::try_from(until.saturating_duration_since(now)).ok();
         let pipe = wakeup_pipe().map(|pipe| pipe.as_fd());
-        let sources = fds.iter().map(|fd| fd.as_fd()).chain(pipe);
+        let sources = ends.descriptors().chain(pipe);
         let mut sources: Vec<PollFd<'_>> =
             sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         // However it ends, the caller re-checks.

@@ -1,5 +1,4 @@
-//! Looks up processes and lifelines for [`crate::lock::liveness`], and the file system of the
-//! locks.
+//! Looks up processes and lifelines for [`crate::lock::liveness`].
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -12,6 +11,7 @@ use crate::lock::identity::Namespace;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Host, LifelineState, Lookup, RunState};
 use crate::lock::process::{Process, exists, has_ended};
+use crate::os::files::file_system;
 use crate::os::process::State;
 
 /// This host, as the oracle of one check of the records. It looks each process up once, since in a
@@ -46,7 +46,7 @@ impl Host for LivenessProbe<'_> {
     }
 
     fn is_local(&self) -> bool {
-        *self.local.get_or_init(|| file_system(self.locks).is_local())
+        *self.local.get_or_init(|| file_system(self.locks.at()).is_local())
     }
 
     fn lookup(&self, pid: u32) -> Lookup {
@@ -84,59 +84,6 @@ fn lookup(pid: u32) -> Lookup {
         State::Zombie | State::Running => RunState::Running,
     };
     Lookup::Visible { start: process.start, state }
-}
-
-/// The kind of file system that a root lies on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileSystem {
-    /// No other kernel can have it mounted.
-    Local(&'static str),
-    /// Another kernel may have it mounted, or the type is unknown.
-    Shared(&'static str),
-}
-
-impl FileSystem {
-    /// Returns whether records of another boot of this machine are certainly dead here.
-    pub fn is_local(self) -> bool {
-        matches!(self, Self::Local(_))
-    }
-
-    /// Its name, as statfs(2) lists it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Local(name) | Self::Shared(name) => name,
-        }
-    }
-}
-
-/// The file system of a directory, by the magic numbers of statfs(2).
-#[allow(clippy::unnecessary_cast)] // its width differs between architectures
-pub fn file_system(dir: &Dir) -> FileSystem {
-    let Ok(facts) = rustix::fs::fstatfs(dir.at()) else {
-        return FileSystem::Shared("unknown");
-    };
-    match facts.f_type as u64 & 0xffff_ffff {
-        0xef53 => FileSystem::Local("ext4"),
-        0x5846_5342 => FileSystem::Local("xfs"),
-        0x9123_683e => FileSystem::Local("btrfs"),
-        0x0102_1994 => FileSystem::Local("tmpfs"),
-        0x8584_58f6 => FileSystem::Local("ramfs"),
-        0xf2f5_2010 => FileSystem::Local("f2fs"),
-        0x2fc1_2fc1 => FileSystem::Local("zfs"),
-        0xca45_1a4e => FileSystem::Local("bcachefs"),
-        0x794c_7630 => FileSystem::Local("overlayfs"),
-        0x4d44 => FileSystem::Local("vfat"),
-        0x2011_bab0 => FileSystem::Local("exfat"),
-        0x3153_464a => FileSystem::Local("jfs"),
-        0x6969 => FileSystem::Shared("nfs"),
-        0x0102_1997 => FileSystem::Shared("9p"),
-        0x6573_5546 => FileSystem::Shared("fuse"),
-        0xff53_4d42 | 0xfe53_4d42 | 0x517b => FileSystem::Shared("smb"),
-        0x00c3_6400 => FileSystem::Shared("ceph"),
-        0x0116_1970 => FileSystem::Shared("gfs2"),
-        0x7461_636f => FileSystem::Shared("ocfs2"),
-        _ => FileSystem::Shared("unknown"),
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Reads the records for reports, without the gate and without a change.
 
-use super::probe::file_system;
 use super::records::{self, Records, StoredRecord};
 use super::root::LockRoot;
 use crate::error::Result;
 use crate::lock::layout::LOCKS;
 use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
 use crate::name::Name;
+use crate::os::files::file_system;
 use crate::side;
 
 /// The state of a lock.
@@ -44,7 +44,7 @@ pub(in crate::lock) fn summary(locks: &LockRoot) -> Result<LockSummary> {
         entries.iter().filter(|entry| wanted.contains(&entry.status)).count()
     };
     let root = side::open_root(&locks.disk, &locks.directory)?;
-    let file_system = file_system(records::open(locks)?.as_ref().unwrap_or(&root));
+    let file_system = file_system(records::open(locks)?.as_ref().unwrap_or(&root).at());
     Ok(LockSummary {
         directory: locks.directory.join(LOCKS).display().to_string(),
         held: count(&[Held]),

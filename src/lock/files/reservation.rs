@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::file_system;
 use crate::digest;
 use crate::error::Result;
 use crate::fs::{Dir, Disk};
 use crate::lock::identity::Namespace;
 use crate::lock::layout::RESERVED;
+use crate::os::files::file_system;
 
 /// Larger than the file.
 const LIMIT: u64 = 1024;
@@ -50,5 +50,5 @@ pub(super) fn is_of_previous_boot(disk: &Disk, dir: &Dir) -> Result<bool> {
     let Some(reservation) = Reservation::read(disk, dir)? else { return Ok(false) };
     let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
     let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
-    Ok(another_boot && same_machine && file_system(dir).is_local())
+    Ok(another_boot && same_machine && file_system(dir.at()).is_local())
 }

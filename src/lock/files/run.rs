@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use crate::lock::process::{abridged, ancestry, no_proc, owner};
 use crate::lock::record::Mode;
 use crate::lock::request::{Deadline, Deadlocks, Request, RequestSpec, Requester};
 use crate::name::Name;
+use crate::os::files::{own_program, path_for_child};
 
 /// The live file's descriptor gets this number or the next free one, if the limit allows.
 const MIN_LIFELINE_FD: i32 = 100;
@@ -60,7 +61,7 @@ pub struct RunSpec {
 struct WaitingChild {
     child: Child,
     message: PipeWriter,
-    /// The child reopens this end through /proc; it must exist until then.
+    /// The child reopens this end; it must exist until then.
     _other_end: PipeReader,
     /// Kept until the command has ended, since a command may close all descriptors that it
     /// inherited.
@@ -123,13 +124,11 @@ impl WaitingChild {
     /// Starts the child, which inherits the live file.
     fn start(spec: &RunSpec, live_file: File) -> Result<Self> {
         let (reader, writer) = std::io::pipe().map_err(|error| not_started(&error))?;
-        // The number of this process in /proc, which may differ from its pid: see lock::process.
-        let own = std::fs::read_link("/proc/self").map_err(no_proc)?;
-        let descriptor = reader.as_raw_fd();
-        let child = Command::new("/proc/self/exe")
+        let program = own_program().map_err(|error| not_started(&error))?;
+        let child = Command::new(program)
             .arg0("pipeline-state")
             .arg(LAUNCH)
-            .arg(format!("/proc/{}/fd/{descriptor}", own.display()))
+            .arg(path_for_child(&reader).map_err(no_proc)?)
             .arg(spec.format)
             .arg("--")
             .args(&spec.command)

@@ -1,19 +1,19 @@
 //! The child that `lock run` starts: it waits for the message that the locks are granted, and then
 //! becomes the command.
 //!
-//! The message comes through a pipe of its parent, opened by its name in `/proc` so that the
-//! command inherits no extra descriptor. If the parent dies first the pipe ends, and so does the
+//! The message comes through a pipe of its parent, opened by a path so that the command inherits no
+//! extra descriptor. If the parent dies first the pipe ends, and so does the
 //! child.
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use crate::child::not_run;
 use crate::error::Error;
+use crate::os::files::open_of_parent;
 
 /// The first argument of such a child; after it come the pipe, the output format, `--` and the
 /// command.
@@ -29,7 +29,7 @@ pub const OWNER_PID: &str = "PIPELINE_OWNER_PID";
 pub fn become_command(pipe: &OsStr, command: &[OsString]) -> Result<Infallible, Option<Error>> {
     let [program, arguments @ ..] = command else { return Err(None) };
     let mut word = String::new();
-    let read = File::open(pipe).and_then(|pipe| BufReader::new(pipe).read_line(&mut word));
+    let read = open_of_parent(pipe).and_then(|pipe| BufReader::new(pipe).read_line(&mut word));
     let Some(tokens) = read.ok().and_then(|_| word.strip_suffix('\n')) else {
         return Err(None);
     };

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::os::process::{Process, State, number};
 
@@ -76,6 +76,30 @@ pub fn is_shown() -> bool {
 /// descriptors have run out.
 pub fn watch(pid: u32) -> Option<OwnedFd> {
     pidfd_open(number(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// Sends a signal to a watched process: to it alone, even where its id is used again.
+pub fn send(end: &OwnedFd, _: Pid, signal: Signal) -> rustix::io::Result<()> {
+    pidfd_send_signal(end, signal)
+}
+
+/// The awaited ends of processes, a pidfd each.
+#[derive(Debug, Default)]
+pub struct Ends(Vec<OwnedFd>);
+
+impl Ends {
+    /// Adds a process; false if it has ended, or cannot be watched.
+    pub fn add(&mut self, pid: u32) -> bool {
+        let end = watch(pid);
+        let is_watched = end.is_some();
+        self.0.extend(end);
+        is_watched
+    }
+
+    /// The descriptors of which one becomes readable when a process ends.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|end| end.as_fd())
+    }
 }
 
 /// A process's arguments, with a zero byte after each; empty for a kernel thread or a zombie.

@@ -5,10 +5,7 @@
 
 use std::path::Path;
 
-use rustix::fs::{
-    Access, AtFlags, StatVfs, StatVfsMountFlags, StatxAttributes, StatxFlags, accessat, fstatvfs,
-    statx,
-};
+use rustix::fs::{Access, AtFlags, StatVfs, StatVfsMountFlags, accessat, fstatvfs};
 use rustix::io::Errno;
 
 use super::Store;
@@ -133,10 +130,7 @@ pub(super) fn directory_obstacle(dir: &Dir) -> Option<Error> {
 /// Returns whether the file `name` in `dir`, or `dir` itself where `name` is empty, is flagged
 /// immutable or append-only: chattr(1).
 pub(super) fn is_immutable(dir: &Dir, name: &std::ffi::OsStr) -> bool {
-    let marks = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    statx(dir.at(), name, flags, StatxFlags::empty())
-        .is_ok_and(|found| found.stx_attributes.intersects(marks))
+    crate::os::files::is_immutable(dir.at(), name)
 }
 
 pub(super) fn immutable(path: &Path) -> Error {
