@@ -1,10 +1,12 @@
 //! Descriptions of processes, holders and blockers in messages.
 
+use std::fmt;
+
 use super::identity::Identity;
 use super::layout::LOCKS;
 use super::liveness::{Liveness, LivenessOracle};
 use super::process::owner_view;
-use super::queue::{Blocker, blockers};
+use super::queue::{Blocker, Nearest, nearest_blockers};
 use super::record::{Grant, Mode, Record};
 use super::request::Request;
 use crate::name::Name;
@@ -68,34 +70,47 @@ impl BlockerInfo {
             waiter,
         }
     }
+}
 
-    /// Describes all that blocks a request: for each lock the holders, then the earlier waiters.
-    pub fn all<'a>(
+/// What blocks a request, as messages name it.
+#[derive(Clone, Debug, Default)]
+pub struct Blockers {
+    /// For each lock the holders, then the nearest earlier waiter.
+    pub named: Vec<BlockerInfo>,
+    /// The number of waiters before those.
+    pub others: usize,
+}
+
+impl Blockers {
+    /// Describes what blocks a request.
+    pub fn of<'a>(
         records: impl Iterator<Item = (&'a Name, &'a Record)>,
         request: &Request,
         oracle: &dyn LivenessOracle,
-    ) -> Vec<Self> {
-        let mut all = Vec::new();
+    ) -> Self {
+        let mut all = Self::default();
         for (name, record) in records {
-            let blockers = blockers(name, record, &request.requester, request.spec, oracle);
-            let (holders, waiters): (Vec<_>, Vec<_>) =
-                blockers.partition(|blocker| matches!(blocker, Blocker::Holder(_)));
-            let blockers = holders.iter().chain(&waiters);
-            all.extend(blockers.map(|blocker| Self::new(name, blocker, oracle)));
+            let Nearest { blockers, others } =
+                nearest_blockers(name, record, &request.requester, request.spec, oracle);
+            all.named.extend(blockers.iter().map(|one| BlockerInfo::new(name, one, oracle)));
+            all.others += others;
         }
         all
     }
 }
 
-/// Lists what blocks a request: `deploy: held by 123 (bash deploy.sh) since …`.
-pub fn describe_blockers(blockers: &[BlockerInfo]) -> String {
-    const MOST: usize = 3;
-    let mut parts: Vec<String> =
-        blockers.iter().take(MOST).map(|one| format!("{}: {}", one.lock, one.text)).collect();
-    if blockers.len() > MOST {
-        parts.push(format!("and {} more", blockers.len() - MOST));
+impl fmt::Display for Blockers {
+    /// `deploy: held by 123 (bash deploy.sh) since …; and 4 more`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 3;
+        let one = |blocker: &BlockerInfo| format!("{}: {}", blocker.lock, blocker.text);
+        let parts: Vec<String> = self.named.iter().take(MOST).map(one).collect();
+        f.write_str(&parts.join("; "))?;
+        match self.named.len().saturating_sub(MOST) + self.others {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
-    parts.join("; ")
 }
 
 /// Describes a process: `123 (bash deploy.sh)`, its command cut to fit a line.

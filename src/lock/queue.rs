@@ -111,36 +111,62 @@ pub fn blockers<'a>(
     spec: RequestSpec,
     oracle: &'a dyn LivenessOracle,
 ) -> impl Iterator<Item = Blocker<'a>> + use<'a> {
-    let own = requester.own_grant(name, record).map(|own| own.token);
-    let is_own = |grant: &Grant| match spec.purpose {
-        Purpose::Commit => requester.covers(name, grant),
-        Purpose::Hold => own == Some(grant.token),
-    };
-    let others: Vec<&Grant> = record.holders.iter().filter(|grant| !is_own(grant)).collect();
-    let position = record.position_of(&requester.process).unwrap_or(record.waiters.len());
-    // A downgrade takes nothing from other holders, and a holder does not queue for its own lock.
-    let others = if own.is_some() && spec.mode == Mode::Shared { Vec::new() } else { others };
-    let queue =
-        if own.is_some() { &[] } else { record.waiters.get(..position).unwrap_or_default() };
-    in_the_way(spec.mode, others.into_iter(), queue, oracle)
+    let (holders, queue) = before(name, record, requester, spec);
+    in_the_way(spec.mode, holders.into_iter(), queue, oracle)
 }
 
-/// What a request waits for when it joins the queue: the holders that block it, then the nearest
-/// earlier waiter that does.
-pub fn holders_and_nearest_waiter<'a>(
+/// What a request waits for, as far as a message names it: the holders that block it and the
+/// nearest earlier waiter that does. The other earlier waiters are counted and not judged, since a
+/// long queue has many.
+#[derive(Debug)]
+pub struct Nearest<'a> {
+    /// The holders, then the waiter.
+    pub blockers: Vec<Blocker<'a>>,
+    /// The number of conflicting waiters before that one.
+    pub others: usize,
+}
+
+/// The holders and the nearest earlier waiter that block a request.
+pub fn nearest_blockers<'a>(
     name: &Name,
     record: &'a Record,
     requester: &Requester,
     spec: RequestSpec,
     oracle: &'a dyn LivenessOracle,
-) -> Vec<Blocker<'a>> {
-    let holders = record.holders.iter().filter(|grant| {
-        let is_own = requester.covers(name, grant);
-        !is_own && spec.mode.conflicts(grant.mode) && !oracle.is_dead(grant)
-    });
-    let nearest = blockers(name, record, requester, spec, oracle).next();
-    let waiter = nearest.filter(|nearest| matches!(nearest, Blocker::Waiter(_)));
-    holders.map(Blocker::Holder).chain(waiter).collect()
+) -> Nearest<'a> {
+    let (holders, queue) = before(name, record, requester, spec);
+    let mut blockers: Vec<_> = in_the_way(spec.mode, holders.into_iter(), &[], oracle).collect();
+    let is_waiting = |waiter: &Waiter| {
+        spec.mode.conflicts(waiter.mode) && waiter_state(waiter, oracle) == WaiterState::Waiting
+    };
+    let nearest = queue.iter().rposition(is_waiting);
+    blockers.extend(nearest.and_then(|position| queue.get(position)).map(Blocker::Waiter));
+    let earlier = queue.get(..nearest.unwrap_or_default()).unwrap_or_default();
+    let others = earlier.iter().filter(|waiter| spec.mode.conflicts(waiter.mode)).count();
+    Nearest { blockers, others }
+}
+
+/// The holders and the waiters that come before a request, whether they block it or not.
+fn before<'a>(
+    name: &Name,
+    record: &'a Record,
+    requester: &Requester,
+    spec: RequestSpec,
+) -> (Vec<&'a Grant>, &'a [Waiter]) {
+    let own = requester.own_grant(name, record).map(|own| own.token);
+    let is_own = |grant: &Grant| match spec.purpose {
+        Purpose::Commit => requester.covers(name, grant),
+        Purpose::Hold => own == Some(grant.token),
+    };
+    // A downgrade takes nothing from other holders, and a holder does not queue for its own lock.
+    if own.is_some() && spec.mode == Mode::Shared {
+        return (Vec::new(), &[]);
+    }
+    let others = record.holders.iter().filter(|grant| !is_own(grant)).collect();
+    let position = record.position_of(&requester.process).unwrap_or(record.waiters.len());
+    let queue =
+        if own.is_some() { &[] } else { record.waiters.get(..position).unwrap_or_default() };
+    (others, queue)
 }
 
 /// All that blocks the waiter at this place of the queue, in the same order.
@@ -487,6 +513,20 @@ pub(super) mod tests {
             self.0.set(self.0.get() + 1);
             AllAlive.waiter(waiter)
         }
+    }
+
+    #[test]
+    fn a_message_names_the_nearest_waiter_and_counts_the_others() {
+        let waiters = [2, 3, 4, 5].map(|pid| waiter(Exclusive, pid));
+        let queued = record(vec![grant(1, Exclusive, 9)], waiters.to_vec());
+        let oracle = Counted::default();
+        let Nearest { blockers, others } =
+            nearest_blockers(&name(), &queued, &requester(6), spec(Shared), &oracle);
+        assert!(matches!(
+            blockers[..],
+            [Blocker::Holder(_), Blocker::Waiter(Waiter { owner: Identity { pid: 5, .. }, .. })]
+        ));
+        assert_eq!((others, oracle.0.get()), (3, 2), "the holder and that waiter are judged");
     }
 
     #[test]

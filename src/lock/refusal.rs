@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::describe::{BlockerInfo, describe_blockers, describe_holder, join};
+use super::describe::{BlockerInfo, Blockers, describe_holder, join};
 use super::liveness::Liveness;
 use super::record::{Grant, Purpose};
 use super::request::Request;
@@ -62,8 +62,8 @@ pub(super) fn already_held(name: &Name, own: &Grant, request: &Request) -> Error
 }
 
 /// The error of a wait that took too long.
-pub(super) fn timed_out(request: &Request, blockers: &[BlockerInfo], waited: Duration) -> Error {
-    let why = describe_blockers(blockers);
+pub(super) fn timed_out(request: &Request, blockers: &Blockers, waited: Duration) -> Error {
+    let why = blockers.to_string();
     let message = match request.spec.purpose {
         Purpose::Hold => {
             format!("not acquired within {:.1} s: {why}", request.deadline.timeout.as_secs_f64())
@@ -73,13 +73,14 @@ pub(super) fn timed_out(request: &Request, blockers: &[BlockerInfo], waited: Dur
         }
     };
     let blocked_by = blockers
+        .named
         .iter()
         .map(|one| json!({"lock": one.lock.as_str(), "owner": one.owner_view(), "how": one.text}));
     let error = Error::new(Kind::LockTimeout, message)
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
         .detail("blocked_by", blocked_by.collect::<Vec<_>>())
         .detail("waited", waited.as_secs_f64());
-    match blockers.iter().find(|one| one.liveness == Liveness::Unknown) {
+    match blockers.named.iter().find(|one| one.liveness == Liveness::Unknown) {
         Some(BlockerInfo { waiter: Some(id), .. }) => error.hint_command(
             format!("lock break --waiter {id}"),
             "once you know that this waiter is dead, which cannot be seen from here",

@@ -76,7 +76,7 @@ impl Actor<'_> {
             (script.wakeup, script.rechecks_soon, script.is_stopped, script.is_late) =
                 (false, false, false, false);
             (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
-            script.is_broken = false;
+            (script.is_broken, script.seems_deadlocked) = (false, false);
             script.attempt = 1;
             script.step = Step::Begin;
         } else {

@@ -146,6 +146,12 @@ impl Actor<'_> {
                 self.store(&edits, Then::Granted(granted));
             }
             Admission::Queued(_) if self.world.scripts[self.me].is_late => self.refuse(),
+            Admission::Queued(_) if self.is_deadlocked() => {
+                if !self.closes_cycle(&edits) {
+                    self.violation = Some(format!("{} is refused without a cycle", self.me));
+                }
+                self.refuse();
+            }
             Admission::Queued(Queued::Already) => self.nothing_to_store(Then::Wait),
             Admission::Queued(Queued::Resumed) => self.store(&edits, Then::WaitOn),
             Admission::Queued(Queued::Newly) => {
@@ -153,11 +159,6 @@ impl Actor<'_> {
                     && request.spec.mode == Mode::Shared
                 {
                     edits.iter_mut().for_each(|edit| edit.record.waiters.rotate_right(1));
-                }
-                if self.scenario.mistake != Mistake::NoDeadlockSearch
-                    && self.closes_cycle(request, &edits)
-                {
-                    return self.refuse();
                 }
                 self.store(&edits, Then::Wait);
             }
@@ -174,7 +175,33 @@ impl Actor<'_> {
         hierarchy::check(edits, &request.requester, held).is_err()
     }
 
-    pub fn closes_cycle(&self, request: &Request, edits: &[RecordEdit]) -> bool {
+    /// Searches for a cycle without the gate. What it finds is confirmed while holding it.
+    pub fn search(&mut self) {
+        let edits = self.own_edits();
+        let is_closed = self.closes_cycle(&edits);
+        let script = &mut self.world.scripts[self.me];
+        script.seems_deadlocked = is_closed;
+        let is_queued = script.is_queued;
+        self.set(if is_queued && !is_closed { Step::Listen } else { Step::Pass(Errand::Request) });
+    }
+
+    /// Returns whether a cycle that was seen without the gate is there.
+    fn is_deadlocked(&mut self) -> bool {
+        let script = &mut self.world.scripts[self.me];
+        let seems_deadlocked = std::mem::take(&mut script.seems_deadlocked);
+        let edits = self.own_edits();
+        seems_deadlocked
+            && (self.scenario.mistake == Mistake::CycleNotConfirmed || self.closes_cycle(&edits))
+    }
+
+    /// The records of this command's locks.
+    fn own_edits(&self) -> Vec<RecordEdit> {
+        let locks = self.scenario.locks(&self.world, self.me);
+        locks.iter().map(|lock| self.edit(*lock, self.world.records[*lock])).collect()
+    }
+
+    fn closes_cycle(&self, edits: &[RecordEdit]) -> bool {
+        let request = self.request();
         let mut records: Vec<(Name, Record)> =
             edits.iter().map(|edit| (edit.name.clone(), edit.record.clone())).collect();
         for (lock, name) in self.scenario.names.iter().enumerate() {
@@ -339,6 +366,11 @@ pub fn is_marked(edit: &RecordEdit, process: &Identity) -> bool {
 }
 
 impl Scenario {
+    /// Returns whether a request that has joined the queues searches for a cycle.
+    pub fn searches(&self) -> bool {
+        !matches!(self.mistake, Mistake::NoDeadlockSearch | Mistake::SearchBeforeJoining)
+    }
+
     /// Returns whether a waiter could acquire all locks that it waits for. The state is not free
     /// for a commit while another process has its flock.
     pub fn is_next(&self, world: &World, code: u8, oracle: &dyn LivenessOracle) -> bool {

@@ -62,6 +62,20 @@ fn an_overtaken_or_endless_wait_is_found() {
     let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
     let other_first = &[Command::Acquire(OTHER, Exclusive), Command::Acquire(ONE, Exclusive)];
     breaks(Mistake::NoDeadlockSearch, "none can move", TWO, [one_first, other_first, &[]], NOTHING);
+    breaks(
+        Mistake::SearchBeforeJoining,
+        "none can move",
+        TWO,
+        [one_first, other_first, &[]],
+        NOTHING,
+    );
+    breaks(
+        Mistake::CycleNotConfirmed,
+        "without a cycle",
+        TWO,
+        [one_first, other_first, &[]],
+        NOTHING,
+    );
     let upgrade = &[Command::Acquire(ONE, Shared), Command::Acquire(ONE, Exclusive)];
     breaks(Mistake::NoDeadlockSearch, "none can move", D, [upgrade, upgrade, &[]], NOTHING);
     breaks(Mistake::DeadTakenForLiving, "never comes to an end", D, [ALONE, ALONE, &[]], DEATH);

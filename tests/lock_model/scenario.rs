@@ -63,6 +63,10 @@ pub enum Mistake {
     /// Judges a dead owner as alive.
     DeadTakenForLiving,
     NoDeadlockSearch,
+    /// Searches for a cycle before it has joined the queues.
+    SearchBeforeJoining,
+    /// Refuses a request for a cycle that was seen without the gate.
+    CycleNotConfirmed,
     /// Hands out a token without counting it.
     TokenGivenTwice,
     /// Waits for a frozen waiter.
@@ -140,6 +144,7 @@ impl Scenario {
             is_late: false,
             is_broken: false,
             rechecks_soon: false,
+            seems_deadlocked: false,
         };
         let mut world = World {
             records: [0; LOCKS],

@@ -53,6 +53,9 @@ impl<'a> Actor<'a> {
                     self.read_record(Peek::default())
                 }
                 Command::Commit => self.take_flock(Turn::ToCommit)?,
+                Command::Acquire(..) if self.scenario.mistake == Mistake::SearchBeforeJoining => {
+                    self.set(Step::Search);
+                }
                 _ => self.pass(Errand::Request)?,
             },
             Step::Pass(errand) => self.pass(errand)?,
@@ -72,6 +75,7 @@ impl<'a> Actor<'a> {
                     .for_each(|code| self.notify(code, |script| script.wakeup = true));
                 self.go_on(plan.then);
             }
+            Step::Search => self.search(),
             Step::Listen => {
                 self.drain();
                 match self.scenario.mistake {
@@ -202,6 +206,7 @@ impl<'a> Actor<'a> {
         match then {
             Then::End(outcome) => self.end(outcome),
             Then::Leave(outcome) => self.set(Step::Pass(Errand::Leave(outcome))),
+            Then::Wait if self.scenario.searches() => self.set(Step::Search),
             Then::Wait | Then::WaitOn => self.set(Step::Listen),
             Then::AskAgain => self.set(Step::Pass(Errand::Request)),
             Then::Turn => self.set(Step::Flock(Turn::ToCommit)),
@@ -257,6 +262,7 @@ impl<'a> Actor<'a> {
         (script.wakeup, script.rechecks_soon, script.is_stopped, script.is_late) =
             (false, false, false, false);
         (script.is_frozen, script.has_lifeline, script.is_excused) = (false, false, false);
+        script.seems_deadlocked = false;
         let is_release = matches!(ended, Command::Release(_) | Command::GiveAllBack);
         if is_release || script.is_broken {
             // A lock that was counted twice is still held, as the record shows.

@@ -182,6 +182,8 @@ pub struct Script {
     pub is_broken: bool,
     /// A change without a sign has happened: it re-checks within a second.
     pub rechecks_soon: bool,
+    /// Its command found a cycle without the gate.
+    pub seems_deadlocked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -216,6 +218,8 @@ pub enum Step {
     Anchor(Plan),
     /// It has left the gate, and wakes the waiters that may be next.
     Wake(Plan),
+    /// It searches for a cycle, without the gate.
+    Search,
     /// It drains its wakeups before it reads the records.
     Listen,
     /// It reads the journal, and then a record.

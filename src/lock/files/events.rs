@@ -16,7 +16,7 @@ use crate::journal::{DIRECTORY, Event, Fill, JOURNAL, Journal, Origin};
 use crate::lock::author::{party, party_of};
 use crate::lock::edit::RecordEdit;
 use crate::lock::liveness::LivenessOracle;
-use crate::lock::queue::{self, holders_and_nearest_waiter};
+use crate::lock::queue::{self, nearest_blockers};
 use crate::lock::record::{Grant, Mode};
 use crate::lock::request::Request;
 use crate::name::Name;
@@ -82,9 +82,8 @@ impl Waits {
     pub fn for_locks(edits: &[RecordEdit], request: &Request, oracle: &dyn LivenessOracle) -> Self {
         let mut blockers = Vec::new();
         for RecordEdit { name, record, .. } in edits {
-            let found =
-                holders_and_nearest_waiter(name, record, &request.requester, request.spec, oracle);
-            blockers.extend(found.into_iter().take(BLOCKERS_LIMIT).map(|blocker| {
+            let nearest = nearest_blockers(name, record, &request.requester, request.spec, oracle);
+            blockers.extend(nearest.blockers.into_iter().take(BLOCKERS_LIMIT).map(|blocker| {
                 let blocker = match blocker {
                     queue::Blocker::Holder(grant) => {
                         Blocker { role: Role::Holder, party: party(grant) }

@@ -11,14 +11,14 @@ use super::records::{self, RawRecord, Records, StoredRecord};
 use super::root::LockRoot;
 use super::slot::QueueSlot;
 use crate::audit::Level;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::probe::Probe;
 use crate::journal::Origin;
 use crate::journal::event::LockStep;
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
 use crate::lock::author::origin_of;
 use crate::lock::deadlock::find_cycle;
-use crate::lock::describe::{BlockerInfo, describe_blockers};
+use crate::lock::describe::Blockers;
 use crate::lock::edit::RecordEdit;
 use crate::lock::hierarchy;
 use crate::lock::identity::Identity;
@@ -53,6 +53,8 @@ pub(super) struct Wait<'a, 'r> {
     watched: Option<IdleWaiter>,
     /// What blocked it when it joined the queues.
     waits: Waits,
+    /// A search without the gate found a cycle.
+    seems_deadlocked: bool,
 }
 
 /// The notice of what blocks a long wait.
@@ -69,7 +71,7 @@ enum Checked {
     /// It is in the queues.
     Queued(Queued),
     /// It is blocked, and its time is up.
-    Late(Vec<BlockerInfo>),
+    Late(Blockers),
 }
 
 /// The reason why a sleeper woke.
@@ -77,7 +79,7 @@ enum Woken {
     /// Nothing seems to block it, or the gate must be taken for another reason.
     Recheck,
     /// Its time to sleep is up; what blocks it.
-    Blocked(Vec<BlockerInfo>),
+    Blocked(Blockers),
     /// An earlier waiter left its free lock untaken for too long.
     Idle(IdleWaiter),
 }
@@ -92,6 +94,7 @@ impl<'a, 'r> Wait<'a, 'r> {
             parker: Parker::new(),
             watched: None,
             waits: Waits::default(),
+            seems_deadlocked: false,
         }
     }
 
@@ -136,6 +139,22 @@ impl<'a, 'r> Wait<'a, 'r> {
                 let records = Records { locks: self.locks, dir: &dir };
                 super::tokens::reserve_ahead(records, deadline.at);
             }
+            // A grant may close a cycle, too, if its owner waits for another lock: hence the second
+            // search, once the wait is long.
+            if queued == Queued::Newly || self.notice == Notice::Given {
+                self.seems_deadlocked = self.seems_to_close_cycle()?;
+            }
+            if !self.seems_deadlocked {
+                idle = self.rest()?;
+            }
+        }
+    }
+
+    /// Sleeps until the gate must be taken, and reports once what blocks a long wait. Returns the
+    /// waiter to pass over, if that is why.
+    fn rest(&mut self) -> Result<Option<IdleWaiter>> {
+        let deadline = self.request.deadline;
+        loop {
             let until = match self.notice {
                 Notice::Due => (self.started + NOTICE_AFTER).min(deadline.at),
                 Notice::Given => deadline.at,
@@ -143,10 +162,14 @@ impl<'a, 'r> Wait<'a, 'r> {
             match self.sleep(until)? {
                 Woken::Blocked(by) if self.notice == Notice::Due && !deadline.is_over() => {
                     self.notice = Notice::Given;
-                    self.locks.notify(&describe_blockers(&by));
+                    self.locks.notify(&by.to_string());
+                    self.seems_deadlocked = self.seems_to_close_cycle()?;
+                    if self.seems_deadlocked {
+                        return Ok(None);
+                    }
                 }
-                Woken::Idle(waiter) => idle = Some(waiter),
-                Woken::Recheck | Woken::Blocked(_) => {}
+                Woken::Idle(waiter) => return Ok(Some(waiter)),
+                Woken::Recheck | Woken::Blocked(_) => return Ok(None),
             }
         }
     }
@@ -170,12 +193,12 @@ impl<'a, 'r> Wait<'a, 'r> {
         }
         if request.deadline.is_over() {
             let records = edits.iter().map(|edit| (&edit.name, &edit.record));
-            return Ok(Checked::Late(BlockerInfo::all(records, request, &probe)));
+            return Ok(Checked::Late(Blockers::of(records, request, &probe)));
         }
-        // Checked again when the wait turns out to be long: the other waiters may have closed a
-        // cycle since.
-        if queued == Queued::Newly || self.notice == Notice::Given {
-            self.refuse_deadlock(gate, edits, &probe)?;
+        if std::mem::take(&mut self.seems_deadlocked)
+            && let Some(deadlock) = self.cycle(gate.records(), &probe)?
+        {
+            return Err(deadlock);
         }
         Ok(Checked::Queued(queued))
     }
@@ -190,8 +213,8 @@ impl<'a, 'r> Wait<'a, 'r> {
     }
 
     /// Appends to the journal that the locks with these blockers were not granted in time.
-    fn record_timeout(&self, gate: &Gate<'_>, blockers: &[BlockerInfo]) {
-        let is_blocked = |name: &&Name| blockers.iter().any(|blocker| blocker.lock == **name);
+    fn record_timeout(&self, gate: &Gate<'_>, blockers: &Blockers) {
+        let is_blocked = |name: &&Name| blockers.named.iter().any(|blocker| blocker.lock == **name);
         let blocked = self.request.names.iter().filter(is_blocked).map(|name| Happened {
             lock: name.clone(),
             step: LockStep::TimedOut,
@@ -211,21 +234,23 @@ impl<'a, 'r> Wait<'a, 'r> {
         })
     }
 
-    fn refuse_deadlock(
-        &self,
-        gate: &Gate<'_>,
-        edits: &[RecordEdit],
-        oracle: &dyn LivenessOracle,
-    ) -> Result<()> {
+    /// Returns whether this request seems to wait for itself. The records are read without the gate:
+    /// a closed cycle stays, so the request that closed it finds it; but they may show one that
+    /// never was.
+    fn seems_to_close_cycle(&self) -> Result<bool> {
+        let Some(dir) = records::open(self.locks)? else { return Ok(false) };
+        let records = Records { locks: self.locks, dir: &dir };
+        Ok(self.cycle(records, &records.probe()?)?.is_some())
+    }
+
+    /// The cycle in which this request waits for itself, as an error.
+    fn cycle(&self, records: Records<'_>, oracle: &dyn LivenessOracle) -> Result<Option<Error>> {
         if self.request.deadlocks == Deadlocks::Risked {
-            return Ok(());
+            return Ok(None);
         }
-        let mut records: Vec<(Name, Record)> =
-            edits.iter().map(|edit| (edit.name.clone(), edit.record.clone())).collect();
-        let others = gate.records().valid_except(&self.request.names)?;
-        records.extend(others.into_iter().filter(|(_, record)| !record.waiters.is_empty()));
+        let all = records.valid()?;
         let process = &self.request.requester.process;
-        find_cycle(process, &records, oracle, &mut ProcessTree::default()).map_or(Ok(()), Err)
+        Ok(find_cycle(process, &all, oracle, &mut ProcessTree::default()))
     }
 
     /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still
@@ -278,7 +303,7 @@ impl<'a, 'r> Wait<'a, 'r> {
             }
             if now >= until {
                 let records = decoded.iter().map(|(name, record)| (name, record));
-                return Ok(Woken::Blocked(BlockerInfo::all(records, request, &probe)));
+                return Ok(Woken::Blocked(Blockers::of(records, request, &probe)));
             }
             let known = processes_to_watch(&blocker, &probe);
             let grace = self.watched.as_ref().map_or(until, IdleWaiter::until);
