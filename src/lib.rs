@@ -41,6 +41,8 @@ pub mod config;
 pub mod digest;
 pub mod document;
 pub mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod fs;
 pub mod hook;
 pub mod journal;

@@ -93,6 +93,10 @@ pub enum Kind {
     DiskFull,
     /// The limit on the size of one file is reached; removing other files does not help.
     FileSizeLimit,
+    /// A store on other machines could not be reached, and nothing was changed.
+    Unreachable,
+    /// A store and this program could not prove to each other what they are; nothing was changed.
+    Tls,
     /// A wait that is not for a lock ran out.
     WaitTimeout,
     /// Descriptors, memory or processes ran out.
@@ -114,6 +118,7 @@ impl Kind {
             ExitCode::DependencyMissing => Self::DependencyMissing,
             ExitCode::ResourceExhausted => Self::ResourceExhausted,
             ExitCode::LockTimeout => Self::LockTimeout,
+            ExitCode::NetworkError => Self::Unreachable,
             ExitCode::Timeout => Self::WaitTimeout,
             _ => Self::Findings,
         }
@@ -161,6 +166,7 @@ impl Kind {
             | Self::ForeignOwner
             | Self::UntrustedStore => ExitCode::PermissionDenied,
             Self::DiskFull | Self::FileSizeLimit => ExitCode::DiskFull,
+            Self::Unreachable | Self::Tls => ExitCode::NetworkError,
             Self::WaitTimeout => ExitCode::Timeout,
             Self::ResourceExhausted => ExitCode::ResourceExhausted,
             Self::NotExecutable => ExitCode::NotExecutable,
@@ -210,6 +216,8 @@ impl Kind {
             Self::UnsafePath | Self::ForeignOwner => "unsafe_path",
             Self::UntrustedStore => "untrusted_store",
             Self::DiskFull | Self::FileSizeLimit => "disk_full",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
             Self::ResourceExhausted => "resource_exhausted",
             Self::NotExecutable => "not_executable",
             Self::CommandNotFound => "command_not_found",

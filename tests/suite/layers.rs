@@ -66,12 +66,13 @@ fn what_decides_about_locks_names_no_file() {
 
 #[test]
 fn no_layer_uses_one_above_it() {
-    let layers: [(&str, &[&str]); 6] = [
+    let layers: [(&str, &[&str]); 7] = [
         ("recovery", &["crate::cli"]),
         ("hook", &["crate::cli"]),
         ("store", &["crate::cli", "crate::recovery", "crate::hook"]),
         ("lock", &["crate::cli", "crate::recovery", "crate::hook", "crate::store"]),
         ("journal", &["crate::cli", "crate::recovery", "crate::hook", "crate::store"]),
+        ("etcd", &["crate::cli", "crate::store", "crate::lock", "crate::document", "crate::fs"]),
         ("fs", &["crate::cli", "crate::recovery", "crate::hook", "crate::store", "crate::lock"]),
     ];
     for (dir, above) in layers {

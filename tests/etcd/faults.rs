@@ -1,0 +1,152 @@
+//! A wire on which the k-th call fails.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pipeline_state::etcd::address::Address;
+use pipeline_state::etcd::client::{Client, Patience};
+use pipeline_state::etcd::credentials::Credentials;
+use pipeline_state::etcd::endpoints::Endpoints;
+use pipeline_state::etcd::failure::{Cause, Failure};
+use pipeline_state::etcd::fate::Fate;
+use pipeline_state::etcd::messages::TxnRequest;
+use pipeline_state::etcd::txn::{Keys, absent, put};
+use pipeline_state::etcd::wire::{Call, Stream, Wire};
+
+use crate::server::{Server, shared};
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not sent.
+    NotSent,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+    /// The cluster refuses it.
+    Refused,
+    /// It is carried out twice, and the second answer is given.
+    Twice,
+}
+
+pub const FAULTS: [Fault; 4] = [Fault::NotSent, Fault::AnswerLost, Fault::Refused, Fault::Twice];
+
+/// Which calls fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Span {
+    /// One, and its repetition does not.
+    Once,
+    /// All from that one on.
+    FromThenOn,
+}
+
+/// The calls that were made, and what happens to them.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub calls: Rc<Cell<usize>>,
+    /// Counted from 0; `None` for no fault.
+    pub fails: Option<(usize, Fault, Span)>,
+}
+
+impl Plan {
+    pub fn new(fails: Option<(usize, Fault, Span)>) -> Self {
+        Self { calls: Rc::default(), fails }
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let number = self.calls.replace(self.calls.get() + 1);
+        let (first, fault, span) = self.fails?;
+        let hits = match span {
+            Span::Once => number == first,
+            Span::FromThenOn => number >= first,
+        };
+        hits.then_some(fault)
+    }
+}
+
+#[derive(Debug)]
+pub struct FaultyWire {
+    pub network: Endpoints,
+    pub plan: Plan,
+}
+
+impl FaultyWire {
+    pub fn to(server: &Server, plan: &Plan) -> Self {
+        let address = Address::parse(&server.url()).unwrap();
+        let network = Endpoints::new(&address, Credentials::default()).unwrap();
+        Self { network, plan: plan.clone() }
+    }
+}
+
+impl Wire for FaultyWire {
+    fn unary(&self, call: &Call) -> Result<Bytes, Failure> {
+        match self.plan.fault() {
+            None => self.network.unary(call),
+            Some(Fault::NotSent) => Err(Failure::not_sent(Cause::Lost("a test".to_owned()))),
+            Some(Fault::AnswerLost) => {
+                self.network.unary(call)?;
+                Err(Failure::unknown(Cause::Lost("a test".to_owned())))
+            }
+            Some(Fault::Refused) => Err(Failure::of_status(14, "etcdserver: no leader")),
+            Some(Fault::Twice) => {
+                self.network.unary(call)?;
+                self.network.unary(call)
+            }
+        }
+    }
+
+    fn stream(&self, call: &Call) -> Result<Box<dyn Stream>, Failure> {
+        match self.plan.fault() {
+            None | Some(Fault::Twice) => self.network.stream(call),
+            Some(Fault::NotSent) => Err(Failure::not_sent(Cause::Lost("a test".to_owned()))),
+            Some(Fault::AnswerLost) => Err(Failure::unknown(Cause::Lost("a test".to_owned()))),
+            Some(Fault::Refused) => Err(Failure::of_status(14, "etcdserver: no leader")),
+        }
+    }
+}
+
+/// Soon enough for a test in which nothing answers.
+pub const IMPATIENT: Patience =
+    Patience { reach: Duration::from_millis(100), settle: Duration::from_millis(100) };
+
+#[test]
+fn a_fault_on_the_way_costs_another_attempt_and_nothing_else() {
+    for fault in FAULTS {
+        let plan = Plan::new(Some((0, fault, Span::Once)));
+        let patience = Patience { reach: Duration::from_secs(60), settle: Duration::from_secs(60) };
+        let store = Client::new(Box::new(FaultyWire::to(shared(), &plan)), None, patience);
+        let key = format!("/once/{fault:?}");
+        let request = TxnRequest {
+            compare: vec![absent(key.clone())],
+            success: vec![put(key.clone(), "")],
+            failure: Vec::new(),
+        };
+        let succeeded = store.commit(&request).unwrap().succeeded;
+        // Where it was carried out before, its guards fail now.
+        assert_eq!(succeeded, matches!(fault, Fault::NotSent | Fault::Refused), "{fault:?}");
+        assert_eq!(store.range(&Keys::one(key).read()).unwrap().kvs[0].version, 1, "{fault:?}");
+        store.grant(0x61, Duration::from_secs(60)).unwrap();
+    }
+}
+
+#[test]
+fn a_fault_that_stays_has_the_fate_of_all_attempts() {
+    for (fault, fate, code) in [
+        (Fault::NotSent, Fate::NotSent, 8),
+        (Fault::Refused, Fate::Refused, 8),
+        (Fault::AnswerLost, Fate::Unknown, 1),
+    ] {
+        let plan = Plan::new(Some((0, fault, Span::FromThenOn)));
+        let store = Client::new(Box::new(FaultyWire::to(shared(), &plan)), None, IMPATIENT);
+        let write = TxnRequest { success: vec![put("/stays", "")], ..Default::default() };
+        let failure = store.commit(&write).unwrap_err();
+        assert_eq!((failure.fate, failure.kind().code() as u8), (fate, code), "{fault:?}");
+        assert!(plan.calls.get() > 1);
+        // A read changes nothing, whatever becomes of it.
+        let failure = store.range(&Keys::one("/stays").read()).unwrap_err();
+        assert_eq!(failure.kind().code() as u8, 8, "{fault:?}");
+        let failure = store.watch(&Keys::one("/stays")).unwrap_err();
+        assert_eq!(failure.kind().code() as u8, 8, "{fault:?}");
+    }
+}

@@ -1,0 +1,15 @@
+//! The client of etcd and the store on it, against real servers: etcd of the system, on loopback.
+//!
+//!     cargo test --features etcd --test etcd
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod authority;
+mod client;
+mod cluster;
+mod faults;
+mod leases;
+mod quota;
+mod security;
+mod server;
+mod watches;
