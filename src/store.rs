@@ -19,6 +19,8 @@ pub mod signal;
 mod trace;
 
 pub use self::candidate::Wanted;
-pub use self::files::{Served, Store, fresh, heal, report, undo, writable};
+pub use self::files::{
+    EventLog, Probe, Served, SignalFiles, Space, Store, fresh, heal, report, undo, writable,
+};
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};
-pub use self::signal::{SignalFile, Signals};
+pub use self::signal::SignalFile;

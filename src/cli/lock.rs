@@ -29,12 +29,11 @@ use crate::lock::{
 };
 use crate::name::{Name, nearest};
 use crate::plural::count;
-use crate::side;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::store::writable::is_writable;
 use crate::time::{from_epoch_seconds, parse_duration, rfc3339, rfc3339_millis};
-use crate::user;
+use crate::{side, user};
 
 type Run = anyhow::Result<u8>;
 
@@ -44,7 +43,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     if config.settings.file_name != STATE_FILE {
         // locks belong to one state file
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-        Store::new(disk.clone(), config.settings.clone(), audit).ownership().check()?;
+        Store::new(disk.clone(), config.settings.clone(), audit).check_ownership()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(

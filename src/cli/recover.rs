@@ -4,9 +4,9 @@ mod doctor;
 mod retry;
 mod status;
 
-pub(super) use self::doctor::RemediesShown;
 use serde_json::{Value, json};
 
+pub(super) use self::doctor::RemediesShown;
 use super::args::lock::Layout;
 use super::args::recover::{self as args, Recover};
 use super::ask;
@@ -117,7 +117,7 @@ fn checkpoint(
     let operation = Name::parse_operation(&arguments.operation)?;
     let (phase, metadata) = phase_and_metadata(&arguments.shapes)?;
     let progress = output.progress("making a checkpoint");
-    let made = store.checkpoint(&Snapshot { operation, phase, metadata })?;
+    let made = store.checkpoints().create(&Snapshot { operation, phase, metadata })?;
     drop(progress);
     let facts = json!({"id": made.id, "files": made.files, "bytes": made.bytes});
     output.confirm(&format!("Checkpoint created: {}", made.id), &facts);
@@ -151,7 +151,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
 }
 
 fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    let (text, checkpoint, undone) = match store.abort_restore()? {
+    let (text, checkpoint, undone) = match store.restores().abort()? {
         Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
         Aborted::Dropped { checkpoint: None } => {
             ("Damaged record of a restore dropped".to_owned(), None, false)
@@ -178,7 +178,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
     };
     let order = write_options("recover", "restore", &arguments.writer)?;
     if order.mode == Mode::DryRun {
-        let plan = store.plan_restore(&which)?;
+        let plan = store.restores().plan(&which)?;
         if !output.is_json() {
             output.line(&format!("Checkpoint would be restored: {}", plan.id))?;
         }
@@ -189,7 +189,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         false => asked_for(&which, store, output)?,
     };
     let progress = output.progress("restoring a checkpoint");
-    let restored = store.restore(&which, &order)?;
+    let restored = store.restores().restore(&which, &order)?;
     drop(progress);
     let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);

@@ -6,7 +6,8 @@ use super::decide::Effects;
 use crate::error::Result;
 use crate::store::change::{Outcome, Proposal};
 use crate::store::options::WriteOptions;
-use crate::store::{SignalFile, Signals, Store};
+use crate::store::signal::Signals;
+use crate::store::{SignalFile, Store};
 
 /// Commits the effects that `decide` computes from the state, under the lock. Commits nothing
 /// without a change. `reason` goes into the history, `about` into the signals' files.

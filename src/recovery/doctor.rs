@@ -159,7 +159,7 @@ pub fn repair(store: &Store) -> Report {
         attempt(Subject::Modes, tighten(store, path, *mode));
     }
     if wanted(&[Subject::State, Subject::Mirror, Subject::Leftovers, Subject::Restore]) {
-        attempt(Subject::State, store.run_housekeeping());
+        attempt(Subject::State, store.lineages().run_housekeeping());
     }
     if wanted(&[Subject::Locks]) {
         let deadline = Deadline::after(store.settings().lock_timeout).at;

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use super::retry::{Ended, Policy};
 use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
-use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{GUARD_TOKEN, OnRecord, Settlement};
 use crate::store::options::WriteOptions;
+use crate::store::{Probe, Store};
 
 /// A progress event, for people.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub fn guard(
     notify: &dyn Fn(GuardStep<'_>),
 ) -> Result<Guarded> {
     // A root where changes could not be put back refuses the command now.
-    store.restore_plan()?;
+    Probe::of(store).plan()?;
     let begun = store.guards().begin(snapshot)?;
     let (id, shown) = (&begun.id, &begun.shown);
     notify(GuardStep::Created(id));

@@ -13,8 +13,8 @@ use crate::audit::{AuditLine, fact};
 use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
-use crate::store::Store;
 use crate::store::checkpoint::id::time_of;
+use crate::store::{EventLog, Store};
 use crate::time::parse_rfc3339;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -151,7 +151,7 @@ impl Metrics {
     fn read_logs(&mut self, store: &Store) {
         let yesterday = store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut journaled = HashSet::new();
-        let journal = store.journal();
+        let journal = EventLog::of(store).journal();
         let totals = journal.totals();
         self.count_totals(&totals);
         self.count_locks(&journal, &totals);

@@ -9,12 +9,11 @@ use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::lock::Deadline;
 use crate::name::Name;
 use crate::plural::count;
-use crate::store::Store;
-use crate::store::Wanted;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
 use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
+use crate::store::{Space, Store, Wanted};
 
 /// The pauses while waiting for resources.
 const PAUSES: [Duration; 4] =
@@ -210,9 +209,11 @@ fn restore(
     handled: &mut Handled,
 ) {
     let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
-    let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
+    let restored = match store.restores().restore(&Which::Latest(operation.cloned()), &order) {
         // There is none of this operation.
-        Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
+        Err(other) if other.kind == Kind::NotFound => {
+            store.restores().restore(&Which::Latest(None), &order)
+        }
         restored => restored,
     };
     match restored {
@@ -226,12 +227,12 @@ fn restore(
 }
 
 fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
-    match store.free_space_now() {
+    match Space::of(store).free_space_now() {
         Ok(removed) => {
             handled.did(format!(
                 "temporary files were cleared away, and {removed} old backups removed"
             ));
-            if let Err(error) = store.test_space() {
+            if let Err(error) = Space::of(store).test_space() {
                 handled.ask_operator(format!("there is still no room: {}", error.message));
             }
         }

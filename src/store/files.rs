@@ -32,6 +32,7 @@ mod read;
 mod record;
 pub mod report;
 pub mod restore;
+mod root;
 pub mod signal;
 mod staging;
 pub mod state_file;
@@ -45,30 +46,34 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use self::absence::Absence;
-use self::backup_dir::BackupDir;
 use self::belongs::Ownership;
 use self::checkpoint::catalog::Checkpoints;
+pub use self::events::EventLog;
 use self::fresh::Lineages;
 use self::guard::Guards;
 use self::logs::Logs;
-use self::observe::{Depth, Observation};
+pub use self::preserve::Space;
 pub use self::read::Served;
 use self::read::{READER_PATIENCE, written};
 use self::report::Report;
-use self::restore::{Intents, Probe, Restores};
-use self::staging::Staging;
-use self::state_file::StateFile;
+pub use self::restore::Probe;
+use self::restore::{Intents, Restores};
+pub use self::signal::SignalFiles;
 use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog, ErrorLogEntry};
-use crate::document::Reading;
 use crate::error::Result;
-use crate::fs::{Dir, Disk};
+use crate::fs::Disk;
 use crate::lock::Locks;
-use crate::side;
-use crate::store::Settings;
-use crate::store::copies::Copies;
-use crate::store::diagnosis::{Health, Mirror, diagnose};
-use crate::store::layout::BACKUPS;
+use crate::name::Name;
+use crate::store::change::{Change, Outcome};
+use crate::store::files::adopt::Adoption;
+use crate::store::files::change::Changes;
+use crate::store::files::fresh::{InitMode, Initialized};
+use crate::store::files::heal::{Healing, Recovered};
+use crate::store::files::read::Reader;
+use crate::store::files::undo::Undone;
+use crate::store::options::WriteOptions;
+use crate::store::{Settings, Wanted};
 
 /// The state of one root.
 #[derive(Debug)]
@@ -100,6 +105,11 @@ impl Store {
             last_warnings: RefCell::default(),
             absence: Absence::WaitedOut,
         }
+    }
+
+    /// The same store for a command that must not wait for a missing state file.
+    pub fn reporting_absence(self) -> Self {
+        Self { absence: Absence::Reported, ..self }
     }
 
     /// The state file's path.
@@ -142,11 +152,6 @@ impl Store {
         Report { store: self }
     }
 
-    /// The state file that this root's side directories belong to.
-    pub fn ownership(&self) -> Ownership<'_> {
-        Ownership { store: self }
-    }
-
     /// What the next command would meet.
     pub fn obstacles(&self) -> Obstacles<'_> {
         Obstacles { store: self }
@@ -162,21 +167,55 @@ impl Store {
         Guards { store: self }
     }
 
-    fn staging_area(&self) -> Staging<'_> {
-        Staging { store: self }
-    }
-
-    fn restores(&self) -> Restores<'_> {
+    /// Restores of checkpoints.
+    pub fn restores(&self) -> Restores<'_> {
         Restores { store: self }
-    }
-
-    fn probe(&self) -> Probe<'_> {
-        Probe { store: self }
     }
 
     /// Lineages of this root.
     pub fn lineages(&self) -> Lineages<'_> {
         Lineages { store: self }
+    }
+
+    /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
+    /// would restore is served with a warning and nothing is changed.
+    pub fn read(&self) -> Result<Served> {
+        Reader::of(self).read()
+    }
+
+    /// Creates the document, unless the root has one.
+    pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        self.lineages().init(mode, options)
+    }
+
+    /// Changes the document.
+    pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        Changes::of(self).change(options, make)
+    }
+
+    /// Brings back the document that was current before the newest change.
+    pub fn undo(&self, options: &WriteOptions) -> Result<Undone> {
+        Changes::of(self).undo(options)
+    }
+
+    /// Backs the document up and returns the copy's path.
+    pub fn backup(&self, name: Option<&Name>) -> Result<PathBuf> {
+        Changes::of(self).backup(name)
+    }
+
+    /// Brings back a valid copy of the document.
+    pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
+        Healing::of(self).recover(wanted, options)
+    }
+
+    /// Makes a foreign edit the next revision.
+    pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
+        Adoption::of(self).adopt(options)
+    }
+
+    /// Refuses a root whose side directories belong to another state file.
+    pub fn check_ownership(&self) -> Result<()> {
+        Ownership::of(self).check()
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
@@ -204,102 +243,8 @@ impl Store {
         }
     }
 
-    /// The live file, read without opening its directory first.
-    fn live(&self) -> Result<Option<StateFile>> {
-        StateFile::read(&self.disk, &Dir::working(), self.path().as_os_str())
-    }
-
     fn shown(&self) -> String {
         self.path().display().to_string()
-    }
-
-    /// Returns whether the live file is still the one that was found. Checks the path that the user
-    /// gave, not the opened directory, which may have been moved.
-    fn is_still(&self, found: Option<&StateFile>) -> Result<bool> {
-        let now = self.disk.stat(&Dir::working(), self.path())?;
-        Ok(match (now, found) {
-            (Some(now), Some(found)) => now.unchanged(&found.stat),
-            (now, found) => now.is_none() && found.is_none(),
-        })
-    }
-
-    /// Returns whether the root has a history: a copy of the document, or a checkpoint.
-    fn has_history(&self, backup_dir: &BackupDir) -> bool {
-        backup_dir.has_history() || self.checkpoints().ids().is_ok_and(|ids| !ids.is_empty())
-    }
-
-    /// Diagnoses a live file. Checkpoints are examined only where nothing else is left.
-    fn diagnose(
-        &self,
-        live: Option<StateFile>,
-        backup_dir: BackupDir,
-        depth: Depth,
-    ) -> Result<Observation<'_>> {
-        let mirror = || match (&live, depth) {
-            (Some(found), Depth::WithMirror) => Ok(backup_dir.mirror_of(found)?),
-            _ => Ok(Mirror::Same),
-        };
-        let reading = live.as_ref().map(|found| &found.reading);
-        let health = match diagnose(reading, &backup_dir, mirror)? {
-            Health::NotInitialized if self.has_history(&backup_dir) => Health::Missing,
-            Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
-                Some(Reading::Sealed(document)) if self.intents().is_fresh(document) => {
-                    Health::Healthy(document.clone())
-                }
-                _ => Health::Foreign(edit),
-            },
-            health => health,
-        };
-        Ok(Observation { store: self, live, backup_dir, health })
-    }
-
-    /// Observes the root without a lock and without changing anything.
-    fn observe(&self, depth: Depth) -> Result<Observation<'_>> {
-        self.diagnose(self.live()?, self.backup_dir_to_read()?, depth)
-    }
-
-    /// Observes and compares with the mirror.
-    fn examine(&self) -> Result<Observation<'_>> {
-        self.observe(Depth::WithMirror)
-    }
-
-    /// Opens the backup directory without changing anything, and checks that it belongs to this
-    /// state file.
-    fn backup_dir_to_read(&self) -> Result<BackupDir> {
-        self.backup_dir_of(&self.open_root()?)
-    }
-
-    fn backup_dir_of(&self, root: &Dir) -> Result<BackupDir> {
-        let backup_dir = BackupDir::open(&self.disk, root)
-            .map_err(|error| side::refusal(root, BACKUPS, error))?;
-        self.ownership().check_dir(&backup_dir)?;
-        Ok(backup_dir)
-    }
-
-    fn open_root(&self) -> Result<Dir> {
-        side::open_root(&self.disk, &self.settings.directory)
-    }
-
-    /// Warns of what the next write corrects. Does not warn about another tool's document.
-    fn warn_of_file(&self, live: &Option<StateFile>) {
-        let is_other_tools = |found: &&StateFile| match &found.reading {
-            Reading::Unsealed(value) => value.get("phase").is_none(),
-            _ => false,
-        };
-        let live = live.as_ref().filter(|found| !is_other_tools(found));
-        if let Some(conversion) = live.and_then(|found| found.conversion) {
-            let (shown, what) = (self.shown(), conversion.words());
-            self.warn(format!(
-                "{shown} has {what}, which this program did not write; the next write removes them"
-            ));
-        }
-        if let Some(found) = live.filter(|found| found.stat.mode & 0o077 != 0) {
-            let mode = found.stat.mode;
-            self.warn(format!(
-                "{} has mode {mode:04o}, looser than 0600; the next write tightens it",
-                self.shown()
-            ));
-        }
     }
 
     /// The last entries of the error log, oldest first.

@@ -90,7 +90,10 @@ fn without_acl_support_no_user_gains_access() {
         "set_acl" => Fault::Fails(Errno::OPNOTSUPP),
         _ => Fault::None,
     })));
-    store_on(&root, disk).restore(&Which::Latest(None), &WriteOptions::of("restore")).unwrap();
+    store_on(&root, disk)
+        .restores()
+        .restore(&Which::Latest(None), &WriteOptions::of("restore"))
+        .unwrap();
     let mode = |name: &str| fs::metadata(root.file("config").join(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode("given"), mode("denied"), mode("plain")), (0o600, 0o600, 0o644));
     assert!(!acl(&root.file("config/given")).contains("1001"));
@@ -109,6 +112,7 @@ fn an_unreadable_list_stops_a_checkpoint_and_a_failing_one_a_restore() {
             false => Fault::None,
         })));
         let failed = store_on(&root, disk)
+            .restores()
             .restore(&Which::Latest(None), &WriteOptions::of("restore"))
             .unwrap_err();
         assert!(failed.message.contains("access control list"), "{}", failed.message);

@@ -81,8 +81,10 @@ fn refuses_checkpoint(
             (Kind::Corrupt, 3),
             "bit {bit} of {file:?}: {error}"
         );
-        let error =
-            store.restore(&Which::Id(id.to_owned()), &WriteOptions::of("restore")).unwrap_err();
+        let error = store
+            .restores()
+            .restore(&Which::Id(id.to_owned()), &WriteOptions::of("restore"))
+            .unwrap_err();
         assert_eq!(
             (error.kind, error.code() as u8),
             (Kind::Corrupt, 3),
@@ -242,7 +244,8 @@ fn with_decided_restore() -> Sandbox {
         _ => Fault::None,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    let error = store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
+    let error =
+        store(&root, disk).restores().restore(&which, &WriteOptions::of("restore")).unwrap_err();
     assert!(error.message.contains("is decided, and the next command finishes it"), "{error}");
     root
 }
@@ -283,6 +286,7 @@ fn no_bit_of_a_restores_intent_can_flip_and_be_carried_out() {
         if lane % 2 == 0 {
             fs::write(&path, damaged).unwrap();
             store
+                .restores()
                 .restore(
                     &Which::Latest(Some(Name::parse("operation", "good").unwrap())),
                     &WriteOptions::of("restore"),

@@ -16,14 +16,13 @@ use crate::observed::{Fault, Observed};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
 use pipeline_state::name::Name;
-use pipeline_state::store::Store;
-use pipeline_state::store::Wanted;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::guard::record::{Record, file_name};
 use pipeline_state::store::guard::{Settlement, Standing};
 use pipeline_state::store::options::{Mode, WriteOptions};
+use pipeline_state::store::{Store, Wanted};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -70,11 +69,12 @@ fn checkpoint(store: &Store) -> Result<()> {
         phase: None,
         metadata: Value::Null,
     };
-    store.checkpoint(&snapshot).map(|_| ())
+    store.checkpoints().create(&snapshot).map(|_| ())
 }
 
 fn restore(store: &Store) -> Result<()> {
     store
+        .restores()
         .restore(
             &Which::Latest(Some(Name::parse("operation", "good")?)),
             &WriteOptions::of("restore"),
@@ -257,7 +257,7 @@ fn half_restored() -> Sandbox {
 
 /// Until the abort's own intent is in place, the next command finishes the restore.
 fn aborting() -> Job {
-    let abort: Step = |store| store.abort_restore().map(|_| ());
+    let abort: Step = |store| store.restores().abort().map(|_| ());
     let mut job = job("abort, then a change", half_restored(), &[abort, write_z]);
     (job.trees, job.limit, job.shapes) = (Trees::Matter, sampled(4, 60), sampled(1, 6));
     job

@@ -212,7 +212,7 @@ const GOOD: Which = Which::Latest(None);
 fn a_restore_syncs_all_before_its_intent_and_any_exchange() {
     let root = crate::snapshots::with_small_checkpoint();
     let (disk, steps) = checked(&root);
-    store_on(&root, disk).restore(&GOOD, &WriteOptions::of("restore")).unwrap();
+    store_on(&root, disk).restores().restore(&GOOD, &WriteOptions::of("restore")).unwrap();
     assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
 }
 
@@ -224,9 +224,12 @@ fn it_is_so_where_the_configuration_lies_elsewhere() {
     let audit = || Audit::new(Disk::real(), root.file("audit.log"), root.path());
     let operation = Name::parse("operation", "good").unwrap();
     let snapshot = Snapshot { operation, phase: None, metadata: json!({}) };
-    Store::new(Disk::real(), settings.clone(), audit()).checkpoint(&snapshot).unwrap();
+    Store::new(Disk::real(), settings.clone(), audit()).checkpoints().create(&snapshot).unwrap();
     let (disk, steps) = checked(&root);
-    Store::new(disk, settings, audit()).restore(&GOOD, &WriteOptions::of("restore")).unwrap();
+    Store::new(disk, settings, audit())
+        .restores()
+        .restore(&GOOD, &WriteOptions::of("restore"))
+        .unwrap();
     assert_eq!(*steps.borrow(), ["checkpoint", "intent", "swap", "state", "done", "cleared"]);
 }
 
@@ -238,7 +241,7 @@ fn an_undo_is_as_durable_as_the_restore() {
         exchanges += usize::from(call.name == "exchange");
         if call.name == "exchange" && exchanges > 1 { Fault::Fails(Errno::IO) } else { Fault::None }
     })));
-    store_on(&root, dying).restore(&GOOD, &WriteOptions::of("restore")).unwrap_err();
+    store_on(&root, dying).restores().restore(&GOOD, &WriteOptions::of("restore")).unwrap_err();
     std::fs::remove_dir_all(root.file(".pipeline-state-restore-1-signals")).unwrap();
     let (disk, steps) = checked(&root);
     assert_eq!(store_on(&root, disk).read().unwrap().value["n"], 7);

@@ -26,7 +26,8 @@ use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::heal::Recovered;
 use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Signals, Store};
+use pipeline_state::store::signal::Signals;
+use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Store};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 

@@ -28,7 +28,7 @@ fn decided() -> Sandbox {
         _ => Fault::None,
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
+    store(&root, disk).restores().restore(&which, &WriteOptions::of("restore")).unwrap_err();
     root
 }
 

@@ -77,7 +77,7 @@ fn reads_twice(root: &Path, disk: Disk) -> Told {
 }
 
 fn restores(root: &Path, disk: Disk) -> Told {
-    let restored = store(root, disk).restore(
+    let restored = store(root, disk).restores().restore(
         &Which::Latest(None),
         &WriteOptions { group: "recover", ..WriteOptions::of("restore") },
     );

@@ -101,8 +101,9 @@ fn a_staged_tree_that_becomes_a_link_has_neither_mode_nor_time_set() {
             root.ok("recover checkpoint good");
             let staged = root.file(".pipeline-state-restore-1-config");
             let (disk, is_done) = swapped(call, "", staged, victim.0.file(target));
-            let _ =
-                store_on(&root, disk).restore(&Which::Latest(None), &WriteOptions::of("restore"));
+            let _ = store_on(&root, disk)
+                .restores()
+                .restore(&Which::Latest(None), &WriteOptions::of("restore"));
             assert!(is_done.get(), "{call}");
             victim.is_unharmed(call);
         }

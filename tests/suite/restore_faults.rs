@@ -74,6 +74,7 @@ fn next_writer(root: &Sandbox, place: &str) {
 fn restore(store: &Store) -> Result<()> {
     let which = Which::Latest(Some(Name::parse("operation", "good")?));
     store
+        .restores()
         .restore(&which, &WriteOptions { group: "recover", ..WriteOptions::of("restore") })
         .map(|_| ())
 }
@@ -260,7 +261,7 @@ fn a_failed_restore_file_by_file_is_finished_or_aborted() {
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
         assert!(Whole::with(&root, &read.bytes) == new, "{place}");
         next_writer(&root, &place);
-        let found = store(&aborted, merged(0)).abort_restore().unwrap();
+        let found = store(&aborted, merged(0)).restores().abort().unwrap();
         let wanted = if matches!(found, Aborted::Nothing) { &new } else { &old };
         let whole = Whole::of(&aborted);
         assert_eq!(whole.state, wanted.state, "{place}");
@@ -314,7 +315,10 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
     let old = Whole::of(&start);
     let make = |store: &Store| {
         let operation = Name::parse("operation", "again")?;
-        store.checkpoint(&Snapshot { operation, phase: None, metadata: json!({}) }).map(|_| ())
+        store
+            .checkpoints()
+            .create(&Snapshot { operation, phase: None, metadata: json!({}) })
+            .map(|_| ())
     };
     failing_at_every_call(&start, make, |root, fault, result, place| {
         assert_right_code(fault, result, place);

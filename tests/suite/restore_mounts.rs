@@ -8,6 +8,7 @@ use crate::observed::{Fault, Observed};
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
 use pipeline_state::name::Name;
+use pipeline_state::store::Probe;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
@@ -216,7 +217,7 @@ fn a_probe_whose_directory_is_removed_displaces_nothing() {
         }
         Fault::None
     })));
-    let error = store(&start, disk).restore_plan().unwrap_err();
+    let error = Probe::of(&store(&start, disk)).plan().unwrap_err();
     assert_eq!(error.kind, Kind::Conflict, "{error}");
     let is_own = |path: &std::path::Path| path.starts_with(start.file(".locks"));
     let after: Vec<_> = start.snapshot().into_iter().filter(|(path, _)| !is_own(path)).collect();
@@ -250,7 +251,7 @@ fn interrupted_at(nth: usize) -> Sandbox {
         }
     })));
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    store(&root, disk).restore(&which, &WriteOptions::of("restore")).unwrap_err();
+    store(&root, disk).restores().restore(&which, &WriteOptions::of("restore")).unwrap_err();
     root
 }
 

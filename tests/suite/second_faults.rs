@@ -39,7 +39,7 @@ fn fresh_that_died(is_last: impl Fn(&Call) -> bool + 'static) -> Sandbox {
 fn restore_that_died(is_last: impl Fn(&Call) -> bool + 'static) -> Sandbox {
     let root = with_small_checkpoint();
     let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-    let _ = store(&root, dies_at(is_last)).restore(&which, &WriteOptions::of("restore"));
+    let _ = store(&root, dies_at(is_last)).restores().restore(&which, &WriteOptions::of("restore"));
     root
 }
 
@@ -178,7 +178,7 @@ fn an_edit_of_a_tree_that_was_copied_into_undoes_no_half_of_a_killed_restore() {
             }
         })));
         let which = Which::Latest(Some(Name::parse("operation", "good").unwrap()));
-        let _ = store(&root, disk).restore(&which, &WriteOptions::of("restore"));
+        let _ = store(&root, disk).restores().restore(&which, &WriteOptions::of("restore"));
         assert!(root.file(".checkpoints/.in-progress/intent.json").exists());
         fs::write(root.file("config/rules.json"), "edited").unwrap();
         root.ok(next);

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::store::change::Outcome;
 
 pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
-    match store.seal_as_it_is(&write_options("migrate", writer)?)? {
+    match store.lineages().seal_as_it_is(&write_options("migrate", writer)?)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
             let facts = json!({"from": from.to_string(), "to": schema::current().version, "revision": revision.get()});
             output.confirm(

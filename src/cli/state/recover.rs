@@ -6,7 +6,7 @@ use super::Run;
 use crate::cli::output::Output;
 use crate::cli::write_command::show_changes;
 use crate::error::ExitCode;
-use crate::store::heal::Recovered;
+use crate::store::heal::{Healing, Recovered};
 use crate::store::options::{Mode, WriteOptions};
 use crate::store::{Store, Wanted};
 
@@ -17,7 +17,7 @@ pub(super) fn run(
     output: &Output<'_>,
 ) -> Run {
     if options.mode == Mode::DryRun {
-        match store.plan_recovery(wanted)? {
+        match Healing::of(store).plan(wanted)? {
             Some((file, changes)) => {
                 if !output.is_json() {
                     output.line(&format!("State would be recovered from: {file}"))?;

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::Proposal;
-use crate::store::{SignalFile, Signals, Store};
+use crate::store::signal::Signals;
+use crate::store::{SignalFile, Store};
 
 pub(super) fn run(args: &Arguments, store: &Store, output: &Output<'_>) -> Run {
     let name = Name::parse("signal", &args.name)?;

@@ -9,9 +9,10 @@ use crate::cli::output::Output;
 use crate::cli::write_command::{change, check_claim};
 use crate::document::{migrate, rules, schema};
 use crate::error::Result;
+use crate::store::Store;
 use crate::store::change::{Claim, Proposal};
 use crate::store::diagnosis::newer_schema;
-use crate::store::{Signals, Store};
+use crate::store::signal::Signals;
 
 pub(super) fn run(args: &WriteDocument, store: &Store, output: &Output<'_>) -> Run {
     let bytes = input(&args.file)?;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Store;
-use super::transaction::Transaction;
+use super::read::Reader;
+use super::transaction::{Transaction, Transactions};
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;
@@ -24,20 +24,15 @@ pub enum Absence {
     Reported,
 }
 
-impl Store {
-    /// The same store for a command that must not wait for a missing state file.
-    pub fn reporting_absence(self) -> Self {
-        Self { absence: Absence::Reported, ..self }
-    }
-
+impl Reader<'_> {
     /// Waits for a missing state file while the directory changed within the last [`MOMENT`], and
     /// for at most that long. The caller holds no lock. Returns true if the file is back.
     pub(super) fn returns(&self) -> Result<bool> {
-        if self.absence == Absence::Reported {
+        if self.store.absence == Absence::Reported {
             return Ok(false);
         }
         let deadline = Instant::now() + MOMENT;
-        let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
+        let mut watch = Watch::new(&self.store.settings.directory, &self.store.settings.file_name);
         loop {
             if self.is_there()? {
                 return Ok(true);
@@ -51,12 +46,13 @@ impl Store {
     }
 
     fn is_there(&self) -> Result<bool> {
-        Ok(self.disk.stat(&Dir::working(), self.path())?.is_some())
+        Ok(self.store.disk.stat(&Dir::working(), self.store.path())?.is_some())
     }
 
     /// The time for which the last change of the directory still counts as recent.
     fn left_of_moment(&self) -> Result<Option<Duration>> {
-        let Some(stat) = self.disk.stat(&Dir::working(), &self.settings.directory)? else {
+        let Some(stat) = self.store.disk.stat(&Dir::working(), &self.store.settings.directory)?
+        else {
             return Ok(None);
         };
         let (seconds, nanos) = stat.mtime;
@@ -64,20 +60,26 @@ impl Store {
             seconds.try_into().unwrap_or_default(),
             nanos.try_into().unwrap_or_default(),
         );
-        let age =
-            self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let age = self
+            .store
+            .disk
+            .now()
+            .duration_since(SystemTime::UNIX_EPOCH + since)
+            .unwrap_or_default();
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
+}
 
+impl<'s> Transactions<'s> {
     /// [`Store::begin_undamaged`] for writers, which wait for a file that is missing briefly.
-    pub(super) fn begin_write(&self, deadline: Instant) -> Result<Transaction<'_>> {
+    pub(super) fn begin_write(&self, deadline: Instant) -> Result<Transaction<'s>> {
         let tx = self.begin_undamaged(LockPurpose::Write, deadline)?;
         if !matches!(tx.seen.health, Health::Missing) {
             return Ok(tx);
         }
         let Transaction { seen, lock, .. } = tx;
         drop(lock);
-        match self.returns()? {
+        match Reader::of(self.store).returns()? {
             true => self.begin_undamaged(LockPurpose::Write, deadline),
             false => Err(seen.refusal()),
         }

@@ -1,27 +1,42 @@
 //! `state adopt`: accepts a foreign edit as the next revision.
 
 use super::Store;
+use super::change::Changes;
 use super::commit::Plan;
 use super::preserve::Replaced;
-use super::transaction::Transaction;
+use super::root::Root;
+use super::transaction::{Transaction, Transactions};
 use crate::error::Result;
 use crate::store::change::Outcome;
 use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::options::{LockPurpose, Mode, WriteOptions};
 use crate::store::signal::Signals;
 
-impl Store {
+/// Adopts a foreign edit.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Adoption<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Adoption<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Accepts a foreign edit: validates, seals and commits it. The last acknowledged revision
     /// becomes a pinned backup.
     pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
         if options.mode == Mode::DryRun {
-            return self.plan_adoption();
+            return self.plan();
         }
-        self.retry(|deadline| self.begin(LockPurpose::Write, deadline)?.adopt(options))
+        Transactions::of(self.store).retry(|deadline| {
+            Transactions::of(self.store).begin(LockPurpose::Write, deadline)?.adopt(options)
+        })
     }
 
-    fn plan_adoption(&self) -> Result<Outcome> {
-        let seen = self.examine()?;
+    fn plan(&self) -> Result<Outcome> {
+        let seen = Root::of(self.store).examine()?;
         match &seen.health {
             Health::Foreign(edit) => {
                 let adopted = edit.acceptable().map_err(|health| seen.refusal_of(&health))?.value;
@@ -38,18 +53,18 @@ impl Transaction<'_> {
     fn adopt(self, options: &WriteOptions) -> Result<Option<Outcome>> {
         match &self.seen.health {
             Health::Foreign(edit) => {
-                self.store.check_conditions(options, edit.revision())?;
+                Changes::of(self.store).check_conditions(options, edit.revision())?;
                 self.adopt_edit(edit, options)
             }
             Health::Healthy(document) => {
                 let revision = document.seal.revision;
-                self.store.check_conditions(options, revision.get())?;
+                Changes::of(self.store).check_conditions(options, revision.get())?;
                 Ok(Some(Outcome::Unchanged { revision }))
             }
             Health::Legacy(_) => {
                 let store = self.store;
                 drop(self);
-                store.seal_as_it_is(options).map(Some)
+                store.lineages().seal_as_it_is(options).map(Some)
             }
             _ => Err(self.seen.refusal()),
         }

@@ -1,13 +1,16 @@
 //! Backups: `state backups` lists them, `state backup` makes one.
 
-use super::report::Report;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::Store;
+use super::change::Changes;
 use super::preserve::Replaced;
+use super::report::Report;
+use super::root::Root;
+use super::state_lock::StateLocks;
+use super::transaction::Transactions;
 use crate::audit::Level;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
@@ -47,16 +50,16 @@ pub struct Listed {
     pub is_newer: bool,
 }
 
-impl Store {
+impl Changes<'_> {
     /// Makes a pinned copy of the current document and returns its path.
     pub fn backup(&self, name: Option<&Name>) -> Result<std::path::PathBuf> {
-        let tx = self.begin_write(self.deadline())?;
+        let tx = Transactions::of(self.store).begin_write(StateLocks::of(self.store).deadline())?;
         let revision = match &tx.seen.health {
             Health::Healthy(document) => Some(document.seal.revision),
             Health::Legacy(_) => None,
-            Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+            Health::Foreign(_) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
                 drop(tx);
-                self.seal_as_it_is(&WriteOptions::of("backup"))?;
+                self.store.lineages().seal_as_it_is(&WriteOptions::of("backup"))?;
                 return self.backup(name);
             }
             _ => return Err(tx.seen.refusal()),
@@ -65,12 +68,15 @@ impl Store {
             return Err(Error::new(Kind::Internal, "a healthy state without its files"));
         };
         tx.keep_mirror();
-        let wanted = BackupName::new(self.disk.now(), revision, &manual_reason(name));
+        let wanted = BackupName::new(self.store.disk.now(), revision, &manual_reason(name));
         let made = tx.lock.copy_to_backup(backup_dir, wanted, &found.bytes)?;
-        self.disk.sync_dir(backup_dir)?;
+        self.store.disk.sync_dir(backup_dir)?;
         tx.prune_backups(&Replaced::Backup(made.clone()));
-        let entry = self.logs().entry(Level::Info, "backup", "made").with("file", made.as_str());
-        self.audit.record(&entry.with("pid", std::process::id()).with("path", self.shown()));
+        let entry =
+            self.store.logs().entry(Level::Info, "backup", "made").with("file", made.as_str());
+        self.store
+            .audit
+            .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
         Ok(backup_dir.path_of(made.as_str()))
     }
 }
@@ -78,7 +84,7 @@ impl Store {
 impl Report<'_> {
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
-        let backup_dir = self.store.backup_dir_to_read()?;
+        let backup_dir = Root::of(self.store).backup_dir_to_read()?;
         let Some(dir) = backup_dir.dir() else {
             return Ok(Vec::new());
         };

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 
 use super::Store;
 use super::backup_dir::BackupDir;
+use super::root::Root;
 use super::state_lock::StateLock;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
@@ -39,10 +40,15 @@ pub struct Ownership<'s> {
     pub(in crate::store) store: &'s Store,
 }
 
-impl Ownership<'_> {
+impl<'s> Ownership<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Refuses (4) a state file in a directory that keeps another.
     pub fn check(&self) -> Result<()> {
-        self.store.backup_dir_to_read().map(|_| ())
+        Root::of(self.store).backup_dir_to_read().map(|_| ())
     }
 
     /// Refuses (4) a state file that the backup directory does not belong to.
@@ -84,7 +90,7 @@ impl Ownership<'_> {
     /// Returns whether the live file is a revision of a document that the backup directory or the
     /// journal knows.
     fn has_lineage_of(&self, backup_dir: &BackupDir) -> bool {
-        let Ok(Some(live)) = self.store.live() else { return false };
+        let Ok(Some(live)) = Root::of(self.store).live() else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
         let lineage = &document.seal.lineage;
         let is_kept = |copies: &[BackupCopy]| {
@@ -126,7 +132,7 @@ impl StateLock<'_> {
     pub(super) fn record_owner(&self, backup_dir: &BackupDir, record: Record) -> Result<()> {
         let is_due = match record {
             Record::Whole => false,
-            Record::Absent => !self.store.ownership().is_usual(),
+            Record::Absent => !Ownership::of(self.store).is_usual(),
             Record::Damaged => true,
         };
         let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };

@@ -6,8 +6,10 @@ use super::Store;
 use super::commit::Plan;
 use super::observe::Observation;
 use super::preserve::Replaced;
+use super::read::Reader;
 use super::record::REPEATS;
-use super::transaction::Transaction;
+use super::root::Root;
+use super::transaction::{Transaction, Transactions};
 use crate::document::diff::diff;
 use crate::document::migrate::Migrated;
 use crate::document::seal::{full_size, size_when_sealed, without_seal};
@@ -21,26 +23,39 @@ use crate::store::next_revision::check_growth;
 use crate::store::options::{Mode, WriteOptions, conflict};
 use crate::store::signal::Signals;
 
-impl Store {
+/// Changes of the document by commands.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Changes<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Changes<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Changes the document: one atomic read-modify-write under the state lock.
     pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
         if options.mode == Mode::DryRun {
             return self.plan(options, make);
         }
-        self.retry(|deadline| self.begin_write(deadline)?.change(options, make))
+        Transactions::of(self.store).retry(|deadline| {
+            Transactions::of(self.store).begin_write(deadline)?.change(options, make)
+        })
     }
 
     /// Computes what a change would do, without a lock and without changing anything.
     fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
-        let mut seen = self.examine()?;
-        if matches!(seen.health, Health::Missing) && self.returns()? {
-            seen = self.examine()?;
+        let mut seen = Root::of(self.store).examine()?;
+        if matches!(seen.health, Health::Missing) && Reader::of(self.store).returns()? {
+            seen = Root::of(self.store).examine()?;
         }
         if matches!(seen.health, Health::Damaged(_)) && seen.is_healed_by_commands() {
             let document = seen.newest_copy()?.document;
-            self.warn(format!(
+            self.store.warn(format!(
                 "{} is damaged; this is against the copy it would be healed from",
-                self.shown()
+                self.store.shown()
             ));
             seen.health = match document {
                 Restorable::Sealed(document) => Health::Healthy(document),
@@ -80,7 +95,7 @@ impl Store {
                 current,
             ));
         }
-        self.locks.check_fences(&options.fences)
+        self.store.locks.check_fences(&options.fences)
     }
 
     /// Warns of objects where old documents should have a signal's time.
@@ -96,7 +111,7 @@ impl Store {
             .map(|(name, _)| &**name)
             .collect();
         if !objects.is_empty() {
-            self.warn(format!(
+            self.store.warn(format!(
                 "signals hold objects instead of times, and keep them: {}",
                 objects.join(", ")
             ));
@@ -164,9 +179,9 @@ impl Transaction<'_> {
     /// One attempt of a change; `None` if another writer was faster.
     fn change(mut self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Option<Outcome>> {
         let mut base = self.seen.base()?;
-        self.store.warn_of_objects(&base);
+        Changes::of(self.store).warn_of_objects(&base);
         self.keep_mirror();
-        let mut proposal = self.store.make_checked(options, &base, make)?;
+        let mut proposal = Changes::of(self.store).make_checked(options, &base, make)?;
         // A guard undoes what its command changed. The edit is not the command's work, so it gets a
         // revision of its own.
         if let Some(edit) = &base.edit
@@ -183,7 +198,7 @@ impl Transaction<'_> {
             proposal = make(&base)?;
         }
         if proposal.signals.are_needed() {
-            self.store.side_directory(&self.lock.root, SIGNALS)?; // refused before the commit
+            Root::of(self.store).side_directory(&self.lock.root, SIGNALS)?; // refused before the commit
         }
         // A foreign edit may be an older revision.
         let signals = match proposal.signals {

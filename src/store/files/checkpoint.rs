@@ -10,9 +10,11 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use self::retention::Retention;
-use super::Store;
+use super::checkpoint::catalog::Checkpoints;
 use super::observe::Observation;
-use super::transaction::Transaction;
+use super::staging::Staging;
+use super::state_lock::StateLocks;
+use super::transaction::{Transaction, Transactions};
 use crate::acl::Acls;
 use crate::audit::Level;
 use crate::document::seal::Digest;
@@ -70,34 +72,34 @@ pub(super) enum Unkept {
 /// An action under the locks of a checkpoint that was just made.
 pub(super) type Then<'a> = dyn FnMut(&Transaction<'_>, &Made) -> Result<()> + 'a;
 
-impl Store {
+impl Checkpoints<'_> {
     /// Makes a checkpoint of the state and both trees. A damaged state is healed first.
-    pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.checkpoint_then(snapshot, Retention::Manual, &mut |_, _| Ok(()))
+    pub fn create(&self, snapshot: &Snapshot) -> Result<Made> {
+        self.create_then(snapshot, Retention::Manual, &mut |_, _| Ok(()))
     }
 
     /// As [`Self::checkpoint`], retained as `retention` says; then runs `then` under the same
     /// locks.
-    pub(super) fn checkpoint_then(
+    pub(super) fn create_then(
         &self,
         snapshot: &Snapshot,
         retention: Retention,
         then: &mut Then<'_>,
     ) -> Result<Made> {
-        self.retry(|deadline| {
+        Transactions::of(self.store).retry(|deadline| {
             // Damage is healed while only the state lock is held.
-            let tx = self.begin_write(deadline)?;
+            let tx = Transactions::of(self.store).begin_write(deadline)?;
             if let Health::TooNew(_) = tx.seen.health {
                 return Err(tx.seen.refusal());
             }
             drop(tx);
-            let tx = self.lock_all(LockPurpose::Write, deadline)?.begin()?;
+            let tx = StateLocks::of(self.store).lock_all(LockPurpose::Write, deadline)?.begin()?;
             match &tx.seen.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
                 Health::Damaged(_) => return Ok(None),
-                Health::Foreign(_) if self.settings.foreign_edits == ForeignEdits::Accept => {
+                Health::Foreign(_) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
                     drop(tx);
-                    self.seal_as_it_is(&WriteOptions::of("checkpoint"))?;
+                    self.store.lineages().seal_as_it_is(&WriteOptions::of("checkpoint"))?;
                     return Ok(None);
                 }
                 _ => return Err(tx.seen.refusal()),
@@ -106,7 +108,7 @@ impl Store {
             let made = tx.take_snapshot(snapshot, retention, Unkept::Refused)?;
             then(&tx, &made)?;
             if retention == Retention::Automatic {
-                self.checkpoints().retire(&tx.lock, &made.id);
+                self.store.checkpoints().retire(&tx.lock, &made.id);
             }
             Ok(Some(made))
         })
@@ -116,7 +118,7 @@ impl Store {
     /// the order of creation, even where a checkpoint was removed or the clock was set back; then
     /// the new id repeats the time of the last one.
     fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
-        let ids = self.checkpoints().ids()?;
+        let ids = self.store.checkpoints().ids()?;
         let newest = ids.iter().filter_map(|id| id::time_of(id)).max();
         let stem =
             format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
@@ -137,7 +139,7 @@ impl Store {
         if !error.cause::<FsError>().is_some_and(|error| layout::is_staging(&error.path)) {
             return error;
         }
-        let root = quote_path(&self.settings.directory);
+        let root = quote_path(&self.store.settings.directory);
         let error = Error { hints: Vec::new(), ..error };
         match error.kind {
             Kind::DiskFull | Kind::FileSizeLimit => error
@@ -169,7 +171,10 @@ impl Transaction<'_> {
                 Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
                 Err(error) => {
                     let why = format!("no checkpoint was made: {}", error.message);
-                    return Err(self.store.without_staged_path(Error { message: why, ..error }));
+                    return Err(self
+                        .store
+                        .checkpoints()
+                        .without_staged_path(Error { message: why, ..error }));
                 }
                 Ok(made) => {
                     let entry = self
@@ -197,9 +202,9 @@ impl Transaction<'_> {
     }
 
     fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
-        let staging = self.store.staging_area().open(&self.lock)?;
+        let staging = Staging::of(self.store).open(&self.lock)?;
         let now = self.store.disk.now();
-        let id = self.store.free_id(now, &snapshot.operation)?;
+        let id = self.store.checkpoints().free_id(now, &snapshot.operation)?;
         let tmp = "checkpoint";
         tree::remove(&self.store.disk, &staging.dir, tmp)?;
         self.store.disk.make_dir(&staging.dir, tmp)?;
@@ -230,7 +235,7 @@ impl Transaction<'_> {
             };
             Ok(copied.map_or_else(Vec::new, |listing| listing.under(to)))
         };
-        if let Some(root) = self.store.config_root()? {
+        if let Some(root) = Staging::of(self.store).config_root()? {
             entries.extend(copy_in(root.entry(layout::CONFIG), manifest::CONFIG)?);
         }
         entries.extend(copy_in(self.lock.root.entry(layout::SIGNALS), manifest::SIGNALS)?);

@@ -7,9 +7,9 @@
 
 use rustix::io::Errno;
 
-use super::Store;
 use super::preserve::Replaced;
-use super::state_lock::StateLock;
+use super::root::Root;
+use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::document::READ_LIMIT;
 use crate::document::chunks::Chunks;
@@ -80,11 +80,11 @@ pub(super) enum Published {
     Overtaken,
 }
 
-impl Store {
+impl Root<'_> {
     fn warn_of_mirror(&self, error: &crate::fs::FsError) {
-        self.warn(format!(
+        self.store.warn(format!(
             "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
-            self.shown()
+            self.store.shown()
         ));
     }
 }
@@ -174,7 +174,7 @@ impl Transaction<'_> {
             // A staged document needs no space, and is not given up for lack of it.
             Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
             Err(error) => {
-                self.store.warn_of_mirror(&error);
+                Root::of(self.store).warn_of_mirror(&error);
                 None
             }
         };
@@ -198,14 +198,15 @@ impl Transaction<'_> {
         //    The check uses the path that the user gave: a document written into a directory that
         //    was moved away would be acknowledged, but not found at that path.
         if !self.lock.flock.is_current(disk, &self.lock.root)?
-            || !self.store.is_still(self.seen.live.as_ref())?
+            || !Root::of(self.store).is_still(self.seen.live.as_ref())?
         {
             return Ok(Published::Overtaken);
         }
 
         // 6. Check the grants that the caller requires (fences). From here to the rename no process
         //    can revoke them.
-        let gate = self.store.locks.pass_fences(plan.fences, self.store.deadline())?;
+        let gate =
+            self.store.locks.pass_fences(plan.fences, StateLocks::of(self.store).deadline())?;
 
         // 7. Commit.
         if let Err(error) = disk.rename(self.lock.root.entry(&name), self.lock.root.entry(live)) {
@@ -244,7 +245,7 @@ impl Transaction<'_> {
             let made = backup_dir.entry(&mirror_name);
             match self.lock.replace_mirror(made, backup_dir.entry(MIRROR)) {
                 Ok(()) => mirror.keep(),
-                Err(error) => self.store.warn_of_mirror(&error),
+                Err(error) => Root::of(self.store).warn_of_mirror(&error),
             }
         }
         self.lock.finish_signals(backup_dir, &files);
@@ -256,7 +257,7 @@ impl Transaction<'_> {
     /// never be ahead of the live file.
     pub(super) fn keep_mirror(&self) {
         if let Err(error) = self.renew_mirror() {
-            self.store.warn_of_mirror(&error);
+            Root::of(self.store).warn_of_mirror(&error);
         }
     }
 

@@ -4,36 +4,50 @@
 use std::time::Instant;
 
 use super::Store;
+use super::root::Root;
 use super::state_lock::StateLock;
 use crate::fs::Dir;
 use crate::journal::{DIRECTORY, Event, Fill, JOURNAL, Journal, Origin};
 use crate::lock::origin;
 
-impl Store {
+/// The root's journal.
+#[derive(Clone, Copy, Debug)]
+pub struct EventLog<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> EventLog<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// The origin of an event that this command causes now: its script is the named owner of locks,
     /// else the parent process.
     pub(super) fn origin(&self) -> Origin {
-        let owner = self.settings.lock_env.owner;
-        origin(self.disk.now(), owner.unwrap_or_else(std::os::unix::process::parent_id))
+        let owner = self.store.settings.lock_env.owner;
+        origin(self.store.disk.now(), owner.unwrap_or_else(std::os::unix::process::parent_id))
     }
 
     /// Appends an event to the root's journal, if there is one, while holding the gate. The caller
     /// holds no lock. A failure is a warning.
-    pub(super) fn journal_event(&self, event: impl FnOnce(Origin) -> Event) {
-        let Ok(root) = self.open_root() else { return };
-        let Ok(dir) = self.disk.open_dir(&root, DIRECTORY) else { return };
+    pub(super) fn record(&self, event: impl FnOnce(Origin) -> Event) {
+        let Ok(root) = Root::of(self.store).open() else { return };
+        let Ok(dir) = self.store.disk.open_dir(&root, DIRECTORY) else { return };
         // A refusal for root leaves another user's files alone.
-        let found = self.disk.stat(&dir, JOURNAL);
+        let found = self.store.disk.stat(&dir, JOURNAL);
         if !matches!(found, Ok(Some(stat)) if stat.uid == crate::user::current()) {
             return;
         }
         let origin = self.origin();
-        let appended = match self.locks.enter_gate(Instant::now()) {
-            Ok(_gate) => Journal::new(&self.disk, &dir).append_if_there(|| vec![event(origin)]),
+        let appended = match self.store.locks.enter_gate(Instant::now()) {
+            Ok(_gate) => {
+                Journal::new(&self.store.disk, &dir).append_if_there(|| vec![event(origin)])
+            }
             Err(error) => Err(error.message),
         };
         if let Err(why) = appended {
-            self.warn(format!("the journal has no line of this: {why}"));
+            self.store.warn(format!("the journal has no line of this: {why}"));
         }
     }
 }
@@ -64,7 +78,7 @@ impl StateLock<'_> {
         if let Ok(dir) = self.store.disk.open_dir(&self.root, DIRECTORY)
             && matches!(self.store.disk.stat(&dir, JOURNAL), Ok(Some(_)))
         {
-            self.append_to_journal(&dir, &event(self.store.origin()));
+            self.append_to_journal(&dir, &event(EventLog::of(self.store).origin()));
         }
     }
 }

@@ -7,10 +7,14 @@ use serde_json::Value;
 
 use super::Store;
 use super::backup_dir::BackupDir;
+use super::change::Changes;
 use super::commit::{Plan, Published};
+use super::next_revision::Sealer;
 use super::observe::{Depth, Observation};
-use super::state_lock::StateLock;
-use super::transaction::Transaction;
+use super::root::Root;
+use super::staging::Staging;
+use super::state_lock::{StateLock, StateLocks};
+use super::transaction::{Transaction, Transactions};
 use crate::document::first;
 use crate::document::seal::{Revision, Sealed};
 use crate::error::Result;
@@ -72,7 +76,7 @@ impl Done {
     }
 }
 
-impl Store {
+impl Lineages<'_> {
     /// Prepares a root: directories, the first document where there is no history, healing,
     /// migration.
     pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
@@ -80,12 +84,12 @@ impl Store {
         // The state exists now: a failure from here on undoes nothing and does not fail the
         // command.
         for name in SIDE_DIRECTORIES {
-            let made = self.open_root().and_then(|root| {
-                let dir = self.side_directory(&root, name)?;
-                Ok(self.lineages().keep_out_of_git(&dir)?)
+            let made = Root::of(self.store).open().and_then(|root| {
+                let dir = Root::of(self.store).side_directory(&root, name)?;
+                Ok(self.store.lineages().keep_out_of_git(&dir)?)
             });
             if let Err(error) = made {
-                self.warn(format!(
+                self.store.warn(format!(
                     "{name} is not ready, or git may take it along: {}",
                     error.message
                 ));
@@ -95,15 +99,19 @@ impl Store {
     }
 
     fn init_state(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
-        self.lineages().refuse_before_making(mode)?;
-        let was_damaged =
-            self.live().is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
+        self.store.lineages().refuse_before_making(mode)?;
+        let was_damaged = Root::of(self.store)
+            .live()
+            .is_ok_and(|live| live.is_some_and(|found| found.is_damaged()));
         let found = if was_damaged { Done::Healed } else { Done::AlreadyThere };
         let mut was_sealed = false;
-        self.retry(|deadline| {
+        Transactions::of(self.store).retry(|deadline| {
             let tx = match mode {
-                InitMode::Continue => self.begin_undamaged(LockPurpose::Initialize, deadline)?,
-                InitMode::Fresh => self.begin(LockPurpose::Initialize, deadline)?,
+                InitMode::Continue => Transactions::of(self.store)
+                    .begin_undamaged(LockPurpose::Initialize, deadline)?,
+                InitMode::Fresh => {
+                    Transactions::of(self.store).begin(LockPurpose::Initialize, deadline)?
+                }
             };
             match tx.init(mode, options)? {
                 Init::Created(revision) => Ok(Some(Initialized { revision, done: Done::Created })),
@@ -114,26 +122,29 @@ impl Store {
                 Init::Overtaken => Ok(None),
                 Init::Unsealed => {
                     was_sealed = true;
-                    self.seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
+                    self.store.lineages().seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
                     Ok(None)
                 }
             }
         })
     }
 
-    /// Commits the document without changes: seals a legacy one, persists a migration.
-    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
-        let options = WriteOptions { author: Author::Program, ..options.clone() };
-        self.change(&options, &mut |base| Ok(base.draft().into()))
-    }
-
     /// Does the housekeeping of a writer where a state exists or existed: finishes what was
     /// interrupted, heals damage, renews the mirror, removes what dead writers left.
     pub fn run_housekeeping(&self) -> Result<()> {
-        let tx = self.begin_undamaged(LockPurpose::Write, self.deadline())?;
+        let tx = Transactions::of(self.store)
+            .begin_undamaged(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         tx.lock.remove_leftovers()?;
         tx.keep_mirror();
         Ok(())
+    }
+}
+
+impl Lineages<'_> {
+    /// Commits the document without changes: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        Changes::of(self.store).change(&options, &mut |base| Ok(base.draft().into()))
     }
 }
 
@@ -170,7 +181,7 @@ impl Lineages<'_> {
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        let seen = self.store.examine().ok()?;
+        let seen = Root::of(self.store).examine().ok()?;
         let document = match &seen.health {
             Health::Healthy(document) => Value::clone(document.value.skeleton()),
             Health::Legacy(migrated) => migrated.value.clone(),
@@ -192,7 +203,7 @@ impl Lineages<'_> {
     /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in
     /// it.
     pub fn newest_archive_except(&self, known: &[String]) -> Option<(PathBuf, Option<PathBuf>)> {
-        let backup_dir = self.store.backup_dir_to_read().ok()?;
+        let backup_dir = Root::of(self.store).backup_dir_to_read().ok()?;
         let name = backup_dir.archives.iter().rev().find(|name| !known.contains(name))?;
         let archive = BackupDir::list(
             &self.store.disk,
@@ -206,7 +217,7 @@ impl Lineages<'_> {
 
     /// The archives of `init --fresh`.
     pub fn archives(&self) -> Vec<String> {
-        self.store
+        Root::of(self.store)
             .backup_dir_to_read()
             .map_or_else(|_| Vec::new(), |backup_dir| backup_dir.archives)
     }
@@ -214,15 +225,19 @@ impl Lineages<'_> {
     /// Makes the checks that need no lock before the first file is created: a refused init leaves
     /// nothing.
     fn refuse_before_making(&self, mode: InitMode) -> Result<()> {
-        let root = self.store.open_root()?;
-        let backup_dir = self.store.backup_dir_of(&root)?;
+        let root = Root::of(self.store).open()?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
         if backup_dir.dir().is_some() || self.store.intents().is_decided()? {
             return Ok(());
         }
         for name in SIDE_DIRECTORIES {
             side::open_to_read(&self.store.disk, &root, name)?;
         }
-        let seen = self.store.diagnose(self.store.live()?, backup_dir, Depth::WithMirror)?;
+        let seen = Root::of(self.store).diagnose(
+            Root::of(self.store).live()?,
+            backup_dir,
+            Depth::WithMirror,
+        )?;
         if self.is_to_be_initialized(mode, &seen.health) { Ok(()) } else { Err(seen.refusal()) }
     }
 }
@@ -307,8 +322,8 @@ impl Transaction<'_> {
 impl Observation<'_> {
     /// Seals the first document of a new lineage.
     fn seal_first(&self, highest: Option<Revision>) -> Result<Sealed> {
-        let revision = self.store.revision_after(highest)?;
-        self.store.seal_as(first(), revision, &new_lineage()?, None)
+        let revision = Sealer::of(self.store).revision_after(highest)?;
+        Sealer::of(self.store).seal_as(first(), revision, &new_lineage()?, None)
     }
 
     /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
@@ -342,7 +357,7 @@ impl StateLock<'_> {
     /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
     /// settled it.
     fn remove_leftovers(&self) -> Result<()> {
-        self.store.staging_area().clear(&self.root)?;
+        Staging::of(self.store).clear(&self.root)?;
         for name in self.store.disk.list(&self.root)? {
             if name.to_str().is_some_and(is_temporary) {
                 self.store.disk.unlink(&self.root, name)?;

@@ -15,7 +15,9 @@ use super::Store;
 use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
 use super::checkpoint::retention::Retention;
-use super::state_lock::StateLock;
+use super::events::EventLog;
+use super::root::Root;
+use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result};
@@ -55,11 +57,12 @@ impl<'s> Guards<'s> {
     pub fn begin(&self, snapshot: &Snapshot) -> Result<Begun<'s>> {
         let token = new_token()?;
         // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
-        let lifeline = self.store.locks.guard_lifeline(self.store.deadline()).ok();
+        let lifeline = self.store.locks.guard_lifeline(StateLocks::of(self.store).deadline()).ok();
         let mut begun_record = None;
         let id = self
             .store
-            .checkpoint_then(snapshot, Retention::Automatic, &mut |tx, made| {
+            .checkpoints()
+            .create_then(snapshot, Retention::Automatic, &mut |tx, made| {
                 let record = Record {
                     lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
                     ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
@@ -157,14 +160,14 @@ impl<'s> Guards<'s> {
     /// Removes the record of a guard after its command succeeded. Takes no lock, since another
     /// writer may hold it for long.
     pub fn end(&self, id: &str) -> Result<()> {
-        let root = self.store.open_root()?;
-        let backup_dir = self.store.backup_dir_of(&root)?;
+        let root = Root::of(self.store).open()?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
         backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
     }
 
     /// Records in the journal that a guard's command ended. Takes no lock but the gate.
     pub fn record_end(&self, id: &str, attempts: u32, code: u8) {
-        self.store.journal_event(|origin| {
+        EventLog::of(self.store).record(|origin| {
             Event::Guard(GuardEvent {
                 origin,
                 id: id.to_owned(),
@@ -179,8 +182,9 @@ impl<'s> Guards<'s> {
     /// Removes the record of the guard that a word names, in whatever condition it is; 1 `not_found`
     /// where it names none, or several. Returns the guard's id.
     pub fn forget(&self, word: &str) -> Result<String> {
-        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
-        let backup_dir = self.store.backup_dir_of(&lock.root)?;
+        let lock = StateLocks::of(self.store)
+            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&lock.root)?;
         let not_found = |what: String| {
             Error::new(Kind::NotFound, format!("{what}; nothing was changed"))
                 .hint_command("recover status", "see which ones are")
@@ -208,8 +212,8 @@ impl<'s> Guards<'s> {
 
     /// Lists the guards on record. Changes nothing.
     pub fn list(&self) -> Result<Vec<OnRecord>> {
-        let root = self.store.open_root()?;
-        let backup_dir = self.store.backup_dir_of(&root)?;
+        let root = Root::of(self.store).open()?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
         self.among(&root, &backup_dir, |id| self.store.checkpoints().is_sound(id).unwrap_or(true))
     }
 
@@ -259,11 +263,18 @@ impl<'s> Guards<'s> {
             Liveness::Unknown => return Ok(Some(Standing::Unknown)),
             Liveness::Dead => {}
         }
-        Ok(match self.put_back_by(root, backup_dir, self.store.live()?.as_ref(), &record)? {
-            Aftermath::Nothing => Some(Standing::Killed),
-            Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
-            Aftermath::PutBack | Aftermath::Decided => None,
-        })
+        Ok(
+            match self.put_back_by(
+                root,
+                backup_dir,
+                Root::of(self.store).live()?.as_ref(),
+                &record,
+            )? {
+                Aftermath::Nothing => Some(Standing::Killed),
+                Aftermath::Unrestored(why) => Some(Standing::Unrestored(why)),
+                Aftermath::PutBack | Aftermath::Decided => None,
+            },
+        )
     }
 
     /// A record; `None` where it cannot be read or is damaged.
@@ -367,7 +378,7 @@ impl StateLock<'_> {
         let mut guards = self.guards_of_commit(backup_dir);
         guards.retain(|guard| guard != id);
         Event::Guard(GuardEvent {
-            origin: self.store.origin(),
+            origin: EventLog::of(self.store).origin(),
             id: id.to_owned(),
             step,
             code: None,

@@ -4,11 +4,13 @@
 //! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
 use super::Store;
+use super::change::Changes;
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::record::REPEATS;
-use super::transaction::Transaction;
+use super::root::Root;
+use super::transaction::{Transaction, Transactions};
 use crate::audit::Level;
 use crate::document::diff::{Difference, diff};
 use crate::document::seal::{Lineage, Revision, without_seal};
@@ -40,16 +42,31 @@ pub enum Recovered {
     },
 }
 
-impl Store {
+/// Brings back a valid copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Healing<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Healing<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// `state recover`.
     pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
-        self.retry(|deadline| self.begin(LockPurpose::Write, deadline)?.recover(wanted, options))
+        Transactions::of(self.store).retry(|deadline| {
+            Transactions::of(self.store)
+                .begin(LockPurpose::Write, deadline)?
+                .recover(wanted, options)
+        })
     }
 
     /// The copy that a recovery would restore, and the differences it would make; `None` if there
     /// is nothing to recover. Changes nothing.
-    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
-        let seen = self.examine()?;
+    pub fn plan(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
+        let seen = Root::of(self.store).examine()?;
         let copy = match (&seen.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
             (Health::NotInitialized | Health::TooNew(_), _) => return Err(seen.refusal()),
@@ -70,7 +87,7 @@ impl Transaction<'_> {
         if let Health::TooNew(_) = seen.health {
             return Err(seen.refusal());
         }
-        self.store.check_conditions(options, seen.revision())?;
+        Changes::of(self.store).check_conditions(options, seen.revision())?;
         if !valid {
             newest_valid(seen.backup_dir.copies()?).map_err(written_by_a_newer_program)?;
         }

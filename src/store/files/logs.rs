@@ -1,6 +1,7 @@
 //! What commands note in the audit log and the error log of a root.
 
 use super::Store;
+use super::events::EventLog;
 use crate::audit::{AuditEntry, Level};
 use crate::error::{Error, ExitCode, Kind};
 use crate::fs::FileKind;
@@ -58,9 +59,8 @@ impl Logs<'_> {
     pub fn record_retry(&self, program: &str, step: RetryStep, ended: Option<(u32, u8)>) {
         let program = program.rsplit('/').next().unwrap_or_default().to_owned();
         let (attempts, code) = ended.unzip();
-        self.store.journal_event(|origin| {
-            Event::Retry(RetryEvent { origin, step, program, attempts, code })
-        });
+        EventLog::of(self.store)
+            .record(|origin| Event::Retry(RetryEvent { origin, step, program, attempts, code }));
     }
 
     /// Records in the audit log how often a command was retried, and its last exit code.
@@ -113,7 +113,8 @@ impl Logs<'_> {
             return;
         }
         let action = command.rsplit(' ').next().unwrap_or_default();
-        self.store.journal_event(|origin| Event::Failure(Failure::of(origin, command, error)));
+        EventLog::of(self.store)
+            .record(|origin| Event::Failure(Failure::of(origin, command, error)));
         let code = error.code();
         let of_input = match code {
             ExitCode::General => {

@@ -10,16 +10,17 @@
 //!    from the backup directory.
 //! 5. The intent is removed.
 
-use super::fresh::Lineages;
-use super::restore::{Intents, lock_lost, staged_state};
 use std::rc::Rc;
 
 use serde_json::json;
 
 use super::Store;
 use super::commit::{OnDiskFull, Plan, Published};
+use super::fresh::Lineages;
 use super::preserve::Replaced;
-use super::staging::StagingDir;
+use super::restore::{Intents, lock_lost, staged_state};
+use super::root::Root;
+use super::staging::{Staging, StagingDir};
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
@@ -178,7 +179,7 @@ impl Lineages<'_> {
         if let Some(refusal) = self.store.intents().foreign_start(&lock.root)? {
             return Err(refusal);
         }
-        let mut staging = self.store.staging_area().open(lock)?;
+        let mut staging = Staging::of(self.store).open(lock)?;
         staging.keep();
         let live = StateFile::read(&self.store.disk, &lock.root, &self.store.settings.file_name)?;
         let is_committed = live.is_some_and(
@@ -233,7 +234,7 @@ impl Lineages<'_> {
 
     /// Returns whether the archive is there, finished or in progress.
     fn has_archive(&self, lock: &StateLock, intent: &Intent) -> Result<bool> {
-        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
         let is_there =
             |name: &str| Ok::<_, Error>(self.store.disk.stat(&backup_dir, name)?.is_some());
         Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
@@ -251,7 +252,7 @@ impl Lineages<'_> {
             }
             _ => false,
         };
-        let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
         let place = archive_in_progress();
         if is_old || disk.stat(&backup_dir, &place)?.is_none() {
             return Ok(());
@@ -266,7 +267,7 @@ impl Lineages<'_> {
     /// archived files are removed.
     fn finish(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
         let finish = || -> Result<()> {
-            let backup_dir = self.store.side_directory(&lock.root, BACKUPS)?;
+            let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
             let place = archive_in_progress();
             if self.store.disk.stat(&backup_dir, &place)?.is_some() {
                 self.store
@@ -330,10 +331,11 @@ impl Intents<'_> {
     /// Returns whether a document is the first of a lineage with an unfinished start: beside the
     /// old lineage's copies it is not a foreign edit.
     pub(super) fn is_fresh(&self, document: &Document) -> bool {
-        let intent = self.store.open_root().and_then(|root| self.read_fresh(&root)).ok().flatten();
+        let intent =
+            Root::of(self.store).open().and_then(|root| self.read_fresh(&root)).ok().flatten();
         let is_own = |root: &DirId| {
             let here =
-                self.store.open_root().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
+                Root::of(self.store).open().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
             here.ok().flatten().is_some_and(|here| here.is_same(root))
         };
         intent.is_some_and(|intent| {
@@ -351,7 +353,7 @@ impl Transaction<'_> {
         options: &WriteOptions,
     ) -> Result<Option<Revision>> {
         let Some(backup_dir) = self.seen.backup_dir.dir() else { return Ok(None) };
-        let mut staging = self.store.staging_area().open(&self.lock)?;
+        let mut staging = Staging::of(self.store).open(&self.lock)?;
         // A file made in the backup directory must never exist without the staging directory.
         self.store.disk.sync_dir(&staging.checkpoints)?;
         self.make_archive(backup_dir)?;

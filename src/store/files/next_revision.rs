@@ -15,13 +15,25 @@ use crate::store::layout::BACKUPS;
 use crate::store::next_revision::{Records, check_size, new_lineage, random};
 use crate::time::rfc3339;
 
-impl Store {
+/// Seals the next revision.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Sealer<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Sealer<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// The revision after the highest known one. Only a forged document uses the last one up.
     pub(super) fn revision_after(&self, highest: Option<Revision>) -> Result<Revision> {
         Revision::after(highest).ok_or_else(|| {
-            let root = &self.settings.directory;
+            let root = &self.store.settings.directory;
             let moved = quote_path(&root.join("used-up"));
-            let (state, backups) = (quote_path(&self.path()), quote_path(&root.join(BACKUPS)));
+            let (state, backups) =
+                (quote_path(&self.store.path()), quote_path(&root.join(BACKUPS)));
             let message = "the last possible revision is reached; no commit can follow it";
             Error::new(Kind::Internal, message)
                 .hint_shell(
@@ -39,7 +51,7 @@ impl Store {
         lineage: &Lineage,
         created: Option<&Value>,
     ) -> Result<Sealed> {
-        let now = rfc3339(self.disk.now());
+        let now = rfc3339(self.store.disk.now());
         let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
         let marker = random()?;
         let sealed = seal(draft, revision, lineage, &created, &now, marker)
@@ -58,8 +70,8 @@ impl Observation<'_> {
         created: Option<&Value>,
     ) -> Result<Sealed> {
         let highest = self.highest_revision()?;
-        let revision = self.store.revision_after(highest)?;
-        self.store.seal_as(draft, revision, lineage, created)
+        let revision = Sealer::of(self.store).revision_after(highest)?;
+        Sealer::of(self.store).seal_as(draft, revision, lineage, created)
     }
 
     /// The lineage of the next revision: the one that the root holds or has on record; otherwise a

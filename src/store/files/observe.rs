@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::Store;
 use super::backup_dir::BackupDir;
+use super::belongs::Ownership;
+use super::root::Root;
 use super::state_file::StateFile;
-use super::state_lock::StateLock;
+use super::state_lock::{StateLock, StateLocks};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::is_temporary;
 use crate::fs::{Dir, FileKind, Origin, Stat};
@@ -96,31 +98,32 @@ impl Observation<'_> {
     }
 }
 
-impl Store {
+impl Root<'_> {
     /// Opens a side directory that belongs to this user, and creates it where it is missing.
     pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
-        side::open(&self.disk, root, name)
+        side::open(&self.store.disk, root, name)
     }
 
     /// Removes the access of other users to what an earlier tool left in a side directory.
     pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
-        let Some(stat) = self.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0) else {
+        let Some(stat) = self.store.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0)
+        else {
             return Ok(());
         };
         let tighten = || -> Result<()> {
-            self.disk.set_mode(root, name, &stat, 0o700)?;
-            for inner in self.disk.list(dir)? {
+            self.store.disk.set_mode(root, name, &stat, 0o700)?;
+            for inner in self.store.disk.list(dir)? {
                 // A hard link may be the name of a file outside this root.
                 let is_ours = |stat: &Stat| stat.kind == FileKind::Regular && stat.nlink == 1;
-                let found = self.disk.stat(dir, &inner)?.filter(is_ours);
+                let found = self.store.disk.stat(dir, &inner)?.filter(is_ours);
                 if let Some(stat) = found.filter(|stat| stat.mode & 0o077 != 0) {
-                    self.disk.set_mode(dir, &inner, &stat, 0o600)?;
+                    self.store.disk.set_mode(dir, &inner, &stat, 0o600)?;
                 }
             }
             Ok(())
         };
         let (shown, mode) = (dir.path().display(), stat.mode);
-        self.warn(match tighten() {
+        self.store.warn(match tighten() {
             Ok(()) => {
                 format!("{shown} had mode {mode:04o}, looser than 0700; it and the files in it are yours alone now")
             }
@@ -131,21 +134,21 @@ impl Store {
 
     /// Warns of anything in the side directories that stops the next writer.
     pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
-        if let Some(why) = side::open_to_others(&self.disk, root)? {
-            self.warn(format!("the root {} {why}", root.path().display()));
+        if let Some(why) = side::open_to_others(&self.store.disk, root)? {
+            self.store.warn(format!("the root {} {why}", root.path().display()));
         }
         let user = crate::user::current();
         for name in SIDE_DIRECTORIES {
             let path = root.path_of(name);
-            match self.disk.stat(root, name)? {
+            match self.store.disk.stat(root, name)? {
                 Some(stat) if stat.kind != FileKind::Directory => {
-                    self.warn(format!(
+                    self.store.warn(format!(
                         "{} is not a directory of its own; writers refuse to work with it",
                         path.display()
                     ));
                 }
                 Some(stat) if stat.uid != user => {
-                    self.warn(format!(
+                    self.store.warn(format!(
                         "{} belongs to user {}; writers refuse to work with it",
                         path.display(),
                         stat.uid
@@ -162,18 +165,20 @@ impl<'s> StateLock<'s> {
     /// Reads all files under the lock, after removing what dead writers left.
     pub(super) fn observe(&self) -> Result<Observation<'s>> {
         let dir = side::open_unless(&self.store.disk, &self.root, BACKUPS, || {
-            self.store.refuse_other_tools_file(&self.root)
+            StateLocks::of(self.store).refuse_other_tools_file(&self.root)
         })?;
         let mut backup_dir = BackupDir::list(&self.store.disk, dir)?;
-        let record = self.store.ownership().check_dir(&backup_dir)?;
+        let record = Ownership::of(self.store).check_dir(&backup_dir)?;
         self.record_owner(&backup_dir, record)?;
         let live = StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?;
         let cleared = self.clear_leftovers(&backup_dir, &live)?;
         if cleared {
-            backup_dir =
-                BackupDir::list(&self.store.disk, self.store.side_directory(&self.root, BACKUPS)?)?;
+            backup_dir = BackupDir::list(
+                &self.store.disk,
+                Root::of(self.store).side_directory(&self.root, BACKUPS)?,
+            )?;
         }
-        let mut seen = self.store.diagnose(live, backup_dir, Depth::WithMirror)?;
+        let mut seen = Root::of(self.store).diagnose(live, backup_dir, Depth::WithMirror)?;
         self.settle_signals(&seen.backup_dir, &seen.health);
         self.settle_guards(&mut seen.backup_dir, seen.live.as_ref());
         Ok(seen)

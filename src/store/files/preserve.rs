@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use super::Store;
 use super::observe::Observation;
+use super::root::Root;
 use super::state_file::StateFile;
-use super::state_lock::StateLock;
-use super::transaction::Transaction;
+use super::state_lock::{StateLock, StateLocks};
+use super::transaction::{Transaction, Transactions};
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::free_name::first_free;
@@ -125,7 +126,18 @@ fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsRe
     Ok(BackupName::parse(&made).unwrap_or(name))
 }
 
-impl Store {
+/// The space that backups take.
+#[derive(Clone, Copy, Debug)]
+pub struct Space<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Space<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     fn discard_oldest(&self, backup_dir: &Dir, names: Vec<&str>, kept: usize) {
         let surplus = names.len().saturating_sub(kept);
         for name in names.into_iter().take(surplus) {
@@ -133,20 +145,22 @@ impl Store {
             if BackupName::parse(name)
                 .is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL))
             {
-                self.warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
+                self.store
+                    .warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
             }
         }
     }
 
     fn discard(&self, backup_dir: &Dir, name: &str) {
-        if let Err(error) = self.disk.unlink(backup_dir, name) {
-            self.warn(format!("an old backup could not be removed: {error}"));
+        if let Err(error) = self.store.disk.unlink(backup_dir, name) {
+            self.store.warn(format!("an old backup could not be removed: {error}"));
         }
     }
 
     /// Frees space before a command fails for lack of it; returns how many backups were removed.
     pub fn free_space_now(&self) -> Result<usize> {
-        let tx = self.begin(LockPurpose::Write, self.deadline())?;
+        let tx = Transactions::of(self.store)
+            .begin(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         if let Health::TooNew(_) = tx.seen.health {
             return Err(tx.seen.refusal());
         }
@@ -157,15 +171,18 @@ impl Store {
     /// temporary names, syncs it, and removes it.
     pub fn test_space(&self) -> Result<()> {
         const SPARE: u64 = 4 << 10; // growth that a change may cause
-        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
-        let live = self.disk.stat(&lock.root, &self.settings.file_name)?;
+        let lock = StateLocks::of(self.store)
+            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
+        let live = self.store.disk.stat(&lock.root, &self.store.settings.file_name)?;
         let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
         let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
         // Uses a commit's temporary names, which the next writer removes if this process is killed.
-        let backup_dir = self.side_directory(&lock.root, BACKUPS)?;
+        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
         let name = |purpose| temporary(lock.flock.inode(), purpose);
-        let _document = self.disk.stage(&lock.root, &name("state"), &zeros, Durability::Fsync)?;
-        let _mirror = self.disk.stage(&backup_dir, &name("mirror"), &zeros, Durability::Fsync)?;
+        let _document =
+            self.store.disk.stage(&lock.root, &name("state"), &zeros, Durability::Fsync)?;
+        let _mirror =
+            self.store.disk.stage(&backup_dir, &name("mirror"), &zeros, Durability::Fsync)?;
         Ok(())
     }
 }
@@ -297,12 +314,12 @@ impl Transaction<'_> {
                 for (place, name) in automatic.into_iter().enumerate() {
                     let is_needed = is_guarded(name) && place + GUARDED_BACKUPS >= surplus;
                     if !is_needed && (place < surplus || outlived(name)) {
-                        self.store.discard(backup_dir, name.as_str());
+                        Space::of(self.store).discard(backup_dir, name.as_str());
                     }
                 }
             }
             Replaced::Backup(made) | Replaced::Reference(made, _) => {
-                self.store.discard_oldest(
+                Space::of(self.store).discard_oldest(
                     backup_dir,
                     names(true)
                         .filter(|name| !is_guarded(name))
@@ -315,7 +332,7 @@ impl Transaction<'_> {
             Replaced::Evidence => {
                 let new = usize::from(self.seen.evidence_kept().is_none());
                 let kept = listing.evidence.iter().map(String::as_str).collect();
-                self.store.discard_oldest(backup_dir, kept, PINNED_KEPT - new);
+                Space::of(self.store).discard_oldest(backup_dir, kept, PINNED_KEPT - new);
             }
             Replaced::Nothing => {}
         }

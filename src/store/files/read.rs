@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::Store;
 use super::commit::OnDiskFull;
-use super::observe::Depth;
-use super::observe::Observation;
+use super::observe::{Depth, Observation};
+use super::root::Root;
 use super::state_file::StateFile;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, Transactions};
 use crate::document::lazy::LazyDocument;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
@@ -40,13 +40,24 @@ pub(super) const READER_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts of a reader, if its file is replaced each time before it has read the backup directory.
 const LOOKS: u32 = 100;
 
-impl Store {
+/// Reads the document, and waits for one that is being written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Reader<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Reader<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
     /// would restore is served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {
-        let decided = self.intents().is_decided();
+        let decided = self.store.intents().is_decided();
         if decided.is_err() {
-            self.live()?; // damage to the state itself is the better error
+            Root::of(self.store).live()?; // damage to the state itself is the better error
         }
         if decided? && let Some(served) = self.finish_for_reader()? {
             return Ok(served);
@@ -54,8 +65,8 @@ impl Store {
         let mut looks = 0;
         loop {
             looks += 1;
-            let live = self.live()?;
-            self.warn_of_file(&live);
+            let live = Root::of(self.store).live()?;
+            Root::of(self.store).warn_of_file(&live);
             let is_plainly_healthy = self.is_plainly_healthy(&live)?;
             let live = match live {
                 Some(StateFile { reading: Reading::Sealed(document), bytes, .. })
@@ -65,13 +76,13 @@ impl Store {
                 }
                 live => live,
             };
-            let backup_dir = self.backup_dir_to_read()?;
+            let backup_dir = Root::of(self.store).backup_dir_to_read()?;
             // A commit between the two reads leaves a backup directory that does not match this
             // file.
-            if looks < LOOKS && !self.is_still(live.as_ref())? {
+            if looks < LOOKS && !Root::of(self.store).is_still(live.as_ref())? {
                 continue;
             }
-            let seen = self.diagnose(live, backup_dir, Depth::DigestOnly)?;
+            let seen = Root::of(self.store).diagnose(live, backup_dir, Depth::DigestOnly)?;
             return match seen.health {
                 Health::Missing if looks < LOOKS && self.returns()? => continue,
                 Health::Damaged(_) if seen.is_healed_by_commands() => seen.heal_for_reader(),
@@ -83,8 +94,8 @@ impl Store {
     /// Returns whether the file itself shows that it can be served.
     fn is_plainly_healthy(&self, live: &Option<StateFile>) -> Result<bool> {
         // A file with an unusual name may be the second state file of its directory.
-        if self.settings.file_name != OsStr::new(layout::STATE_FILE) {
-            self.backup_dir_to_read()?;
+        if self.store.settings.file_name != OsStr::new(layout::STATE_FILE) {
+            Root::of(self.store).backup_dir_to_read()?;
         }
         Ok(matches!(live, Some(StateFile { reading: Reading::Sealed(document), .. })
             if rules::check(document.value.skeleton()).is_empty()))
@@ -93,12 +104,12 @@ impl Store {
     fn try_to_heal(&self) -> Result<Served> {
         let mut last = None;
         let start = Instant::now();
-        let patience = READER_PATIENCE.min(self.settings.lock_timeout);
+        let patience = READER_PATIENCE.min(self.store.settings.lock_timeout);
         // An editor that keeps writing is awaited twice; then the file is diagnosed as it is.
         let quiet_deadline = start + 2 * QUIET;
         loop {
             // The wait holds no lock, so that readers that meet the same editor do not queue.
-            let seen = self.observe(Depth::DigestOnly)?;
+            let seen = Root::of(self.store).observe(Depth::DigestOnly)?;
             if !matches!(seen.health, Health::Damaged(_)) {
                 return seen.serve();
             }
@@ -106,38 +117,12 @@ impl Store {
                 self.await_quiet(until);
                 continue;
             }
-            let tx = self.begin(LockPurpose::Write, Instant::now() + patience)?;
+            let tx = Transactions::of(self.store)
+                .begin(LockPurpose::Write, Instant::now() + patience)?;
             if matches!(tx.seen.health, Health::Damaged(_))
                 && self.unquiet(&tx.seen.live, &mut last, quiet_deadline).is_none()
             {
                 tx.heal(OnDiskFull::Fail)?;
-            }
-        }
-    }
-
-    /// Begins a transaction on a file that is not damaged: heals damage first, where that is
-    /// allowed and possible.
-    pub(super) fn begin_undamaged(
-        &self,
-        purpose: LockPurpose,
-        deadline: Instant,
-    ) -> Result<Transaction<'_>> {
-        let mut last = None;
-        loop {
-            let tx = self.begin(purpose, deadline)?;
-            if !matches!(tx.seen.health, Health::Damaged(_)) {
-                return Ok(tx);
-            }
-            if !tx.seen.is_healed_by_commands() {
-                return Err(tx.seen.refusal());
-            }
-            match self.unquiet(&tx.seen.live, &mut last, deadline) {
-                Some(until) => {
-                    drop(tx);
-                    self.await_quiet(until);
-                }
-                // Check again: another writer may have committed.
-                None => drop(tx.heal(OnDiskFull::PruneBackups)?),
             }
         }
     }
@@ -154,8 +139,12 @@ impl Store {
         let found = live.as_ref()?;
         let (seconds, nanos) = found.stat.mtime;
         let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
-        let age =
-            self.disk.now().duration_since(SystemTime::UNIX_EPOCH + since).unwrap_or_default();
+        let age = self
+            .store
+            .disk
+            .now()
+            .duration_since(SystemTime::UNIX_EPOCH + since)
+            .unwrap_or_default();
         let waited = seen.is_some_and(|seen| seen.unchanged(&found.stat));
         if age >= QUIET || waited || Instant::now() >= deadline {
             return None;
@@ -166,15 +155,44 @@ impl Store {
 
     /// Waits until the live file changes, or `until`.
     fn await_quiet(&self, until: Instant) {
-        let mut watch = Watch::new(&self.settings.directory, &self.settings.file_name);
+        let mut watch = Watch::new(&self.store.settings.directory, &self.store.settings.file_name);
         watch.wait(Some(until));
+    }
+}
+
+impl<'s> Transactions<'s> {
+    /// Begins a transaction on a file that is not damaged: heals damage first, where that is
+    /// allowed and possible.
+    pub(super) fn begin_undamaged(
+        &self,
+        purpose: LockPurpose,
+        deadline: Instant,
+    ) -> Result<Transaction<'s>> {
+        let mut last = None;
+        loop {
+            let tx = self.begin(purpose, deadline)?;
+            if !matches!(tx.seen.health, Health::Damaged(_)) {
+                return Ok(tx);
+            }
+            if !tx.seen.is_healed_by_commands() {
+                return Err(tx.seen.refusal());
+            }
+            match Reader::of(self.store).unquiet(&tx.seen.live, &mut last, deadline) {
+                Some(until) => {
+                    drop(tx);
+                    Reader::of(self.store).await_quiet(until);
+                }
+                // Check again: another writer may have committed.
+                None => drop(tx.heal(OnDiskFull::PruneBackups)?),
+            }
+        }
     }
 }
 
 impl Observation<'_> {
     /// Heals damage that a reader found, or serves the copy that healing would restore.
     fn heal_for_reader(&self) -> Result<Served> {
-        match self.store.try_to_heal() {
+        match Reader::of(self.store).try_to_heal() {
             // Any other error stops the reader.
             Err(error) if error.is_write_blocked() => {
                 let copy = self.newest_copy()?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Store;
 use super::backup_dir::BackupDir;
+use super::events::EventLog;
 use super::observe::Observation;
+use super::root::Root;
 use super::transaction::Transaction;
 use crate::audit::{Committed, Level, fact};
 use crate::document::Reading;
@@ -16,21 +17,21 @@ use crate::store::diagnosis::Health;
 use crate::store::layout::automatic_reason;
 use crate::store::options::WriteOptions;
 
-impl Store {
+impl EventLog<'_> {
     /// The events in this root's journal; empty where it cannot be read.
     pub fn journal(&self) -> Events {
-        self.backup_dir_to_read().map(|dir| self.shown_events(&dir)).unwrap_or_default()
+        Root::of(self.store).backup_dir_to_read().map(|dir| self.shown(&dir)).unwrap_or_default()
     }
 
     /// The events for a command that shows them: what could not be read is a warning.
-    pub(super) fn shown_events(&self, backup_dir: &BackupDir) -> Events {
+    pub(super) fn shown(&self, backup_dir: &BackupDir) -> Events {
         let events = backup_dir.events();
         if events.damaged > 0 {
             let lines = count(events.damaged, "line");
-            self.warn(format!("{lines} of the journal skipped: damaged"));
+            self.store.warn(format!("{lines} of the journal skipped: damaged"));
         }
         if let Some(why) = &events.problem {
-            self.warn(format!("events are missing: {why}"));
+            self.store.warn(format!("events are missing: {why}"));
         }
         events
     }
@@ -107,7 +108,7 @@ impl Transaction<'_> {
         self.journal_commit(options, sealed, facts);
         // A restore may have settled a guard since the files were observed.
         if !self.seen.backup_dir.guards.is_empty()
-            && let Ok(backup_dir) = self.store.backup_dir_of(&self.lock.root)
+            && let Ok(backup_dir) = Root::of(self.store).backup_dir_of(&self.lock.root)
         {
             self.store.guards().warn(&self.lock.root, &backup_dir);
         }
@@ -152,7 +153,7 @@ impl Transaction<'_> {
         };
         let seal = &sealed.document.seal;
         let commit = Commit {
-            origin: self.store.origin(),
+            origin: EventLog::of(self.store).origin(),
             lineage: seal.lineage.clone(),
             revision: seal.revision,
             digest: seal.digest.clone(),

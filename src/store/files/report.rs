@@ -10,9 +10,10 @@ use serde_json::Value;
 
 pub use self::history::Remembered;
 use super::Store;
-use super::observe::Depth;
-use super::observe::Observation;
+use super::events::EventLog;
+use super::observe::{Depth, Observation};
 use super::restore::Interrupted;
+use super::root::Root;
 use super::state_file::StateFile;
 use crate::document::migrate::{self, Unfit};
 use crate::document::rules::{self, Finding};
@@ -158,22 +159,24 @@ pub struct Report<'s> {
 impl Report<'_> {
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
-        let live = self.store.live()?;
+        let live = Root::of(self.store).live()?;
         let value = |live: Option<&StateFile>, health| {
             known(health, live.map(|found| &found.reading)).cloned()
         };
-        Ok(match self.store.backup_dir_to_read() {
-            Ok(backup_dir) => match self.store.diagnose(live, backup_dir, Depth::DigestOnly) {
-                Ok(seen) => value(seen.live.as_ref(), &seen.health),
-                Err(_) => value(self.store.live()?.as_ref(), &Health::NotInitialized),
-            },
+        Ok(match Root::of(self.store).backup_dir_to_read() {
+            Ok(backup_dir) => {
+                match Root::of(self.store).diagnose(live, backup_dir, Depth::DigestOnly) {
+                    Ok(seen) => value(seen.live.as_ref(), &seen.health),
+                    Err(_) => value(Root::of(self.store).live()?.as_ref(), &Health::NotInitialized),
+                }
+            }
             Err(_) => value(live.as_ref(), &Health::NotInitialized),
         })
     }
 
     /// The events in this root's journal.
     pub fn events(&self) -> Result<Events> {
-        Ok(self.store.shown_events(&self.store.backup_dir_to_read()?))
+        Ok(EventLog::of(self.store).shown(&Root::of(self.store).backup_dir_to_read()?))
     }
 
     /// Returns whether the next command would heal a damaged state.
@@ -183,12 +186,12 @@ impl Report<'_> {
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        self.store.examine().is_ok_and(|seen| seen.newest_copy().is_ok())
+        Root::of(self.store).examine().is_ok_and(|seen| seen.newest_copy().is_ok())
     }
 
     /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let seen = self.store.examine()?;
+        let seen = Root::of(self.store).examine()?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let note = match (&health, live.as_ref()) {
@@ -211,8 +214,8 @@ impl Report<'_> {
             }
             _ => None,
         };
-        self.store.warn_of_file(&live);
-        self.store.warn_of_side_directories(&self.store.open_root()?)?;
+        Root::of(self.store).warn_of_file(&live);
+        Root::of(self.store).warn_of_side_directories(&Root::of(self.store).open()?)?;
         // Readers accept documents that are too large for a writer to seal.
         if let Health::Legacy(migrated) = &health
             && let Some(finding) = too_large(&migrated.value, WRITE_LIMIT + OWN_ROOM)
@@ -232,12 +235,12 @@ impl Report<'_> {
 
     /// The form that the document would be migrated from; `None` if it has the current form.
     pub fn pending_migration(&self) -> Result<Option<OldForm>> {
-        Ok(self.store.examine()?.health.migrates_from().cloned())
+        Ok(Root::of(self.store).examine()?.health.migrates_from().cloned())
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let seen = self.store.examine()?;
+        let seen = Root::of(self.store).examine()?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let found = live.as_ref();
@@ -252,7 +255,7 @@ impl Report<'_> {
             Some(Reading::Sealed(document)) => Some(&document.seal),
             _ => None,
         };
-        let root = self.store.open_root()?;
+        let root = Root::of(self.store).open()?;
         let obstacle = self.store.obstacles().write()?;
         let pinned = backup_dir.backups.iter().filter(|backup| backup.is_pinned()).count();
         let status = Status {
@@ -309,12 +312,12 @@ impl Report<'_> {
                 .ok()
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             audit_log: self.store.audit.used().display().to_string(),
-            events: Happened::last(&self.store.shown_events(&backup_dir).list),
+            events: Happened::last(&EventLog::of(self.store).shown(&backup_dir).list),
             writable: obstacle.is_none(),
             write_obstacle: obstacle.map(|error| error.message),
         };
-        self.store.warn_of_file(&live);
-        self.store.warn_of_side_directories(&root)?;
+        Root::of(self.store).warn_of_file(&live);
+        Root::of(self.store).warn_of_side_directories(&root)?;
         self.store.guards().warn(&root, &backup_dir);
         Ok((status, error))
     }

@@ -29,18 +29,20 @@ use serde_json::{Value, json};
 pub use self::abort::Aborted;
 pub use self::origin::Interrupted;
 pub use self::plan::Planned;
-pub(super) use self::probe::Probe;
-pub use self::probe::RestorePlan;
+pub use self::probe::{Probe, RestorePlan};
 pub use self::roll_forward::Intents;
 pub(super) use self::roll_forward::Settled;
 use super::Store;
+use super::change::Changes;
 use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
 pub(super) use super::checkpoint::lock_lost;
 use super::checkpoint::retention::Retention;
 use super::checkpoint::{Made, Snapshot, Unkept};
+use super::next_revision::Sealer;
 use super::observe::Observation;
-use super::staging::StagingDir;
-use super::state_lock::StateLock;
+use super::root::Root;
+use super::staging::{Staging, StagingDir};
+use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
@@ -100,25 +102,25 @@ pub struct Restored {
     pub left: Vec<String>,
 }
 
-impl Store {
+impl Restores<'_> {
     /// Restores a checkpoint.
     pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
-        let deadline = self.deadline();
+        let deadline = StateLocks::of(self.store).deadline();
         // Everything that can be refused is refused before anything is created or awaited. Copies
         // are compared once more.
-        let checkpoint = self.restores().sound_checkpoint(which)?;
-        let seen = self.examine()?;
+        let checkpoint = self.store.restores().sound_checkpoint(which)?;
+        let seen = Root::of(self.store).examine()?;
         if let Health::TooNew(_) = seen.health {
             return Err(seen.refusal());
         }
-        let lock = self.lock_all(LockPurpose::Restore, deadline)?;
-        let checkpoint = self.checkpoints().find(&Which::Id(checkpoint.id))?;
-        let proposed = self.restores().whole(&checkpoint)?;
+        let lock = StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?;
+        let checkpoint = self.store.checkpoints().find(&Which::Id(checkpoint.id))?;
+        let proposed = self.store.restores().whole(&checkpoint)?;
         lock.begin()?.restore(&proposed, options, deadline)
     }
 
     pub(super) fn no_config_root(&self) -> Error {
-        let root = self.settings.root.display();
+        let root = self.store.settings.root.display();
         Error::new(Kind::DependencyMissing, format!("the root {root} of config/ does not exist"))
             .hint_command("--help", "--root names another")
     }
@@ -126,7 +128,7 @@ impl Store {
 
 /// Restores, from the decision to the end.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Restores<'s> {
+pub struct Restores<'s> {
     pub(in crate::store) store: &'s Store,
 }
 
@@ -257,7 +259,7 @@ impl Restores<'_> {
         // directory must be durable first.
         self.store.disk.sync_dir(&staging.checkpoints)?;
         let places = self.places(lock)?;
-        let number = self.store.staging_area().free_number(&lock.root)?;
+        let number = Staging::of(self.store).free_number(&lock.root)?;
         let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
             let Some(tree) = tree else { return Ok(None) };
             let parent = places.of(name);
@@ -380,10 +382,10 @@ impl Transaction<'_> {
         if let Health::TooNew(_) = self.seen.health {
             return Err(self.seen.refusal());
         }
-        self.store.check_conditions(options, self.seen.revision())?;
+        Changes::of(self.store).check_conditions(options, self.seen.revision())?;
         let sealed = self.seal_proposed(proposed)?;
         // A target that cannot be replaced refuses the restore before anything is created.
-        let plan = self.store.probe().under(&self.lock)?;
+        let plan = Probe::of(self.store).under(&self.lock)?;
         self.keep_mirror();
 
         let id = proposed.id.clone();
@@ -397,7 +399,7 @@ impl Transaction<'_> {
         let made = self.take_snapshot(&snapshot, Retention::Automatic, unkept)?;
         let Made { id: pre_restore, left, .. } = made;
 
-        let mut staging = self.store.staging_area().open(&self.lock)?;
+        let mut staging = Staging::of(self.store).open(&self.lock)?;
         let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
         let intent = self.store.restores().stage_trees(
             &staging,
@@ -414,7 +416,7 @@ impl Transaction<'_> {
                 &sealed,
             )
         });
-        let intent = intent.map_err(|error| self.store.without_staged_path(error))?;
+        let intent = intent.map_err(|error| self.store.checkpoints().without_staged_path(error))?;
         self.store.restores().decide(
             &mut staging,
             &self.lock,
@@ -468,7 +470,7 @@ impl Observation<'_> {
         let highest = self.highest_revision()?.or_else(given_out).max(interrupted);
         match highest.and_then(|highest| Revision::after(Some(highest))) {
             Some(revision) => {
-                self.store.seal_as(value.clone(), revision, &lineage, created.as_ref())
+                Sealer::of(self.store).seal_as(value.clone(), revision, &lineage, created.as_ref())
             }
             None => self.seal(value.clone(), &lineage, created.as_ref()),
         }

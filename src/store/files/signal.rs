@@ -18,6 +18,8 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::backup_dir::BackupDir;
+use super::root::Root;
+use super::staging::Staging;
 use super::state_lock::StateLock;
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{Error, Kind, Result};
@@ -29,35 +31,46 @@ use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, SIGNALS, STAGED_SIGNAL, is_staged_signal};
 use crate::store::signal::{SignalFile, named};
 
-impl Store {
+/// The files of signals.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalFiles<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> SignalFiles<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     fn carry_out(&self, staged: At<'_>, dir: &Dir, signal: &SignalFile) -> FsResult<()> {
         let file = signal.file();
         let Some(content) = &signal.content else {
-            self.disk.unlink(dir, &file)?;
-            return self.disk.unlink(staged.dir, staged.name);
+            self.store.disk.unlink(dir, &file)?;
+            return self.store.disk.unlink(staged.dir, staged.name);
         };
-        match self.disk.rename(staged, dir.entry(&file)) {
+        match self.store.disk.rename(staged, dir.entry(&file)) {
             // `.signals/` is on another mount: the file is staged there once more.
             Err(error) if error.is(Errno::XDEV) => {
                 let again = staged.name.to_string_lossy();
-                let copy = self.disk.stage(dir, &again, content, Durability::Fsync)?;
-                self.disk.rename(dir.entry(&*again), dir.entry(&file))?;
+                let copy = self.store.disk.stage(dir, &again, content, Durability::Fsync)?;
+                self.store.disk.rename(dir.entry(&*again), dir.entry(&file))?;
                 copy.keep();
-                self.disk.unlink(staged.dir, staged.name)
+                self.store.disk.unlink(staged.dir, staged.name)
             }
             result => result,
         }
     }
 
     /// The signals that have a staged file.
-    pub fn staged_signals(&self) -> Result<Vec<Name>> {
-        let backup_dir = self.backup_dir_to_read()?;
+    pub fn staged(&self) -> Result<Vec<Name>> {
+        let backup_dir = Root::of(self.store).backup_dir_to_read()?;
         let Some(dir) = backup_dir.dir() else { return Ok(Vec::new()) };
         let mut names = Vec::new();
         for staged in
             backup_dir.temporaries.iter().filter(|name| name.to_str().is_some_and(is_staged_signal))
         {
-            let found = self.disk.read(dir, staged, READ_LIMIT)?;
+            let found = self.store.disk.read(dir, staged, READ_LIMIT)?;
             names.extend(found.and_then(|found| named(&text::parse(&found.bytes).ok()?)));
         }
         Ok(names)
@@ -92,9 +105,13 @@ impl StateLock<'_> {
             return;
         }
         let finish = || -> Result<()> {
-            let dir = self.store.side_directory(&self.root, SIGNALS)?;
+            let dir = Root::of(self.store).side_directory(&self.root, SIGNALS)?;
             for (index, signal) in signals.iter().enumerate() {
-                self.store.carry_out(backup_dir.entry(&staged_name(self, index)), &dir, signal)?;
+                SignalFiles::of(self.store).carry_out(
+                    backup_dir.entry(&staged_name(self, index)),
+                    &dir,
+                    signal,
+                )?;
             }
             Ok(self.store.disk.sync_dir(&dir)?)
         };
@@ -112,7 +129,7 @@ impl StateLock<'_> {
             return;
         }
         let place = || -> Result<()> {
-            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            let backup_dir = Root::of(self.store).side_directory(&self.root, BACKUPS)?;
             self.stage_signals(&backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
             self.finish_signals(&backup_dir, signals);
             Ok(())
@@ -142,15 +159,15 @@ impl StateLock<'_> {
             .iter()
             .filter(|name| name.to_str().is_some_and(is_staged_signal))
             .peekable();
-        if staged.peek().is_none() || self.store.staging_area().exists(&self.root).unwrap_or(true) {
+        if staged.peek().is_none() || Staging::of(self.store).exists(&self.root).unwrap_or(true) {
             return;
         }
         let settle = |staged: &OsStr| -> Result<()> {
             let found = self.store.disk.read(dir, staged, READ_LIMIT)?;
             match found.and_then(|found| SignalFile::due(found.bytes, state)) {
                 Some(due) => {
-                    let place = self.store.side_directory(&self.root, SIGNALS)?;
-                    self.store.carry_out(dir.entry(staged), &place, &due)?;
+                    let place = Root::of(self.store).side_directory(&self.root, SIGNALS)?;
+                    SignalFiles::of(self.store).carry_out(dir.entry(staged), &place, &due)?;
                     // It may be visible to other processes from here on.
                     Ok(self.store.disk.sync_dir(&place)?)
                 }

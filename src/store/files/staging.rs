@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::restore::probe;
+use super::root::Root;
 use super::state_lock::StateLock;
 use crate::error::Result;
 use crate::fs::{Dir, FileKind};
@@ -51,7 +52,7 @@ impl<'a> StagingDir<'a> {
     /// Removes it with its contents, and what is staged beside its targets.
     pub(super) fn clear(mut self) -> Result<()> {
         self.stays = Stays::Yes;
-        self.store.staging_area().clear(self.root)
+        Staging::of(self.store).clear(self.root)
     }
 }
 
@@ -59,15 +60,20 @@ impl Drop for StagingDir<'_> {
     fn drop(&mut self) {
         if self.stays == Stays::No {
             // The next writer tries again.
-            let _ = self.store.staging_area().clear(self.root);
+            let _ = Staging::of(self.store).clear(self.root);
         }
     }
 }
 
-impl Store {
+impl<'s> Staging<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// The parent directory of `config/`, if it exists.
     pub(super) fn config_root(&self) -> Result<Option<Dir>> {
-        match self.disk.open_root(&self.settings.root) {
+        match self.store.disk.open_root(&self.store.settings.root) {
             Err(error) if error.is(rustix::io::Errno::NOENT) => Ok(None),
             dir => Ok(Some(dir?)),
         }
@@ -75,7 +81,7 @@ impl Store {
 
     /// The time that the reader of an interrupted restore may take to finish it.
     pub(super) fn readers_patience(&self) -> Duration {
-        super::READER_PATIENCE.min(self.settings.lock_timeout)
+        super::READER_PATIENCE.min(self.store.settings.lock_timeout)
     }
 }
 
@@ -88,7 +94,7 @@ pub(in crate::store) struct Staging<'s> {
 impl Staging<'_> {
     /// Opens the staging directory, which is empty unless it holds an interrupted restore.
     pub(super) fn open<'a>(&self, lock: &'a StateLock<'_>) -> Result<StagingDir<'a>> {
-        let checkpoints = self.store.side_directory(&lock.root, CHECKPOINTS)?;
+        let checkpoints = Root::of(self.store).side_directory(&lock.root, CHECKPOINTS)?;
         let dir = side::open(&self.store.disk, &checkpoints, WORKSHOP)?;
         let stays =
             if self.store.disk.stat(&dir, INTENT)?.is_some() { Stays::Yes } else { Stays::No };
@@ -128,7 +134,7 @@ impl Staging<'_> {
     /// The directories in which trees are staged: the parents of the targets, and the targets.
     fn places(&self, root: &Dir) -> Result<Vec<Dir>> {
         let mut places = vec![self.store.disk.open_dir(root, ".")?];
-        places.extend(self.store.config_root()?);
+        places.extend(Staging::of(self.store).config_root()?);
         let target = |parent: &Dir, name: &str| match self.store.disk.open_dir(parent, name) {
             Err(error)
                 if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]

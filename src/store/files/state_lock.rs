@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::Store;
-use super::observe::Depth;
-use super::observe::Observation;
+use super::observe::{Depth, Observation};
 use super::restore::Settled;
+use super::root::Root;
+use super::staging::Staging;
 use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
@@ -54,37 +55,50 @@ impl<'s> StateLock<'s> {
     }
 }
 
-impl Store {
+/// Acquires the state lock and the locks of trees.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct StateLocks<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> StateLocks<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Refuses what no writer may touch, before anything is created: a root that was never
     /// initialized, a state file that is not a regular file or belongs to another user.
     pub(super) fn precheck(&self, purpose: LockPurpose) -> Result<Dir> {
-        let root = self.open_root()?;
+        let root = Root::of(self.store).open()?;
         if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore) {
-            self.backup_dir_of(&root)?;
+            Root::of(self.store).backup_dir_of(&root)?;
         }
-        match self.disk.stat(&root, &self.settings.file_name)? {
+        match self.store.disk.stat(&root, &self.store.settings.file_name)? {
             Some(stat) => {
                 if stat.kind != FileKind::Regular {
                     // Reports an unsuitable file.
-                    StateFile::read(&self.disk, &root, &self.settings.file_name)?;
-                    return Err(unsafe_path(&self.path(), "is not a regular file"));
+                    StateFile::read(&self.store.disk, &root, &self.store.settings.file_name)?;
+                    return Err(unsafe_path(&self.store.path(), "is not a regular file"));
                 }
                 // A later commit fails when it replaces the file; `init` must leave nothing.
                 if purpose == LockPurpose::Initialize
-                    && is_mount_point(&root, &self.settings.file_name)
+                    && is_mount_point(&root, &self.store.settings.file_name)
                 {
-                    let (operation, path) = ("replace", self.path());
+                    let (operation, path) = ("replace", self.store.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
                 }
                 if stat.uid != crate::user::current() {
-                    return Err(foreign_owner(&self.path(), stat.uid));
+                    return Err(foreign_owner(&self.store.path(), stat.uid));
                 }
             }
             None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
-                let backup_dir = self.backup_dir_of(&root)?;
-                if !self.has_history(&backup_dir) && !self.intents().is_decided()? {
+                let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
+                if !Root::of(self.store).has_history(&backup_dir)
+                    && !self.store.intents().is_decided()?
+                {
                     let health = Health::NotInitialized;
-                    let seen = Observation { store: self, live: None, backup_dir, health };
+                    let seen = Observation { store: self.store, live: None, backup_dir, health };
                     return Err(seen.refusal());
                 }
             }
@@ -96,8 +110,12 @@ impl Store {
     /// Refuses a document that no command works with while the root has no files of this program,
     /// and creates none.
     pub(super) fn refuse_other_tools_file(&self, root: &Dir) -> Result<()> {
-        let backup_dir = self.backup_dir_of(root)?;
-        let seen = self.diagnose(self.live()?, backup_dir, Depth::DigestOnly)?;
+        let backup_dir = Root::of(self.store).backup_dir_of(root)?;
+        let seen = Root::of(self.store).diagnose(
+            Root::of(self.store).live()?,
+            backup_dir,
+            Depth::DigestOnly,
+        )?;
         match &seen.health {
             Health::NotAState | Health::Invalid(_) | Health::TooNew(_) => Err(seen.refusal()),
             _ => Ok(()),
@@ -110,29 +128,29 @@ impl Store {
         &self,
         purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<Rc<StateLock<'_>>> {
+    ) -> Result<Rc<StateLock<'s>>> {
         let mut root = self.precheck(purpose)?;
         let started = Instant::now();
-        if purpose == LockPurpose::Initialize && self.disk.stat(&root, BACKUPS)?.is_none() {
+        if purpose == LockPurpose::Initialize && self.store.disk.stat(&root, BACKUPS)?.is_none() {
             self.check_modes(&root)?;
         }
         if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore) {
             for name in SIDE_DIRECTORIES {
-                let dir = self.side_directory(&root, name)?;
+                let dir = Root::of(self.store).side_directory(&root, name)?;
                 if purpose == LockPurpose::Initialize {
-                    self.tighten(&root, name, &dir)?;
+                    Root::of(self.store).tighten(&root, name, &dir)?;
                 }
             }
         }
         loop {
-            let locks = side::open_unless(&self.disk, &root, LOCKS, || {
+            let locks = side::open_unless(&self.store.disk, &root, LOCKS, || {
                 self.refuse_other_tools_file(&root)
             })?;
             if let Some(CommitTurn { lock: flock, slot, blockers }) =
-                self.locks.commit_turn(&root, &locks, deadline)?
+                self.store.locks.commit_turn(&root, &locks, deadline)?
             {
                 let lock = Rc::new(StateLock {
-                    store: self,
+                    store: self.store,
                     root,
                     flock,
                     waited: started.elapsed(),
@@ -143,10 +161,10 @@ impl Store {
                 if purpose == LockPurpose::Abort {
                     return Ok(lock);
                 }
-                if !self.staging_area().exists(&lock.root)? {
+                if !Staging::of(self.store).exists(&lock.root)? {
                     return Ok(lock);
                 }
-                match self.restores().settle(&lock) {
+                match self.store.restores().settle(&lock) {
                     Ok(Settled::Yes) => return Ok(lock),
                     Ok(Settled::Busy) => {}
                     // A new restore replaces one that can be neither finished nor undone.
@@ -169,12 +187,12 @@ impl Store {
     /// Leaves nothing.
     fn check_modes(&self, root: &Dir) -> Result<()> {
         let name = temporary(0, "modes");
-        self.disk.unlink(root, &name)?;
-        let made = self.disk.create(root, &name).map(drop);
-        let found = self.disk.stat(root, &name);
-        self.disk.unlink(root, &name)?;
+        self.store.disk.unlink(root, &name)?;
+        let made = self.store.disk.create(root, &name).map(drop);
+        let found = self.store.disk.stat(root, &name);
+        self.store.disk.unlink(root, &name)?;
         // The test file's removal is durable before any other file is created.
-        self.disk.sync_dir(root)?;
+        self.store.disk.sync_dir(root)?;
         let has_modes = match (&made, found?) {
             (Ok(()), Some(stat)) => stat.mode & 0o777 == 0o600,
             // The file was created, but its mode could not be set.
@@ -207,14 +225,14 @@ impl Store {
         &self,
         purpose: LockPurpose,
         deadline: Instant,
-    ) -> Result<Rc<StateLock<'_>>> {
+    ) -> Result<Rc<StateLock<'s>>> {
         loop {
             let lock = self.lock_state(purpose, deadline)?;
-            if let Some(trees) = self.locks.try_acquire_implicit(&TREE_LOCKS)? {
+            if let Some(trees) = self.store.locks.try_acquire_implicit(&TREE_LOCKS)? {
                 return Ok(lock.with(trees));
             }
             drop(lock);
-            let trees = self.locks.acquire_implicit(&TREE_LOCKS, deadline)?;
+            let trees = self.store.locks.acquire_implicit(&TREE_LOCKS, deadline)?;
             match self.lock_state(purpose, deadline.min(Instant::now() + PATIENCE)) {
                 Ok(lock) => return Ok(lock.with(trees)),
                 // The holder of the state lock may be waiting for a lock held here.
@@ -227,18 +245,18 @@ impl Store {
     }
 
     /// Takes the locks of `config/` and `.signals/`, if they are free.
-    pub(super) fn try_lock_trees(&self) -> Result<Option<ImplicitLocks<'_>>> {
-        self.locks.try_acquire_implicit(&TREE_LOCKS)
+    pub(super) fn try_lock_trees(&self) -> Result<Option<ImplicitLocks<'s>>> {
+        self.store.locks.try_acquire_implicit(&TREE_LOCKS)
     }
 
     /// Waits until the locks of `config/` and `.signals/` are free.
     pub(super) fn await_trees(&self, deadline: Instant) -> Result<()> {
-        self.locks.acquire_implicit(&TREE_LOCKS, deadline).map(drop)
+        self.store.locks.acquire_implicit(&TREE_LOCKS, deadline).map(drop)
     }
 
     pub(super) fn deadline(&self) -> Instant {
         let now = Instant::now();
-        now.checked_add(self.settings.lock_timeout)
+        now.checked_add(self.store.settings.lock_timeout)
             .unwrap_or(now + Duration::from_secs(86400 * 365))
     }
 }

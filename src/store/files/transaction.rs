@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Store;
 use super::observe::Observation;
-use super::state_lock::StateLock;
+use super::state_lock::{StateLock, StateLocks};
 use crate::error::Result;
 use crate::store::options::{LockPurpose, check_deadline};
 
@@ -17,10 +17,21 @@ pub(super) struct Transaction<'s> {
     pub lock: Rc<StateLock<'s>>,
 }
 
-impl Store {
+/// Begins transactions.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Transactions<'s> {
+    pub(in crate::store) store: &'s Store,
+}
+
+impl<'s> Transactions<'s> {
+    /// Of `store`.
+    pub(in crate::store) fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// Takes the state lock and observes the files under it.
-    pub(super) fn begin(&self, purpose: LockPurpose, deadline: Instant) -> Result<Transaction<'_>> {
-        self.lock_state(purpose, deadline)?.begin()
+    pub(super) fn begin(&self, purpose: LockPurpose, deadline: Instant) -> Result<Transaction<'s>> {
+        StateLocks::of(self.store).lock_state(purpose, deadline)?.begin()
     }
 
     /// Runs `attempt` until it has a result. An attempt without one was overtaken by another
@@ -29,7 +40,7 @@ impl Store {
         &self,
         mut attempt: impl FnMut(Instant) -> Result<Option<T>>,
     ) -> Result<T> {
-        let deadline = self.deadline();
+        let deadline = StateLocks::of(self.store).deadline();
         loop {
             if let Some(done) = attempt(deadline)? {
                 return Ok(done);

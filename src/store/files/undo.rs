@@ -2,7 +2,8 @@
 //! names the revision that it repeats, so that another undo goes on from there. Where the line is
 //! missing, another undo takes the first one back.
 
-use super::Store;
+use super::change::Changes;
+use super::root::Root;
 use crate::document::seal::{Lineage, Revision, Seal};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Commit;
@@ -38,7 +39,7 @@ struct Target {
     taken_back: Vec<TakenBack>,
 }
 
-impl Store {
+impl Changes<'_> {
     /// `state undo`: goes back to the newest kept revision below the current one; after an undo, to
     /// the one below the revision that this one repeats.
     pub fn undo(&self, options: &WriteOptions) -> Result<Undone> {
@@ -61,7 +62,7 @@ impl Store {
         let Some(Seal { revision: current, lineage, digest }) = &base.seal else {
             return Err(nothing());
         };
-        let backup_dir = self.backup_dir_to_read()?;
+        let backup_dir = Root::of(self.store).backup_dir_to_read()?;
         let events = backup_dir.events();
         let commits: Vec<&Commit> =
             events.commits().filter(|commit| commit.lineage == *lineage).collect();

@@ -9,6 +9,7 @@ use rustix::fs::{Access, AtFlags, StatVfs, StatVfsMountFlags, accessat, fstatvfs
 use rustix::io::Errno;
 
 use super::Store;
+use super::root::Root;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
 use crate::store::layout::SIDE_DIRECTORIES;
@@ -29,7 +30,7 @@ impl Obstacles<'_> {
     /// The error that the next writer would meet; `None` where it can write. The document itself is
     /// not examined.
     pub fn write(&self) -> Result<Option<Error>> {
-        let root = self.store.open_root()?;
+        let root = Root::of(self.store).open()?;
         let name = &self.store.settings.file_name;
         let state = self.store.disk.stat(&root, name)?;
         if let Some(found) = state.filter(|found| found.uid != user::current()) {

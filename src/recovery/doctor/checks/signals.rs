@@ -6,6 +6,7 @@ use super::{Examination, Finding, Subject};
 use crate::document::{READ_LIMIT, json as text};
 use crate::error::{ExitCode, Result, quote};
 use crate::name::Name;
+use crate::store::SignalFiles;
 use crate::store::layout::SIGNALS;
 
 impl Examination<'_> {
@@ -17,7 +18,7 @@ impl Examination<'_> {
             return Ok(());
         };
         // The next writer puts the staged files in place, or removes them.
-        let staged = self.store.staged_signals()?;
+        let staged = SignalFiles::of(self.store).staged()?;
         self.missing(&state, found.as_ref().map_or(&[], |(_, names)| names), &staged);
         let Some((dir, names)) = found else { return Ok(()) };
         for name in names {

@@ -13,6 +13,7 @@ use crate::store::checkpoint::manifest::{
     self, Flaw, MANIFEST, METADATA, METADATA_LIMIT, Metadata,
 };
 use crate::store::files::Store;
+use crate::store::files::root::Root;
 use crate::store::layout::pinned::PRE_RESTORE;
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
 use crate::time::{rfc3339_millis, with_millis};
@@ -199,7 +200,7 @@ impl Checkpoints<'_> {
     }
 
     pub(super) fn dir(&self) -> Result<Option<Dir>> {
-        side::open_to_read(&self.store.disk, &self.store.open_root()?, CHECKPOINTS)
+        side::open_to_read(&self.store.disk, &Root::of(self.store).open()?, CHECKPOINTS)
     }
 
     /// Opens a checkpoint and reads its manifest. Refuses a manifest with any defect.

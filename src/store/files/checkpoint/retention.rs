@@ -1,20 +1,22 @@
 //! Removal of checkpoints: the old ones for `recover cleanup`, those that are named, and those that
 //! commands made on their own account, of which the settings keep so many, for so many days.
 
-use super::catalog::Checkpoints;
-use crate::store::checkpoint::id::{Named, named, time_of};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use super::catalog::Checkpoints;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::fs::stage::Durability;
 use crate::journal::Event;
 use crate::journal::event::{CheckpointEvent, CheckpointStep};
+use crate::store::checkpoint::id::{Named, named, time_of};
 use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
-use crate::store::files::state_lock::StateLock;
+use crate::store::files::root::Root;
+use crate::store::files::staging::Staging;
+use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX};
 use crate::store::options::{LockPurpose, Mode};
 
@@ -31,7 +33,7 @@ impl Checkpoints<'_> {
     /// Returns whether a record refers to a checkpoint, so that it must stay: a guard's, or that of
     /// an interrupted restore.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
-        Ok(self.store.backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
+        Ok(Root::of(self.store).backup_dir_to_read()?.guards.iter().any(|guard| guard == id)
             || self.store.intents().names(id)?)
     }
 
@@ -42,7 +44,8 @@ impl Checkpoints<'_> {
         if mode == Mode::DryRun {
             return self.old(older_than, kept);
         }
-        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
+        let lock = StateLocks::of(self.store)
+            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let doomed = self.old(older_than, kept)?;
         self.take_away(&lock, &doomed, "cleanup")?;
         Ok(doomed)
@@ -80,7 +83,8 @@ impl Checkpoints<'_> {
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
     /// their ids.
     pub fn remove(&self, words: &[String]) -> Result<Vec<String>> {
-        let lock = self.store.lock_state(LockPurpose::Write, self.store.deadline())?;
+        let lock = StateLocks::of(self.store)
+            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let mut doomed: Vec<String> = Vec::new();
         for word in words {
             let id = self.resolve_id(word)?;
@@ -139,7 +143,7 @@ impl Checkpoints<'_> {
         if doomed.is_empty() {
             return Ok(());
         }
-        let staging = self.store.staging_area().open(lock)?;
+        let staging = Staging::of(self.store).open(lock)?;
         for id in doomed {
             self.store
                 .disk

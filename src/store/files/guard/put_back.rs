@@ -16,7 +16,10 @@ use crate::store::diagnosis::Health;
 use crate::store::files::checkpoint::catalog::{Checkpoint, Which};
 use crate::store::files::commit::Plan;
 use crate::store::files::restore::{Proposed, Restored};
-use crate::store::files::transaction::Transaction;
+use crate::store::files::root::Root;
+use crate::store::files::staging::Staging;
+use crate::store::files::state_lock::StateLocks;
+use crate::store::files::transaction::{Transaction, Transactions};
 use crate::store::guard::Settlement;
 use crate::store::guard::record::{Base, Record, Status};
 use crate::store::guard::verdict::{Commits, Verdict};
@@ -58,14 +61,16 @@ impl Guards<'_> {
     fn mark_unrestored(&self, begun: &Record, why: &str, was_on_record: bool) -> Result<Marked> {
         let id = &begun.id;
         let unrestored = |record, why| Record { status: Status::Unrestored(why), ..record };
-        if let Ok(lock) = self.store.lock_state(LockPurpose::Restore, Instant::now()) {
-            let backup_dir = self.store.backup_dir_of(&lock.root)?;
+        if let Ok(lock) =
+            StateLocks::of(self.store).lock_state(LockPurpose::Restore, Instant::now())
+        {
+            let backup_dir = Root::of(self.store).backup_dir_of(&lock.root)?;
             let record = match self.read_record(&backup_dir, id) {
                 Some(record) => record,
                 None if was_on_record => return Ok(Marked::Settled),
                 None => begun.clone(),
             };
-            let live = self.store.live()?;
+            let live = Root::of(self.store).live()?;
             let why = match self.put_back_by(&lock.root, &backup_dir, live.as_ref(), &record)? {
                 Aftermath::PutBack => {
                     lock.settle_record(&backup_dir, id)?;
@@ -78,7 +83,7 @@ impl Guards<'_> {
             lock.journal_guard(&backup_dir, id, GuardStep::Unrestored);
             return Ok(Marked::Unrestored);
         }
-        let backup_dir = self.store.backup_dir_of(&self.store.open_root()?)?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&Root::of(self.store).open()?)?;
         let record = self.read_record(&backup_dir, id).unwrap_or_else(|| begun.clone());
         self.put_record_unlocked(&backup_dir, &unrestored(record, why.to_owned()))?;
         Ok(Marked::Unrestored)
@@ -91,8 +96,9 @@ impl Guards<'_> {
         is_on_record: &Cell<bool>,
     ) -> Result<Settlement> {
         let options = WriteOptions { guard: Some(begun.id.clone()), ..options.clone() };
-        self.store.retry(|deadline| {
-            let tx = self.store.lock_all(LockPurpose::Restore, deadline)?.begin()?;
+        Transactions::of(self.store).retry(|deadline| {
+            let tx =
+                StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?.begin()?;
             let record = tx.record_of(begun)?;
             is_on_record.set(true);
             tx.put_back(&record, &options, deadline)
@@ -102,7 +108,7 @@ impl Guards<'_> {
     /// Returns whether `config/` differs from the checkpoint's. An entry that no checkpoint can
     /// hold is a difference.
     pub(super) fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
-        let Some(root) = self.store.config_root()? else { return Ok(false) };
+        let Some(root) = Staging::of(self.store).config_root()? else { return Ok(false) };
         let before =
             checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
         match tree::list(&self.store.disk, &root, CONFIG) {

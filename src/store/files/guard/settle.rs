@@ -12,6 +12,7 @@ use crate::fs::Dir;
 use crate::journal::GuardStep;
 use crate::store::checkpoint::id::{number_of, time_of};
 use crate::store::files::backup_dir::BackupDir;
+use crate::store::files::root::Root;
 use crate::store::files::state_file::StateFile;
 use crate::store::files::state_lock::StateLock;
 use crate::store::guard::Standing;
@@ -97,7 +98,7 @@ impl StateLock<'_> {
         if intent.action == Action::Undo {
             return Ok(());
         }
-        let backup_dir = self.store.backup_dir_of(&self.root)?;
+        let backup_dir = Root::of(self.store).backup_dir_of(&self.root)?;
         let is_whole =
             intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
         let is_by_guard = options.guard.as_ref() == Some(id);

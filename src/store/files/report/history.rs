@@ -13,6 +13,8 @@ use crate::journal::changes::Change;
 use crate::owner_view::OwnerView;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
+use crate::store::files::events::EventLog;
+use crate::store::files::root::Root;
 use crate::store::layout::MIRROR;
 use crate::time::{self, Since, parse_rfc3339};
 
@@ -46,7 +48,7 @@ impl Report<'_> {
     /// The revisions of this lineage in the journal, backups and the audit log, newest first; at
     /// most `limit`. One without a time is listed whatever the time.
     pub fn history(&self, limit: Option<usize>, since: Option<Since>) -> Result<Vec<Remembered>> {
-        let seen = self.store.examine()?;
+        let seen = Root::of(self.store).examine()?;
         if matches!(seen.health, Health::NotInitialized) {
             return Err(seen.refusal());
         }
@@ -88,7 +90,7 @@ impl Report<'_> {
                 entry.reason = Some(backup.reason.clone());
             }
         }
-        let events = self.store.shown_events(&seen.backup_dir);
+        let events = EventLog::of(self.store).shown(&seen.backup_dir);
         for commit in seen.commits(&lineage).into_values() {
             let revision = commit.revision.get();
             let entry = revisions.entry(revision).or_default();

@@ -11,13 +11,14 @@ use crate::side;
 use crate::store::copies::{BackupCopy, Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::files::observe::Observation;
+use crate::store::files::root::Root;
 use crate::store::layout::{BACKUPS, BackupName, matches};
 
 impl Report<'_> {
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the live file.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        let examined = self.store.examine()?;
+        let examined = Root::of(self.store).examine()?;
         let new = self.resolve(&examined, new)?;
         let old = match old {
             Some(old) => self.resolve(&examined, Some(old))?,
@@ -83,7 +84,7 @@ impl Report<'_> {
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, LazyDocument)> {
-        let Ok(backup_dir) = self.store.backup_dir_to_read() else {
+        let Ok(backup_dir) = Root::of(self.store).backup_dir_to_read() else {
             return Vec::new();
         };
         let between =

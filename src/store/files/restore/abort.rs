@@ -1,20 +1,22 @@
 //! `recover restore --abort`: an interrupted restore is undone or dropped, never finished.
 
-use super::replacement::Replacement;
-use super::{Restores, Tree};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::replacement::Replacement;
 use super::roll_forward::is_in_place;
+use super::{Restores, Tree};
 use crate::audit::Level;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::store::checkpoint::manifest;
 use crate::store::copies::{BackupCopy, Copies};
 use crate::store::diagnosis::Health;
-use crate::store::files::Store;
+use crate::store::files::next_revision::Sealer;
 use crate::store::files::observe::Observation;
-use crate::store::files::staging::StagingDir;
-use crate::store::files::state_lock::StateLock;
+use crate::store::files::restore::probe::Probe;
+use crate::store::files::root::Root;
+use crate::store::files::staging::{Staging, StagingDir};
+use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::layout::{BACKUPS, CONFIG, INTENT, SERVED_PREFIX, SIGNALS};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{Action, Intent, Swap};
@@ -46,50 +48,50 @@ pub enum Aborted {
     },
 }
 
-impl Store {
+impl Restores<'_> {
     /// Aborts an interrupted restore. A foreign or damaged record is dropped, and no other file is
     /// changed.
-    pub fn abort_restore(&self) -> Result<Aborted> {
-        let deadline = self.deadline();
+    pub fn abort(&self) -> Result<Aborted> {
+        let deadline = StateLocks::of(self.store).deadline();
         loop {
-            let lock = self.lock_state(LockPurpose::Abort, deadline)?;
-            if !self.staging_area().exists(&lock.root)? {
+            let lock = StateLocks::of(self.store).lock_state(LockPurpose::Abort, deadline)?;
+            if !Staging::of(self.store).exists(&lock.root)? {
                 return Ok(Aborted::Nothing);
             }
-            let intent = match self.intents().read(&lock.root) {
+            let intent = match self.store.intents().read(&lock.root) {
                 Ok(Some((_, intent))) => intent,
-                Ok(None) if self.intents().foreign_start(&lock.root)?.is_some() => {
-                    self.lineages().keep_archive(&lock)?;
-                    self.lineages().drop_start(self.staging_area().open(&lock)?)?;
+                Ok(None) if self.store.intents().foreign_start(&lock.root)?.is_some() => {
+                    self.store.lineages().keep_archive(&lock)?;
+                    self.store.lineages().drop_start(Staging::of(self.store).open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Ok(None) => {
-                    if !self.lineages().settle(&lock)? {
-                        self.staging_area().clear(&lock.root)?;
+                    if !self.store.lineages().settle(&lock)? {
+                        Staging::of(self.store).clear(&lock.root)?;
                     }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
-                    self.lineages().keep_archive(&lock)?;
-                    self.restores().drop_intent(self.staging_area().open(&lock)?)?;
+                    self.store.lineages().keep_archive(&lock)?;
+                    self.store.restores().drop_intent(Staging::of(self.store).open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Err(error) => return Err(error),
             };
             let checkpoint = intent.checkpoint.clone();
-            if self.intents().foreign(&lock.root, &intent)?.is_some() {
-                self.restores().drop_intent(self.staging_area().open(&lock)?)?;
-                self.restores().record_abort(&checkpoint, "dropped");
+            if self.store.intents().foreign(&lock.root, &intent)?.is_some() {
+                self.store.restores().drop_intent(Staging::of(self.store).open(&lock)?)?;
+                self.store.restores().record_abort(&checkpoint, "dropped");
                 return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });
             }
-            let Some(_trees) = self.try_lock_trees()? else {
+            let Some(_trees) = StateLocks::of(self.store).try_lock_trees()? else {
                 drop(lock);
-                self.await_trees(deadline)?;
+                StateLocks::of(self.store).await_trees(deadline)?;
                 continue;
             };
-            let staging = self.staging_area().open(&lock)?;
+            let staging = Staging::of(self.store).open(&lock)?;
             if intent.action == Action::Undo || intent.is_committed(&lock.observe()?)? {
-                self.restores().roll_forward(
+                self.store.restores().roll_forward(
                     &lock,
                     staging,
                     &intent,
@@ -100,7 +102,7 @@ impl Store {
                     Action::Restore => Aborted::Nothing,
                 });
             }
-            return Ok(match self.restores().undo(&lock, staging, &intent)? {
+            return Ok(match self.store.restores().undo(&lock, staging, &intent)? {
                 Undone::Trees => Aborted::Undone { checkpoint },
                 Undone::Nothing => Aborted::Dropped { checkpoint: Some(checkpoint) },
             });
@@ -156,7 +158,7 @@ impl Restores<'_> {
             .open(&staging.checkpoints, &intent.pre_restore)
             .map_err(fatal)?;
         before.verify(&self.store.disk).map_err(fatal)?;
-        let plan = self.store.probe().run(lock)?;
+        let plan = Probe::of(self.store).run(lock)?;
         let tree = |place: &str, name: &'static str| {
             let listing = before.listing.below(name);
             replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
@@ -182,11 +184,15 @@ impl Restores<'_> {
         let undo = match (&seen.health, &intent.state) {
             (Health::Healthy(document), Some(restored)) => {
                 let highest = seen.highest_revision()?.max(Some(restored.revision));
-                let next = self.store.revision_after(highest)?;
+                let next = Sealer::of(self.store).revision_after(highest)?;
                 let created = document.value.skeleton().pointer("/metadata/created").cloned();
                 let live = document.clone().into_value();
-                let sealed =
-                    self.store.seal_as(live, next, &document.seal.lineage, created.as_ref())?;
+                let sealed = Sealer::of(self.store).seal_as(
+                    live,
+                    next,
+                    &document.seal.lineage,
+                    created.as_ref(),
+                )?;
                 self.stage_state(&staging, undo, &sealed)?
             }
             _ => undo,
@@ -228,7 +234,7 @@ impl StateLock<'_> {
     fn keep_number(&self, intent: &Intent) {
         let Some(staged) = &intent.state else { return };
         let keep = || -> Result<()> {
-            let backup_dir = self.store.side_directory(&self.root, BACKUPS)?;
+            let backup_dir = Root::of(self.store).side_directory(&self.root, BACKUPS)?;
             let name = format!("{SERVED_PREFIX}{}", staged.revision);
             if self.store.disk.stat(&backup_dir, &name)?.is_none() {
                 drop(self.store.disk.create(&backup_dir, &name)?);

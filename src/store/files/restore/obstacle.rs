@@ -4,14 +4,16 @@
 //! A restore itself tries the replacement ([`super::probe`]). This module queries the kernel for
 //! what blocks those renames: flags, mounts, permissions.
 
-use super::replacement::{Places, Progress, Replacement};
-use crate::store::files::writable::{Obstacles, directory_obstacle, immutable, is_immutable};
 use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
+use super::replacement::{Places, Progress, Replacement};
 use crate::error::{Error, Result};
 use crate::fs::{Dir, FileKind, FsError};
+use crate::store::files::root::Root;
+use crate::store::files::staging::Staging;
+use crate::store::files::writable::{Obstacles, directory_obstacle, immutable, is_immutable};
 use crate::store::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use crate::store::restore::intent::Manner;
 use crate::tree;
@@ -20,7 +22,8 @@ impl Obstacles<'_> {
     /// The error that a restore, and so a guard, would be refused with; `None` where no obstacle is
     /// found. Does not examine the state file: see [`Obstacles::write`].
     pub fn restore(&self) -> Result<Option<Error>> {
-        let (root, config_root) = (self.store.open_root()?, self.store.config_root()?);
+        let (root, config_root) =
+            (Root::of(self.store).open()?, Staging::of(self.store).config_root()?);
         for (parent, name) in [(config_root.as_ref(), CONFIG), (Some(&root), SIGNALS)] {
             let found = parent.map(|parent| self.of_target(parent, name)).transpose()?;
             if let Some(obstacle) = found.flatten() {
@@ -33,13 +36,13 @@ impl Obstacles<'_> {
     /// The error that the next writer would end with where a restore was interrupted; `None` where
     /// it can be finished.
     pub fn interrupted_restore(&self) -> Result<Option<Error>> {
-        let root = self.store.open_root()?;
+        let root = Root::of(self.store).open()?;
         let Some((staging, intent)) = self.store.intents().read(&root)? else { return Ok(None) };
         if let Some(obstacle) = self.write()? {
             return Ok(Some(obstacle.or_abort()));
         }
-        let Some(config_root) = self.store.config_root()? else {
-            return Ok(Some(self.store.no_config_root().or_abort()));
+        let Some(config_root) = Staging::of(self.store).config_root()? else {
+            return Ok(Some(self.store.restores().no_config_root().or_abort()));
         };
         let places = Places { root: &root, config_root };
         for replacement in Replacement::all(self.store, &staging, &places, &intent) {

@@ -5,6 +5,7 @@ use super::Intents;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::identity::DirId;
 use crate::fs::{Dir, Disk};
+use crate::store::files::staging::Staging;
 use crate::store::restore::intent::{Intent, Origin};
 
 /// The root that an interrupted restore belongs to.
@@ -50,7 +51,7 @@ impl Intents<'_> {
                 "was written for another root: this one is a copy of that".into(),
             )));
         }
-        let config_root = match self.store.config_root()? {
+        let config_root = match Staging::of(self.store).config_root()? {
             Some(config_root) => Some(identity(&self.store.disk, &config_root)?),
             None => None,
         };

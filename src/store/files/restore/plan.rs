@@ -8,8 +8,10 @@ use crate::document::diff::{Difference, diff};
 use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::store::checkpoint::manifest;
-use crate::store::files::Store;
 use crate::store::files::checkpoint::catalog::Which;
+use crate::store::files::restore::Restores;
+use crate::store::files::root::Root;
+use crate::store::files::staging::Staging;
 use crate::store::layout::{CONFIG, SIGNALS};
 use crate::tree::{self, Entry, Listing, What};
 
@@ -22,23 +24,23 @@ pub struct Planned {
     pub changes: Vec<Difference>,
 }
 
-impl Store {
+impl Restores<'_> {
     /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
-    pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
-        let checkpoint = self.restores().sound_checkpoint(which)?;
-        let seen = self.examine()?;
+    pub fn plan(&self, which: &Which) -> Result<Planned> {
+        let checkpoint = self.store.restores().sound_checkpoint(which)?;
+        let seen = Root::of(self.store).examine()?;
         let current = seen.known().cloned().unwrap_or_default();
-        let (value, lineage) = self.restores().state_of(&checkpoint)?;
+        let (value, lineage) = self.store.restores().state_of(&checkpoint)?;
         let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
-        let root = self.open_root()?;
-        let config_root = self.config_root()?;
+        let root = Root::of(self.store).open()?;
+        let config_root = Staging::of(self.store).config_root()?;
         for (from, parent, name) in [
             (manifest::CONFIG, config_root.as_ref(), CONFIG),
             (manifest::SIGNALS, Some(&root), SIGNALS),
         ] {
             let old = parent
-                .map(|parent| tree::list(&self.disk, parent, name))
+                .map(|parent| tree::list(&self.store.disk, parent, name))
                 .transpose()?
                 .flatten()
                 .unwrap_or_default();

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind, FsError};
 use crate::store::files::Store;
-use crate::store::files::state_lock::StateLock;
+use crate::store::files::staging::Staging;
+use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::files::writable::{immutable, is_immutable};
 use crate::store::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
 use crate::store::options::LockPurpose;
@@ -34,19 +35,25 @@ impl RestorePlan {
     }
 }
 
-impl Store {
+impl<'s> Probe<'s> {
+    /// Of `store`.
+    pub fn of(store: &'s Store) -> Self {
+        Self { store }
+    }
+
     /// The way in which a restore would replace its targets. If one of them cannot be replaced, the
     /// error is the one that a restore would be refused with. Takes the state lock, and changes no
     /// live name.
-    pub fn restore_plan(&self) -> Result<RestorePlan> {
-        let lock = self.lock_state(LockPurpose::Write, self.deadline())?;
-        self.probe().under(&lock)
+    pub fn plan(&self) -> Result<RestorePlan> {
+        let lock = StateLocks::of(self.store)
+            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
+        Probe::of(self.store).under(&lock)
     }
 }
 
 /// Trying how the targets of a restore can be replaced.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Probe<'s> {
+pub struct Probe<'s> {
     pub(in crate::store) store: &'s Store,
 }
 
@@ -54,16 +61,19 @@ impl Probe<'_> {
     /// The same under a lock that is held. The staging directory shows the next writer that there
     /// may be something to remove.
     pub(super) fn under(&self, lock: &StateLock) -> Result<RestorePlan> {
-        let staging = self.store.staging_area().open(lock)?;
+        let staging = Staging::of(self.store).open(lock)?;
         // A file made for the probe must never exist without the staging directory.
         self.store.disk.sync_dir(&staging.checkpoints)?;
-        let plan = self.run(lock).map_err(|error| self.store.without_staged_path(error))?;
+        let plan =
+            self.run(lock).map_err(|error| self.store.checkpoints().without_staged_path(error))?;
         staging.done()?;
         Ok(plan)
     }
 
     pub(super) fn run(&self, lock: &StateLock) -> Result<RestorePlan> {
-        let config_root = self.store.config_root()?.ok_or_else(|| self.store.no_config_root())?;
+        let config_root = Staging::of(self.store)
+            .config_root()?
+            .ok_or_else(|| self.store.restores().no_config_root())?;
         self.probe_state(&lock.root)?;
         Ok(RestorePlan {
             config: self.probe_tree(&config_root, CONFIG)?,

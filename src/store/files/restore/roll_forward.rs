@@ -3,8 +3,6 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
-use super::replacement::{Places, Progress, Replacement};
-use super::{Restores, lock_lost, staged_state};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,6 +11,8 @@ use rustix::io::Errno;
 
 use super::super::{Served, written};
 use super::origin::Interrupted;
+use super::replacement::{Places, Progress, Replacement};
+use super::{Restores, lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Document, Sealed};
@@ -25,9 +25,11 @@ use crate::store::diagnosis::{Health, newer_schema};
 use crate::store::files::checkpoint::catalog::Which;
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
 use crate::store::files::observe::Observation;
+use crate::store::files::read::Reader;
 use crate::store::files::record::REPEATS;
-use crate::store::files::staging::StagingDir;
-use crate::store::files::state_lock::StateLock;
+use crate::store::files::root::Root;
+use crate::store::files::staging::{Staging, StagingDir};
+use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::files::{Store, new_lineage};
 use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
@@ -44,37 +46,38 @@ pub(in super::super) enum Settled {
     Busy,
 }
 
-impl Store {
+impl Reader<'_> {
     /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
     /// returns the document as it is going to be.
     pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
-        let root = self.open_root()?;
-        let refusal = match self.intents().read(&root) {
-            Ok(Some((_, intent))) => self.intents().foreign(&root, &intent)?,
-            Ok(None) => self.intents().foreign_start(&root)?,
+        let root = Root::of(self.store).open()?;
+        let refusal = match self.store.intents().read(&root) {
+            Ok(Some((_, intent))) => self.store.intents().foreign(&root, &intent)?,
+            Ok(None) => self.store.intents().foreign_start(&root)?,
             Err(_) => None,
         };
         if let Some(refusal) = refusal {
-            self.warn(format!("{refusal}; the live state is served"));
+            self.store.warn(format!("{refusal}; the live state is served"));
             return Ok(None);
         }
-        let deadline = Instant::now() + self.readers_patience();
-        let error = match self.lock_state(LockPurpose::Write, deadline).map(drop) {
-            Ok(()) => return Ok(None),
-            Err(error) if error.kind == Kind::NewerSchema => return Err(error),
-            Err(error) => error,
-        };
-        let Some((dir, intent)) = self.intents().read(&root)? else { return Ok(None) };
+        let deadline = Instant::now() + Staging::of(self.store).readers_patience();
+        let error =
+            match StateLocks::of(self.store).lock_state(LockPurpose::Write, deadline).map(drop) {
+                Ok(()) => return Ok(None),
+                Err(error) if error.kind == Kind::NewerSchema => return Err(error),
+                Err(error) => error,
+            };
+        let Some((dir, intent)) = self.store.intents().read(&root)? else { return Ok(None) };
         let Some(wanted) = &intent.state else { return Ok(None) };
-        if let Some(Reading::Sealed(live)) = self.live()?.map(|found| found.reading)
+        if let Some(Reading::Sealed(live)) = Root::of(self.store).live()?.map(|found| found.reading)
             && is_it(&live, wanted)
         {
             return Ok(None);
         }
-        let Some(sealed) = self.restores().staged_state(&dir, intent.number, wanted)? else {
+        let Some(sealed) = self.store.restores().staged_state(&dir, intent.number, wanted)? else {
             return Err(error);
         };
-        self.warn(format!(
+        self.store.warn(format!(
             "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
             intent.checkpoint
         ));
@@ -98,7 +101,7 @@ impl Intents<'_> {
         if !self.is_decided()? {
             return Ok(None);
         }
-        let root = self.store.open_root()?;
+        let root = Root::of(self.store).open()?;
         let intent = match self.read(&root) {
             Ok(Some((_, intent))) => intent,
             Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
@@ -119,7 +122,7 @@ impl Intents<'_> {
         if !self.is_decided()? {
             return Ok(false);
         }
-        let intent = self.read(&self.store.open_root()?)?;
+        let intent = self.read(&Root::of(self.store).open()?)?;
         Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
     }
 
@@ -178,7 +181,7 @@ impl Restores<'_> {
             if self.store.lineages().settle(lock)? {
                 return Ok(Settled::Yes);
             }
-            if let Err(error) = self.store.staging_area().clear(&lock.root) {
+            if let Err(error) = Staging::of(self.store).clear(&lock.root) {
                 // It blocks nothing, and an immutable file in it must not keep writers from
                 // writing.
                 self.store.warn(format!("what a killed command left cannot be removed: {error}"));
@@ -188,7 +191,9 @@ impl Restores<'_> {
         if let Some(refusal) = self.store.intents().foreign(&lock.root, &intent)? {
             return Err(refusal);
         }
-        let Some(_trees) = self.store.try_lock_trees()? else { return Ok(Settled::Busy) };
+        let Some(_trees) = StateLocks::of(self.store).try_lock_trees()? else {
+            return Ok(Settled::Busy);
+        };
         self.finish_or_undo(lock, &intent).map_err(|error| {
             let message = format!(
                 "an interrupted restore of {} cannot be finished: {}",
@@ -201,7 +206,7 @@ impl Restores<'_> {
 
     fn finish_or_undo(&self, lock: &Rc<StateLock<'_>>, intent: &Intent) -> Result<()> {
         let id = &intent.checkpoint;
-        let staging = self.store.staging_area().open(lock)?;
+        let staging = Staging::of(self.store).open(lock)?;
         if self.can_be_carried_out(lock, &staging, intent)? {
             let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
             self.roll_forward(lock, staging, intent, &options)?;
@@ -243,7 +248,9 @@ impl Restores<'_> {
 
     /// The parent directories of the trees.
     pub(super) fn places<'a>(&self, lock: &'a StateLock) -> Result<Places<'a>> {
-        let config_root = self.store.config_root()?.ok_or_else(|| self.store.no_config_root())?;
+        let config_root = Staging::of(self.store)
+            .config_root()?
+            .ok_or_else(|| self.store.restores().no_config_root())?;
         Ok(Places { root: &lock.root, config_root })
     }
 

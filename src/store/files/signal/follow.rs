@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::fs::Dir;
 use crate::name::Name;
 use crate::side;
-use crate::store::files::Store;
 use crate::store::files::backup_dir::BackupDir;
+use crate::store::files::signal::SignalFiles;
 use crate::store::files::state_lock::StateLock;
 use crate::store::layout::{CHECKPOINTS, SIGNALS};
 use crate::store::signal::{SignalFile, Signals, blank, named};
@@ -24,11 +24,11 @@ struct File {
     time: Value,
 }
 
-impl Store {
+impl SignalFiles<'_> {
     /// A signal's file in a directory.
     fn signal_in(&self, dir: Option<&Dir>, name: &Name) -> Result<Option<File>> {
         let Some(dir) = dir else { return Ok(None) };
-        let Some(found) = self.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else {
+        let Some(found) = self.store.disk.read(dir, format!("{name}.json"), READ_LIMIT)? else {
             return Ok(None);
         };
         let Ok(file) = text::parse(&found.bytes) else { return Ok(None) };
@@ -44,9 +44,12 @@ impl Store {
         name: &Name,
         time: &Value,
     ) -> Result<Option<Vec<u8>>> {
-        let checkpoints = side::open_to_read(&self.disk, root, CHECKPOINTS)?;
-        let ids =
-            checkpoints.as_ref().map(|_| self.checkpoints().ids()).transpose()?.unwrap_or_default();
+        let checkpoints = side::open_to_read(&self.store.disk, root, CHECKPOINTS)?;
+        let ids = checkpoints
+            .as_ref()
+            .map(|_| self.store.checkpoints().ids())
+            .transpose()?
+            .unwrap_or_default();
         let in_checkpoints =
             checkpoints.iter().flat_map(|dir| ids.iter().rev().map(move |id| (dir, id, "signals")));
         let in_archives = backup_dir
@@ -55,9 +58,10 @@ impl Store {
             .flat_map(|dir| backup_dir.archives.iter().rev().map(move |a| (dir, a, SIGNALS)));
         for (dir, inner, signals) in in_checkpoints.chain(in_archives) {
             let found = self
+                .store
                 .disk
                 .open_dir(dir, inner)
-                .and_then(|inner| self.disk.open_dir(&inner, signals));
+                .and_then(|inner| self.store.disk.open_dir(&inner, signals));
             // A place that cannot be read has no copy.
             if let Ok(found) = found
                 && let Some(kept) = self.signal_in(Some(&found), name).ok().flatten()
@@ -101,16 +105,20 @@ impl StateLock<'_> {
                 continue;
             };
             let is_gone = !wanted.contains_key(name.as_str());
-            if is_gone && self.store.signal_in(dir.as_ref(), &name)?.is_some() {
+            if is_gone && SignalFiles::of(self.store).signal_in(dir.as_ref(), &name)?.is_some() {
                 files.push(SignalFile { name, content: None });
             }
         }
         for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
             let Ok(name) = Name::parse("signal", name) else { continue };
-            if self.store.signal_in(dir.as_ref(), &name)?.is_some_and(|file| file.time == *time) {
+            if SignalFiles::of(self.store)
+                .signal_in(dir.as_ref(), &name)?
+                .is_some_and(|file| file.time == *time)
+            {
                 continue;
             }
-            let kept = self.store.kept_signal(&self.root, backup_dir, &name, time)?;
+            let kept =
+                SignalFiles::of(self.store).kept_signal(&self.root, backup_dir, &name, time)?;
             let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
             files.extend(content.is_some().then_some(SignalFile { name, content }));
         }
