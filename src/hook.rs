@@ -22,6 +22,7 @@ pub mod explain;
 pub mod files;
 pub mod load;
 pub mod named;
+pub mod pattern;
 pub mod record;
 pub mod rules;
 pub mod session;

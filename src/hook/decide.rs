@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::announce::Announcement;
 use super::event::{ToolOutcome, ToolUse};
 use super::files::FilePattern;
+use super::pattern::Subject;
 use super::rules::{Object, Rules, Skill, Start, ToolRule};
 use crate::name::Name;
 
@@ -108,12 +109,12 @@ impl Unmet {
 /// file.
 pub fn unmet_by_prompt(
     skill: &Skill,
-    prompt: &str,
+    prompt: &Subject<'_>,
     has: &dyn Fn(&FilePattern) -> bool,
 ) -> Option<Unmet> {
     let some = |patterns: &[FilePattern]| patterns.iter().any(has);
     let is_meant =
-        skill.prompts.is_empty() || skill.prompts.iter().any(|regex| regex.is_match(prompt));
+        skill.prompts.is_empty() || skill.prompts.iter().any(|pattern| pattern.is_match(prompt));
     if !is_meant {
         Some(Unmet::Prompt)
     } else if !skill.files.is_empty() && !some(&skill.files) {
@@ -139,8 +140,11 @@ pub fn unmet_by_tool(
     }
     match &rule.object {
         Object::Path(pattern) if !is_meant(pattern) => Some(Unmet::Path),
-        Object::Command(regex)
-            if !used.command.as_ref().is_some_and(|command| regex.is_match(command)) =>
+        Object::Command(pattern)
+            if !used
+                .command
+                .as_ref()
+                .is_some_and(|command| pattern.is_match(&Subject::of(command))) =>
         {
             Some(Unmet::Command)
         }
@@ -159,7 +163,8 @@ pub fn unmet_by_state(rule: &ToolRule, state: &Value) -> Option<Unmet> {
 ///
 /// One matching file pattern suffices; every required file must exist, in one of its places.
 pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool) -> Effects {
-    let skill = rules.skills.iter().find(|skill| unmet_by_prompt(skill, prompt, has).is_none());
+    let prompt = Subject::of(prompt);
+    let skill = rules.skills.iter().find(|skill| unmet_by_prompt(skill, &prompt, has).is_none());
     skill.map_or_else(Effects::default, |skill| Effects {
         signals: Vec::new(),
         phase: skill.phase.clone(),

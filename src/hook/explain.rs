@@ -9,6 +9,7 @@ use super::decide::{self, Unmet};
 use super::event::ToolUse;
 use super::files::{FilePattern, Project};
 use super::named::{self, Changed, Surroundings};
+use super::pattern::Subject;
 use super::rules::Rules;
 
 /// A rule, and whether it matches an event.
@@ -27,18 +28,18 @@ pub fn prompt(
     has: &dyn Fn(&FilePattern) -> bool,
     around: &dyn Surroundings,
 ) -> Vec<Explained> {
+    let prompt = Subject::of(prompt);
     let mut is_taken = false;
     let skills = rules.skills.iter().map(|skill| {
-        let unmet = decide::unmet_by_prompt(skill, prompt, has);
+        let unmet = decide::unmet_by_prompt(skill, &prompt, has);
         let unmet = unmet.or(is_taken.then_some(Unmet::NotFirst));
         is_taken |= unmet.is_none();
         Explained { rule: format!("{} {} ({})", skill.place, skill.skill, skill.code), unmet }
     });
     let mut explained: Vec<Explained> = skills.collect();
-    let lower = prompt.to_lowercase();
     explained.extend(rules.named.iter().map(|skill| Explained {
         rule: format!("skills.{}", skill.name),
-        unmet: named::unmet_by_prompt(skill, prompt, &lower, around),
+        unmet: named::unmet_by_prompt(skill, &prompt, around),
     }));
     explained
 }
@@ -52,15 +53,16 @@ pub fn tool(
     state: &Value,
     around: &dyn Surroundings,
 ) -> Vec<Explained> {
-    let is_meant = |pattern: &FilePattern| path.is_some_and(|path| project.is_meant(pattern, path));
+    let file = path.map(|path| project.file(path));
+    let is_meant = |pattern: &FilePattern| file.as_ref().is_some_and(|file| file.is_match(pattern));
     let rule = |rule: &super::rules::ToolRule| Explained {
         rule: rule.place.clone(),
         unmet: decide::unmet_by_tool(rule, used, &is_meant)
             .or_else(|| decide::unmet_by_state(rule, state)),
     };
     let mut explained: Vec<Explained> = rules.tool_rules.iter().map(rule).collect();
-    if let Some(path) = path {
-        let changed = Changed { used, path, project, text: OnceCell::new() };
+    if let Some(file) = path.map(|path| project.file(path)) {
+        let changed = Changed { used, file, text: OnceCell::new() };
         explained.extend(rules.named.iter().map(|skill| Explained {
             rule: format!("skills.{}", skill.name),
             unmet: named::unmet_by_change(skill, &changed, around),

@@ -3,10 +3,11 @@
 //! Globs are relative to the root, or to the project if the root is its `.claude`. `*` and `?` stop
 //! at a `/`, `**` does not, `{a,b}` matches either.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
 use super::load::EDITORS;
@@ -17,11 +18,15 @@ const SEARCH_LIMIT: usize = 20_000;
 /// Directories without documents that hold many files.
 const PASSED_OVER: [&str; 2] = [".git", "node_modules"];
 
-/// A glob for files.
+/// The characters of globs that do not stand for themselves.
+const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+
+/// A glob for files; compiled when a path first needs it.
 #[derive(Clone, Debug)]
 pub struct FilePattern {
     text: String,
-    matcher: GlobMatcher,
+    glob: Glob,
+    compiled: OnceCell<GlobMatcher>,
 }
 
 impl FilePattern {
@@ -37,8 +42,23 @@ impl FilePattern {
     pub fn anywhere(text: &str) -> Result<Self, String> {
         let text = text.trim_start_matches("./").to_owned();
         let glob = GlobBuilder::new(&text).literal_separator(true).build();
-        let matcher = glob.map_err(|error| error.kind().to_string())?.compile_matcher();
-        Ok(Self { text, matcher })
+        let glob = glob.map_err(|error| error.kind().to_string())?;
+        Ok(Self { text, glob, compiled: OnceCell::new() })
+    }
+
+    fn is_match(&self, path: &Path) -> bool {
+        let (begin, end) = self.ends();
+        let bytes = path.as_os_str().as_bytes();
+        bytes.starts_with(begin.as_bytes())
+            && bytes.ends_with(end.as_bytes())
+            && self.compiled.get_or_init(|| self.glob.compile_matcher()).is_match(path)
+    }
+
+    /// What each match begins with and ends in.
+    fn ends(&self) -> (&str, &str) {
+        let text = self.text.as_str();
+        let begin = text.find(SPECIAL).map_or(text, |at| &text[..at]);
+        (begin, text.rfind(SPECIAL).map_or(text, |at| &text[at + 1..]))
     }
 
     fn is_absolute(&self) -> bool {
@@ -47,7 +67,7 @@ impl FilePattern {
 
     /// The literal directories in front, and the depth of a match below them.
     fn reach(&self) -> (PathBuf, usize) {
-        let is_plain = |part: &&str| !part.contains(['*', '?', '[', ']', '{', '}', '\\']);
+        let is_plain = |part: &&str| !part.contains(SPECIAL);
         let parts: Vec<&str> = self.text.split('/').collect();
         let plain: PathBuf = parts.iter().take_while(|part| is_plain(part)).collect();
         let left = parts.iter().skip_while(|part| is_plain(part)).count();
@@ -76,20 +96,9 @@ impl Project {
         &self.directory
     }
 
-    /// True if the glob matches this file. `path` is absolute.
-    pub fn is_meant(&self, pattern: &FilePattern, path: &Path) -> bool {
-        let path = plain(path);
-        if pattern.is_absolute() {
-            return pattern.matcher.is_match(&path);
-        }
-        // either side may contain a link
-        let roots = [Some(self.directory.clone()), self.directory.canonicalize().ok()];
-        let spelt = [Some(path.clone()), canonical(&path)];
-        roots.iter().flatten().any(|root| {
-            spelt.iter().flatten().any(|path| {
-                path.strip_prefix(root).is_ok_and(|path| pattern.matcher.is_match(path))
-            })
-        })
+    /// The file at an absolute path.
+    pub fn file(&self, path: &Path) -> ProjectFile<'_> {
+        ProjectFile { project: self, path: plain(path), relative: OnceCell::new() }
     }
 
     /// True if the glob matches anything. Links are followed only in the literal directories in
@@ -120,11 +129,7 @@ impl Project {
                 return false;
             }
             let Ok(entry) = entry else { continue };
-            if entry
-                .path()
-                .strip_prefix(&self.directory)
-                .is_ok_and(|path| pattern.matcher.is_match(path))
-            {
+            if entry.path().strip_prefix(&self.directory).is_ok_and(|path| pattern.is_match(path)) {
                 return true;
             }
         }
@@ -155,6 +160,42 @@ impl Project {
     }
 }
 
+/// A file, by all paths that a glob may match.
+#[derive(Debug)]
+pub struct ProjectFile<'p> {
+    project: &'p Project,
+    path: PathBuf,
+    /// Its paths from the project's directory: either may contain a link.
+    relative: OnceCell<Vec<PathBuf>>,
+}
+
+impl ProjectFile<'_> {
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// True if the glob matches this file.
+    pub fn is_match(&self, pattern: &FilePattern) -> bool {
+        if pattern.is_absolute() {
+            return pattern.is_match(&self.path);
+        }
+        let relative = self.relative.get_or_init(|| self.relative());
+        relative.iter().any(|path| pattern.is_match(path))
+    }
+
+    fn relative(&self) -> Vec<PathBuf> {
+        let directory = &self.project.directory;
+        let roots = [Some(directory.clone()), directory.canonicalize().ok()];
+        let paths = [Some(self.path.clone()), canonical(&self.path)];
+        let below = |root: &PathBuf| {
+            let paths = paths.iter().flatten();
+            paths.filter_map(|path| Some(path.strip_prefix(root).ok()?.to_owned())).collect()
+        };
+        roots.iter().flatten().flat_map(|root| -> Vec<PathBuf> { below(root) }).collect()
+    }
+}
+
 /// A path without `.` and `..`, resolved lexically.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -182,6 +223,8 @@ fn canonical(path: &Path) -> Option<PathBuf> {
 mod tests {
     use std::fs;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -192,7 +235,7 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let is_meant = |root: &Path, glob: &str, path: PathBuf| {
-            Project::of_root(root).is_meant(&FilePattern::anywhere(glob).unwrap(), &path)
+            Project::of_root(root).file(&path).is_match(&FilePattern::anywhere(glob).unwrap())
         };
         for (root, other) in [(&real, &link), (&link, &real)] {
             assert!(is_meant(root, "*.md", root.join("a.md")));
@@ -239,6 +282,26 @@ mod tests {
         }
         assert!(has("node_modules/*/hidden.md"), "what is named is looked into");
         assert!(project.take_complaints().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_glob_matches_what_its_matcher_matches(
+            glob in r"[ab/]{0,3}(\*|\*\*/|\?|\{a,b\}|[ab/]|\\\*|\[ab\]){0,3}[ab/]{0,3}",
+            path in "[ab*/]{0,6}",
+        ) {
+            let Ok(pattern) = FilePattern::anywhere(&glob) else { return Ok(()) };
+            let matcher = pattern.glob.compile_matcher();
+            prop_assert_eq!(pattern.is_match(Path::new(&path)), matcher.is_match(&path));
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_match_compiles_nothing() {
+        let pattern = FilePattern::anywhere("src/**/*.rs").unwrap();
+        assert!(!pattern.is_match(Path::new("docs/a.md")));
+        assert!(pattern.compiled.get().is_none());
+        assert!(pattern.is_match(Path::new("src/a/b.rs")));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::announce::Announcement;
 use super::decide::{Effects, Unmet};
 use super::event::{ToolOutcome, ToolUse};
-use super::files::Project;
+use super::files::{Project, ProjectFile};
+use super::pattern::{Pattern, Subject};
 use super::rules::named::{ChangeScope, NamedSkill};
 
 /// Tools that take a file and do not change it.
@@ -23,9 +24,8 @@ pub trait Surroundings {
 /// Announces all skills that a prompt triggers, by priority; the first is the activation that the
 /// state keeps.
 pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings) -> Effects {
-    let lower = prompt.to_lowercase();
-    let skills =
-        skills.iter().filter(|skill| unmet_by_prompt(skill, prompt, &lower, around).is_none());
+    let prompt = Subject::of(prompt);
+    let skills = skills.iter().filter(|skill| unmet_by_prompt(skill, &prompt, around).is_none());
     let announced = announce(skills, |_| None);
     Effects {
         activation: announced.first().map(|(name, _)| (*name).to_owned()),
@@ -34,14 +34,13 @@ pub fn on_prompt(skills: &[NamedSkill], prompt: &str, around: &dyn Surroundings)
     }
 }
 
-/// The condition of a skill that a prompt does not meet. `lower` is the prompt in lower case.
+/// The condition of a skill that a prompt does not meet.
 pub fn unmet_by_prompt(
     skill: &NamedSkill,
-    prompt: &str,
-    lower: &str,
+    prompt: &Subject<'_>,
     around: &dyn Surroundings,
 ) -> Option<Unmet> {
-    let is_meant = skill.keywords.iter().any(|keyword| lower.contains(keyword))
+    let is_meant = skill.keywords.iter().any(|keyword| prompt.lower().contains(keyword))
         || skill.intents.iter().any(|intent| intent.is_match(prompt));
     if !is_meant {
         return Some(Unmet::Prompt);
@@ -54,10 +53,8 @@ pub fn unmet_by_prompt(
 pub struct Changed<'a> {
     /// The use of the tool that changed it.
     pub used: &'a ToolUse,
-    /// Its path, absolute.
-    pub path: &'a Path,
-    /// The project.
-    pub project: &'a Project,
+    /// The file.
+    pub file: ProjectFile<'a>,
     /// Its contents, once they were needed.
     pub text: OnceCell<Option<String>>,
 }
@@ -68,14 +65,14 @@ pub fn unmet_by_change(
     changed: &Changed<'_>,
     around: &dyn Surroundings,
 ) -> Option<Unmet> {
-    let Changed { used, path, project, text } = changed;
+    let Changed { used, file, text } = changed;
     if used.outcome == ToolOutcome::Failed {
         return Some(Unmet::Failed);
     }
     if READERS.contains(&used.name.as_str()) {
         return Some(Unmet::Unchanged);
     }
-    let matches = |pattern| project.is_meant(pattern, path);
+    let matches = |pattern| file.is_match(pattern);
     let Some(triggers) = skill.files.as_ref().filter(|triggers| triggers.paths.iter().any(matches))
     else {
         return Some(Unmet::Path);
@@ -90,7 +87,7 @@ pub fn unmet_by_change(
         return Some(Unmet::SwitchedOff);
     }
     let text = || text.get_or_init(|| around.contents()).as_deref();
-    let has = |regex: &regex::Regex| text().is_some_and(|text| regex.is_match(text));
+    let has = |pattern: &Pattern| text().is_some_and(|text| pattern.is_match(&Subject::of(text)));
     if !triggers.contents.is_empty() && !triggers.contents.iter().any(has) {
         return Some(Unmet::Contents);
     }
@@ -106,7 +103,7 @@ pub fn on_change(
     project: &Project,
     around: &dyn Surroundings,
 ) -> Vec<Announcement> {
-    let changed = Changed { used, path, project, text: OnceCell::new() };
+    let changed = Changed { used, file: project.file(path), text: OnceCell::new() };
     let shown = path.display().to_string();
     let message =
         |skill: &NamedSkill| Some(skill.block_message.as_ref()?.replace("{file_path}", &shown));

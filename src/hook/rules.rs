@@ -12,11 +12,11 @@ mod source;
 
 use std::fmt;
 
-use regex::Regex;
 use serde::Serialize;
 
 use self::named::NamedSkill;
 use super::files::FilePattern;
+use super::pattern::{Pattern, Subject};
 use crate::name::Name;
 
 /// Path of the rules below `config/`.
@@ -71,7 +71,7 @@ pub struct Skill {
     /// The phase that it begins.
     pub phase: Option<String>,
     /// One of these must match the prompt, in any case; an empty list matches every prompt.
-    pub prompts: Vec<Regex>,
+    pub prompts: Vec<Pattern>,
     /// One of these must match a file, if there are any.
     pub files: Vec<FilePattern>,
     /// Files that must exist, each by the places where it may be.
@@ -129,7 +129,7 @@ pub enum ToolPattern {
     /// The named ones.
     OneOf(Vec<String>),
     /// The ones that match.
-    Matching(Regex),
+    Matching(Pattern),
 }
 
 impl ToolPattern {
@@ -138,7 +138,7 @@ impl ToolPattern {
         match self {
             Self::Any => true,
             Self::OneOf(names) => names.iter().any(|other| other == name),
-            Self::Matching(regex) => regex.is_match(name),
+            Self::Matching(pattern) => pattern.is_match(&Subject::of(name)),
         }
     }
 }
@@ -151,7 +151,7 @@ pub enum Object {
     /// A file that matches.
     Path(FilePattern),
     /// A command that contains a match.
-    Command(Regex),
+    Command(Pattern),
 }
 
 /// The part of the rules that a caller needs. The rest is not read: compiling patterns takes longer

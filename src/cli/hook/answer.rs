@@ -262,8 +262,9 @@ impl Hook<'_> {
     ) -> anyhow::Result<()> {
         let here = std::env::current_dir().unwrap_or_default();
         let file = used.absolute_path(&here.join(cwd.unwrap_or(Path::new("."))));
+        let meant = file.as_deref().map(|file| project.file(file));
         let concerned = concerned(rules, used, &|pattern| {
-            file.as_ref().is_some_and(|file| project.is_meant(pattern, file))
+            meant.as_ref().is_some_and(|file| file.is_match(pattern))
         });
         let around = Around { disk: self.store.disk(), project, file: file.as_deref() };
         let triggered = file.as_deref().map_or_else(Vec::new, |file| {

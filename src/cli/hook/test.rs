@@ -121,7 +121,8 @@ fn of_tool(
     state: &Value,
     around: &Around<'_>,
 ) -> Effects {
-    let is_meant = |pattern: &_| file.is_some_and(|file| project.is_meant(pattern, file));
+    let meant = file.map(|file| project.file(file));
+    let is_meant = |pattern: &_| meant.as_ref().is_some_and(|file| file.is_match(pattern));
     let mut effects = on_tool(&concerned(rules, used, &is_meant), rules, state);
     let file: Option<PathBuf> = file.map(Path::to_owned);
     effects.announcements.extend(

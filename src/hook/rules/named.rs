@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use regex::Regex;
-
 use crate::hook::files::FilePattern;
+use crate::hook::pattern::Pattern;
 
 /// The longest name of a skill, in characters.
 pub const NAME_LIMIT: usize = 128;
@@ -21,7 +20,7 @@ pub struct NamedSkill {
     /// Parts of prompts that trigger it, in lower case.
     pub keywords: Vec<String>,
     /// Patterns of prompts that trigger it.
-    pub intents: Vec<Regex>,
+    pub intents: Vec<Pattern>,
     /// Changed files that trigger it.
     pub files: Option<FileTriggers>,
     /// Conditions that suppress it.
@@ -64,7 +63,7 @@ pub struct FileTriggers {
     /// None of these may match.
     pub exclusions: Vec<FilePattern>,
     /// One of these must match the contents, if there are any.
-    pub contents: Vec<Regex>,
+    pub contents: Vec<Pattern>,
     /// The kinds of changes that count.
     pub changes: ChangeScope,
 }

@@ -2,19 +2,15 @@
 
 mod named;
 
-use regex::{Regex, RegexBuilder};
-
 use super::source::{JsonType, Node, Source};
 use super::{
     Form, Object, ParsedRules, RuleFinding, Rules, Scope, Skill, Start, ToolPattern, ToolRule,
     Transition, Weight,
 };
 use crate::hook::files::FilePattern;
+use crate::hook::pattern::{Case, Pattern};
 use crate::name::{Name, nearest};
 
-/// The largest compiled regular expression, in bytes: nested counted repetitions grow without
-/// bound.
-const PATTERN_LIMIT: usize = 4 << 20;
 /// The longest delay, in seconds: some 30 years.
 const DELAY_LIMIT: f64 = 1e9;
 /// The parts of a file.
@@ -257,18 +253,26 @@ impl<'a> Reader<'_, 'a> {
         elements.iter().filter_map(|element| read(self, element)).collect()
     }
 
-    fn regex(
+    fn pattern(&mut self, node: &Node<'a>, case: Case) -> Option<Pattern> {
+        let text = self.text(node)?;
+        self.checked(node, &text, Pattern::parse(&text, case))
+    }
+
+    /// Reports a pattern that cannot be used; one that is only too large where everything is read.
+    fn checked(
         &mut self,
         node: &Node<'a>,
-        build: impl FnOnce(&str) -> RegexBuilder,
-    ) -> Option<Regex> {
-        let text = self.text(node)?;
-        let built = build(&text).size_limit(PATTERN_LIMIT).build();
-        built
-            .map_err(|error| {
-                self.bad(node, format!("{text:?} is not a regular expression: {}", reason(&error)))
-            })
-            .ok()
+        text: &str,
+        parsed: Result<Pattern, String>,
+    ) -> Option<Pattern> {
+        let compiled = parsed.and_then(|pattern| {
+            if self.scope == Scope::All {
+                pattern.compile()?;
+            }
+            Ok(pattern)
+        });
+        let is_bad = |why| format!("{text:?} is not a regular expression: {why}");
+        compiled.map_err(|why| self.bad(node, is_bad(why))).ok()
     }
 
     fn glob(
@@ -320,11 +324,7 @@ impl<'a> Reader<'_, 'a> {
             reader.unused(&fields, "phase_state", "no condition depends on the phase");
             let before = reader.count_bad();
             let prompts = reader.list(&fields, "user_patterns", |reader, node| {
-                reader.regex(node, |text| {
-                    let mut builder = RegexBuilder::new(text);
-                    builder.case_insensitive(true);
-                    builder
-                })
+                reader.pattern(node, Case::Insensitive)
             });
             let files: Vec<_> =
                 reader.list(&fields, "file_patterns", Self::places).into_iter().flatten().collect();
@@ -437,7 +437,7 @@ impl<'a> Reader<'_, 'a> {
             reader.glob(node, FilePattern::anywhere)
         });
         let command = self.optional(&fields, "command_regex", |reader, node| {
-            reader.regex(node, RegexBuilder::new)
+            reader.pattern(node, Case::Sensitive)
         });
         if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
             self.bad(
@@ -484,8 +484,8 @@ impl<'a> Reader<'_, 'a> {
         } else if text.split('|').all(is_plain) {
             Some(ToolPattern::OneOf(text.split('|').map(str::to_owned).collect()))
         } else {
-            self.regex(node, |text| RegexBuilder::new(&format!("^(?:{text})$")))
-                .map(ToolPattern::Matching)
+            let parsed = Pattern::parse(&format!("^(?:{text})$"), Case::Sensitive);
+            self.checked(node, &text, parsed).map(ToolPattern::Matching)
         }
     }
 
@@ -515,11 +515,4 @@ fn meant_by<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     nearest(name, known.iter().copied())
-}
-
-/// The reason at the end of an error of several lines.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.trim().trim_start_matches("error: ").to_owned()
 }

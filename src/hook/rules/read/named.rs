@@ -1,8 +1,6 @@
 //! Reads skills by name. An unusable pattern is skipped and the rest of its skill is used: these
 //! files were written for other programs with more features in their regular expressions.
 
-use regex::{Regex, RegexBuilder};
-
 use super::super::named::{
     ChangeScope, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
 };
@@ -10,6 +8,7 @@ use super::super::source::{JsonType, Node};
 use super::super::{Scope, Weight};
 use super::{Fields, REMARKS, Reader};
 use crate::hook::files::FilePattern;
+use crate::hook::pattern::{Case, Pattern};
 
 impl<'a> Reader<'_, 'a> {
     /// The skills of an object, in the order of the file.
@@ -72,17 +71,13 @@ impl<'a> Reader<'_, 'a> {
         })
     }
 
-    fn prompt_triggers(&mut self, fields: &Fields<'a>) -> (Vec<String>, Vec<Regex>) {
+    fn prompt_triggers(&mut self, fields: &Fields<'a>) -> (Vec<String>, Vec<Pattern>) {
         let triggers = self.optional(fields, "promptTriggers", |reader, node| {
             let fields = reader.object(node, &["keywords", "intentPatterns"])?;
             let keywords = reader.list(&fields, "keywords", Self::text);
             let keywords = keywords.iter().map(|keyword| keyword.to_lowercase()).collect();
             let intents = reader.list(&fields, "intentPatterns", |reader, node| {
-                reader.regex(node, |text| {
-                    let mut builder = RegexBuilder::new(text);
-                    builder.case_insensitive(true);
-                    builder
-                })
+                reader.pattern(node, Case::Insensitive)
             });
             Some((keywords, intents))
         });
@@ -97,7 +92,7 @@ impl<'a> Reader<'_, 'a> {
                 |reader: &mut Self, node: &Node<'a>| reader.glob(node, FilePattern::anywhere);
             let create_only = reader.optional(&fields, "createOnly", Self::flag).unwrap_or(false);
             let contents = reader.list(&fields, "contentPatterns", |reader, node| {
-                reader.regex(node, RegexBuilder::new)
+                reader.pattern(node, Case::Sensitive)
             });
             // if no pattern is usable, none matches
             let named = fields.get("contentPatterns").and_then(Node::elements).unwrap_or_default();
