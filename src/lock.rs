@@ -83,7 +83,7 @@ use self::files::{
     acquire, break_lock, clean, commit, events, guard_lifeline, records, release as giving_back,
     report as reading, run,
 };
-pub use self::identity::{Identity, Namespace};
+pub use self::identity::{BootMatch, Identity, Namespace};
 pub use self::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
 pub use self::lifeline::Lifeline;
 pub use self::liveness::Liveness;

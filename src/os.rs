@@ -6,11 +6,32 @@ mod linux;
 #[cfg(target_os = "linux")]
 use self::linux as system;
 
+#[cfg(any(target_os = "macos", test))]
+#[cfg_attr(not(target_os = "macos"), allow(dead_code))] // elsewhere only its tests use it
+mod darwin;
+#[cfg(target_os = "macos")]
+use self::darwin as system;
+
 pub mod events;
 pub mod files;
+pub mod hints;
 pub mod process;
 
 pub use self::system::{fill_random, ignored_signals, memory, place};
+
+/// The version of the program, with what must be known of it on this system.
+pub const VERSION: &str = if cfg!(target_os = "macos") {
+    concat!(env!("CARGO_PKG_VERSION"), " (macOS: experimental: type-checked, never run by us)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+/// What `status` says of this system.
+pub const WARNING: Option<&str> = if cfg!(target_os = "macos") {
+    Some("macOS is experimental: this program is type-checked for it and was never run by us")
+} else {
+    None
+};
 
 /// The scope in which process ids are valid, as the system shows it: see
 /// [`crate::lock::identity::Namespace`].

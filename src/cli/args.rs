@@ -25,7 +25,7 @@ use crate::time::parse_duration;
 ///
 /// For shell scripts, hooks that run in parallel and get killed half-way, and operators.
 #[derive(Debug, Parser)]
-#[command(name = "pipeline-state", version, after_help = EXAMPLES)]
+#[command(name = "pipeline-state", version = crate::os::VERSION, after_help = EXAMPLES)]
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,

@@ -133,9 +133,11 @@ fn summary(changes: &[Change], more: usize) -> String {
 /// Warning about a file system that other machines may share.
 pub(super) fn shared_file_system(locks: &LockSummary) -> String {
     format!(
-        "{} is on a file system ({}) that other machines may share: flock and inotify may be unreliable there, \
+        "{} is on a file system ({}) that other machines may share: flock and {} may be unreliable there, \
          and an owner on another machine is never taken for dead",
-        locks.directory, locks.file_system
+        locks.directory,
+        locks.file_system,
+        crate::os::hints::NOTIFICATIONS
     )
 }
 

@@ -53,6 +53,7 @@ fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
         lines(&where_things_are(&status, error.as_ref(), now)),
     ];
     let mut warnings = store.take_warnings();
+    warnings.extend(crate::os::WARNING.map(str::to_owned));
     warnings.extend(status.locks.shared_file_system.then(|| shared_file_system(&status.locks)));
     Ok(StatusView {
         text: text.concat(),

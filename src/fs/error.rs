@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::denied;
 use super::stage::is_temporary;
 use crate::error::{Error, Kind, quote_path};
+use crate::os::hints;
 
 /// A failed system call and its path.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +100,14 @@ impl From<FsError> for Error {
                 "see what is left of space and inodes",
             ),
             Some(Errno::BUSY) => failure.hint_shell(
-                format!("findmnt {near}"),
+                hints::mount_of(&near),
                 "see what is mounted there; mount its directory instead",
             ),
             Some(Errno::PERM) => failure
-                .hint_shell(format!("lsattr -d {near}"), "see if it is immutable or append-only"),
+                .hint_shell(hints::look_at_flags(&near), "see if it is immutable or append-only"),
             Some(Errno::ROFS) => {
                 let place = if error.path.is_dir() { near } else { around };
-                failure.hint_shell(format!("findmnt -T {place}"), "it is mounted read-only")
+                failure.hint_shell(hints::mount_of(&place), "it is mounted read-only")
             }
             _ if kind == Kind::ResourceExhausted => {
                 failure.hint_shell("ulimit -a", "see which limit was reached")

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use fs2::FileExt;
 use rustix::fs::{
-    self as sys, AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
+    self as sys, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps,
+    XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -27,7 +28,7 @@ pub struct Real;
 const MOST_BYTES: usize = 64 << 10;
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-const DIR_MODE: Mode = Mode::from_raw_mode(super::DIR_MODE);
+const DIR_MODE: Mode = Mode::from_raw_mode(super::DIR_MODE as RawMode);
 
 impl Ops for Real {
     fn open_root(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -139,7 +140,7 @@ impl Ops for Real {
     }
 
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-        files::set_mode(file, Mode::from_raw_mode(mode))
+        files::set_mode(file, Mode::from_raw_mode(mode as RawMode))
     }
 
     fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {

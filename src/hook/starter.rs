@@ -10,6 +10,7 @@ use super::rules::FILE;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::fs::stage::is_temporary;
+use crate::os::hints::mount_of;
 use crate::store::layout::{BACKUPS, CONFIG};
 use crate::{side, tree, user};
 
@@ -87,7 +88,7 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
                     "see what is left",
                 ),
                 Kind::PermissionDenied => error.hint_shell(
-                    format!("ls -ld {directory}; findmnt -T {directory}"),
+                    format!("ls -ld {directory}; {}", mount_of(&directory)),
                     "whose it is, and where it lies",
                 ),
                 _ => {

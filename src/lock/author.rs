@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::identity::{Identity, Namespace};
+use super::identity::{BootMatch, Identity, Namespace};
 use super::process::Process;
 use super::record::Grant;
 use super::request::Request;
@@ -54,8 +54,8 @@ pub(super) fn party_of(owner: &Identity, command: &str) -> Party {
 /// The name of a process that runs here.
 fn name_of(process: &Identity) -> Option<String> {
     let here = Namespace::here().ok()?;
-    let is_here = (&process.namespace.boot, process.namespace.pid_namespace)
-        == (&here.boot, here.pid_namespace);
+    let is_here = process.namespace.pid_namespace == here.pid_namespace
+        && here.compare_boot(&process.namespace.boot) != BootMatch::Different;
     let found = is_here.then(|| Process::of(process.pid).ok()).flatten();
     found.filter(|found| found.start == process.start).map(|found| found.name)
 }

@@ -19,7 +19,7 @@ impl Identity {
     pub fn is(&self, other: &Self) -> bool {
         (self.pid, self.start, self.namespace.pid_namespace)
             == (other.pid, other.start, other.namespace.pid_namespace)
-            && self.namespace.boot == other.namespace.boot
+            && self.namespace.compare_boot(&other.namespace.boot) != BootMatch::Different
     }
 }
 
@@ -48,10 +48,34 @@ pub struct Namespace {
     pub host: String,
 }
 
+/// How two ids of boots compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootMatch {
+    /// It is one boot.
+    Same,
+    /// There are two.
+    Different,
+    /// One of the ids could not be read: it is empty. A sandbox may hide it.
+    Unknown,
+}
+
 impl Namespace {
+    /// Compares this boot's id with another.
+    pub fn compare_boot(&self, other: &str) -> BootMatch {
+        match self.boot == other {
+            _ if self.boot.is_empty() || other.is_empty() => BootMatch::Unknown,
+            true => BootMatch::Same,
+            false => BootMatch::Different,
+        }
+    }
+
     /// This scope in words, as seen from another.
     pub fn describe_from(&self, other: &Self) -> String {
-        if self.boot != other.boot {
+        let boots = self.compare_boot(&other.boot);
+        if boots == BootMatch::Unknown {
+            return format!("a boot of {} that cannot be compared", self.host);
+        }
+        if boots == BootMatch::Different {
             let what = if self.machine == other.machine { "boot of" } else { "machine," };
             return format!("another {what} {}", self.host);
         }

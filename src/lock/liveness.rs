@@ -12,7 +12,7 @@
 
 use std::time::SystemTime;
 
-use super::identity::{Identity, Namespace};
+use super::identity::{BootMatch, Identity, Namespace};
 use super::lifeline::Lifeline;
 use super::record::{Grant, Waiter};
 
@@ -48,7 +48,7 @@ pub enum Lookup {
         /// Its run state.
         state: RunState,
     },
-    /// It exists, and `/proc` hides it.
+    /// It exists, and the system hides it: never a reason to take it for dead.
     Hidden,
     /// It does not exist.
     Missing,
@@ -125,7 +125,8 @@ pub trait LivenessOracle {
 impl<H: Host> LivenessOracle for H {
     fn process(&self, identity: &Identity) -> Liveness {
         let (there, here) = (&identity.namespace, self.namespace());
-        if there.boot != here.boot {
+        let boots = here.compare_boot(&there.boot);
+        if boots == BootMatch::Different {
             let same_machine = !here.machine.is_empty() && there.machine == here.machine;
             return if same_machine && self.is_local() {
                 Liveness::Dead
@@ -146,6 +147,10 @@ impl<H: Host> LivenessOracle for H {
                 RunState::Ended => Liveness::Dead,
                 RunState::Running | RunState::Stopped => Liveness::Alive,
             },
+            // Perhaps it is of another machine, whose processes this one does not show.
+            Lookup::Visible { .. } | Lookup::Missing if boots == BootMatch::Unknown => {
+                Liveness::Unknown
+            }
             Lookup::Visible { .. } | Lookup::Missing => Liveness::Dead,
         }
     }
@@ -225,7 +230,8 @@ pub fn process_or_lifeline<H: Host>(
 /// The state of a process's lifeline. Of another boot, or on a file system that another kernel may
 /// have mounted, an flock proves nothing.
 fn lifeline_of<H: Host>(host: &H, file: &Lifeline, process: &Identity) -> LifelineState {
-    match process.namespace.boot == host.namespace().boot && host.is_local() {
+    let boots = host.namespace().compare_boot(&process.namespace.boot);
+    match boots == BootMatch::Same && host.is_local() {
         true => host.lifeline(file),
         false => LifelineState::Unknown,
     }
@@ -291,6 +297,15 @@ mod tests {
         );
         let other_boot = |it: &mut Identity| it.namespace.boot = "another".to_owned();
         assert_eq!(judged(other_boot), Liveness::Dead, "an earlier boot, on a local disk");
+        let hidden_boot = |it: &mut Identity| it.namespace.boot = String::new();
+        assert_eq!(judged(hidden_boot), Liveness::Alive, "its start time is proof enough");
+        for change in [|it: &mut Identity| it.start += 1, |it: &mut Identity| it.pid = 8] {
+            let hidden = |it: &mut Identity| {
+                hidden_boot(it);
+                change(it);
+            };
+            assert_eq!(judged(hidden), Liveness::Unknown, "the boot could not be read there");
+        }
         let other_machine = |it: &mut Identity| {
             other_boot(it);
             it.namespace.machine = "another".to_owned();

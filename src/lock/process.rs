@@ -8,10 +8,12 @@ use std::io;
 use std::sync::OnceLock;
 
 use super::deadlock::Ancestry;
-use super::identity::{Identity, Namespace};
+use super::identity::{BootMatch, Identity, Namespace};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
-use crate::os::process::{self, State};
+use crate::os::files::OpenFile;
+use crate::os::hints;
+use crate::os::process::{self, StartClock, State};
 pub use crate::os::process::{Process, exists, has_ended, is_hidden};
 use crate::owner_view::OwnerView;
 
@@ -56,7 +58,8 @@ pub fn process_name(pid: u32) -> String {
 /// An owner as JSON shows it: by `/proc` if it runs here, else by its command line on record.
 pub fn owner_view(owner: &Identity, command: &str) -> OwnerView {
     let runs_here = Namespace::here().is_ok_and(|here| {
-        (&owner.namespace.boot, owner.namespace.pid_namespace) == (&here.boot, here.pid_namespace)
+        owner.namespace.pid_namespace == here.pid_namespace
+            && here.compare_boot(&owner.namespace.boot) != BootMatch::Different
     }) && Process::of(owner.pid).is_ok_and(|process| process.start == owner.start);
     let file = command.split(' ').next().unwrap_or_default();
     let program = file.rsplit('/').next().map(str::to_owned);
@@ -82,7 +85,7 @@ pub fn view_of_running(pid: u32) -> Option<OwnerView> {
 
 /// Returns whether a process has this file open, as far as this user may see.
 pub fn has_open(pid: u32, file: &Stat) -> bool {
-    process::has_open(pid, (file.dev, file.ino))
+    process::has_open(pid, OpenFile { device: file.dev, inode: file.ino, modified: file.mtime })
 }
 
 impl Namespace {
@@ -91,7 +94,7 @@ impl Namespace {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
 
-    /// The scope of this process; an error (exit code 5) if `/proc` does not show it.
+    /// The scope of this process; an error (exit code 5) if the system does not show it.
     pub fn here() -> Result<&'static Self> {
         static HERE: OnceLock<Namespace> = OnceLock::new();
         if let Some(here) = HERE.get() {
@@ -110,13 +113,13 @@ impl Namespace {
     }
 }
 
-/// The error for a `/proc` that is missing or unreadable.
+/// The error where the system shows no processes.
 pub fn no_proc(error: io::Error) -> Error {
     Error::new(
         Kind::DependencyMissing,
-        format!("the owner of a lock cannot be found without /proc: {error}"),
+        format!("the owner of a lock cannot be found without {}: {error}", hints::PROCESSES),
     )
-    .hint_shell("ls -d /proc/self; findmnt /proc", "is it mounted?")
+    .hint_shell(hints::LOOK_AT_PROCESSES, "is it there?")
 }
 
 impl Identity {
@@ -134,9 +137,16 @@ impl Identity {
 }
 
 /// A cache of process lookups: waiters have many ancestors in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ProcessTree {
     known: HashMap<u32, Option<Process>>,
+    clock: StartClock,
+}
+
+impl Default for ProcessTree {
+    fn default() -> Self {
+        Self { known: HashMap::new(), clock: process::START_CLOCK }
+    }
 }
 
 impl ProcessTree {
@@ -154,14 +164,16 @@ impl ProcessTree {
     }
 
     /// A process and its ancestors, nearest first, as far as they are visible. A reused pid is not
-    /// an ancestor: a parent is never younger than its child.
+    /// an ancestor: a parent is never younger than its child, by a clock that never steps back.
     pub fn ancestry(&mut self, pid: u32) -> Result<Vec<Identity>> {
+        let clock = self.clock;
         let mut line: Vec<Identity> = Vec::new();
         let mut next = pid;
         while next != 0
             && line.len() < 1000
             && let Some(process) = self.process(next)
-            && line.last().is_none_or(|child| child.start >= process.start)
+            && (clock == StartClock::Wall
+                || line.last().is_none_or(|child| child.start >= process.start))
         {
             next = process.parent;
             line.push(process.identity()?);
@@ -197,6 +209,21 @@ mod tests {
         assert!(line[0].is(&me.identity().unwrap()));
         assert_eq!(line[1].pid, me.parent);
         assert!(!line[0].is(&line[1]));
+    }
+
+    /// A child that began before its parent, by a clock that was set back in between.
+    #[test]
+    fn a_clock_that_was_set_back_cuts_no_descendant_off() {
+        let me = Process::of(std::process::id()).unwrap();
+        let parent = Process { pid: 20, parent: 0, start: 9, ..me.clone() };
+        let child = Process { pid: 30, parent: 20, start: 4, ..me };
+        let line = |clock| {
+            let known = [&parent, &child].map(|process| (process.pid, Some(process.clone())));
+            let line = ProcessTree { known: known.into(), clock }.ancestry(30).unwrap();
+            line.iter().map(|process| process.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(line(StartClock::Wall), [30, 20]);
+        assert_eq!(line(StartClock::Monotonic), [30], "there the parent's pid was used again");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Files and file systems: what the calls of POSIX leave to the system.
 
 pub use super::system::files::{
-    created, file_system, flock_holder, flush, is_immutable, is_mount_point, list, open_of_parent,
-    own_program, path_for_child, path_of, pin, set_mode,
+    confirmation, created, file_system, flock_holder, flush, is_immutable, is_mount_point, list,
+    open_of_parent, own_program, path_for_child, path_of, pin, set_mode,
 };
 
 /// The kind of file system that a root lies on.
@@ -38,4 +38,24 @@ pub struct ListedHolder {
     pub pid: u32,
     /// Its short name.
     pub name: String,
+}
+
+/// Whether a flush reached the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// As the drive says.
+    Confirmed,
+    /// The file system cannot have it confirmed: the data may be in a cache of the drive.
+    Unconfirmed,
+}
+
+/// A file that a process may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Its device.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its last modification: seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
 }

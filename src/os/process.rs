@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 pub use super::system::process::{
-    Ends, Image, arguments, has_open, is_shown, name, of, uid, watch,
+    Ends, Image, START_CLOCK, arguments, has_open, is_shown, name, of, uid, watch,
 };
 
 /// A process at the moment of its lookup.
@@ -27,6 +27,15 @@ pub struct Process {
     pub state: State,
     /// What exec(2) changes and fork(2) does not.
     pub image: Image,
+}
+
+/// The clock of start times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartClock {
+    /// It never steps back: a parent is never younger than its child.
+    Monotonic,
+    /// People set it: start times can be compared for equality only.
+    Wall,
 }
 
 /// The run state of a process.

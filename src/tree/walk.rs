@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -381,12 +382,17 @@ pub fn dress(disk: &Disk, made: Made<'_>, wanted: &Entry) -> FsResult<(u32, Acls
         mode = acls.access.take().map_or(mode, |acl| acl.mode_without_it());
     }
     let inherited = match is_directory {
-        true => rustix::fs::fstat(made).map_or(0, |stat| stat.st_mode & SETGID),
-        false => 0,
+        true if has_setgid(made) => SETGID,
+        _ => 0,
     };
     disk.set_mode_of(made, shown, mode | inherited)?;
     disk.set_mtime_of(made, shown, mtime)?;
     Ok((mode, acls))
+}
+
+fn has_setgid(made: BorrowedFd<'_>) -> bool {
+    let mode = rustix::fs::fstat(made).map(|stat| Mode::from_raw_mode(stat.st_mode));
+    mode.is_ok_and(|mode| mode.contains(Mode::SGID))
 }
 
 /// Creates a directory and opens it. Where others may write `dir` they may have replaced it in

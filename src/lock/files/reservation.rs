@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest;
 use crate::error::Result;
 use crate::fs::{Dir, Disk};
-use crate::lock::identity::Namespace;
+use crate::lock::identity::{BootMatch, Namespace};
 use crate::lock::layout::RESERVED;
 use crate::os::files::file_system;
 
@@ -49,6 +49,6 @@ pub(super) fn is_of_previous_boot(disk: &Disk, dir: &Dir) -> Result<bool> {
     let here = Namespace::here()?;
     let Some(reservation) = Reservation::read(disk, dir)? else { return Ok(false) };
     let same_machine = !here.machine.is_empty() && reservation.machine == here.machine;
-    let another_boot = !reservation.boot.is_empty() && reservation.boot != here.boot;
+    let another_boot = here.compare_boot(&reservation.boot) == BootMatch::Different;
     Ok(another_boot && same_machine && file_system(dir.at()).is_local())
 }

@@ -23,7 +23,7 @@ use super::root::LockRoot;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir};
-use crate::lock::identity::Namespace;
+use crate::lock::identity::{BootMatch, Namespace};
 use crate::lock::layout::{COUNTER, LOCKS, RESERVED};
 use crate::lock::record::Token;
 use crate::{digest, side};
@@ -67,7 +67,8 @@ impl Counter {
 
     fn of_this_boot(records: Records<'_>) -> Result<Option<Self>> {
         let here = Namespace::here()?;
-        Ok(Self::read(records)?.filter(|counter| counter.boot == here.boot))
+        Ok(Self::read(records)?
+            .filter(|counter| here.compare_boot(&counter.boot) == BootMatch::Same))
     }
 
     fn left(&self) -> u64 {

@@ -9,6 +9,7 @@ use crate::lock::identity::Identity;
 use crate::lock::record::Token;
 use crate::lock::request::Requester;
 use crate::name::Name;
+use crate::os::hints;
 
 /// The owner and tokens that the environment names.
 #[derive(Clone, Debug, Default)]
@@ -92,8 +93,12 @@ pub fn self_and_ancestors(given: Option<u32>, env: &LockEnv) -> Result<Requester
 
 fn own_identity(tree: &mut ProcessTree) -> Result<Identity> {
     let pid = getpid().as_raw_nonzero().get().unsigned_abs();
-    tree.identity(pid)?
-        .ok_or_else(|| Error::new(Kind::DependencyMissing, "/proc does not show this process"))
+    tree.identity(pid)?.ok_or_else(|| {
+        Error::new(
+            Kind::DependencyMissing,
+            format!("{} does not show this process", hints::PROCESSES),
+        )
+    })
 }
 
 /// A parent that is a forked copy of its own parent, or `timeout`, ends before the script goes on.
@@ -101,25 +106,26 @@ fn warning_of(parent: u32, tree: &mut ProcessTree) -> Option<String> {
     let process = tree.process(parent)?.clone();
     let mut is_copy =
         || tree.process(process.parent).is_some_and(|above| process.is_forked_copy_of(above));
-    (process_name(parent) == "timeout" || is_copy())
+    // Homebrew's coreutils have a `g` before their names.
+    (matches!(process_name(parent).as_str(), "timeout" | "gtimeout") || is_copy())
         .then(|| format!("owner {parent} ends with this subshell; pass --owner-pid $$"))
 }
 
 fn no_owner(pid: u32, explicit: Option<u32>, names: &[Name]) -> Error {
-    const HIDDEN: &str =
-        "it exists, and /proc hides when it began, so it cannot own a lock of this user";
+    let hidden = format!(
+        "it exists, and {} hides when it began, so it cannot own a lock of this user",
+        hints::PROCESSES
+    );
+    let [command, why] = hints::LOOK_AT_HIDING;
     let names = join(names);
     let run = format!("lock run {names} -- COMMAND");
     let message = match (pid, explicit) {
         (0, Some(_)) => "0 is not a process that could own a lock".to_owned(),
         (pid, Some(_)) if is_hidden(pid) => {
-            return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {HIDDEN}"))
+            return Error::new(Kind::Usage, format!("process {pid} cannot be seen: {hidden}"))
                 .detail("pid", pid)
                 .hint_command(run, "the command that runs owns it")
-                .hint_shell(
-                    "findmnt -o OPTIONS /proc",
-                    "hidepid=2 hides the processes of other users",
-                );
+                .hint_shell(command, why);
         }
         (pid, Some(_)) => format!("process {pid} is not running, so it cannot own a lock"),
         (0, None) => {

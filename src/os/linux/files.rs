@@ -14,11 +14,17 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::process::text_of;
-use crate::os::files::{FileSystem, ListedHolder};
+use crate::os::files::{Confirmation, FileSystem, ListedHolder};
 
 /// Makes a file's content, or the names of a directory, durable.
 pub fn flush(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fsync(file)?)
+}
+
+/// Returns whether flushes reach the drive, and flushes this directory where only that shows it:
+/// fsync(2) always reaches it.
+pub fn confirmation(_: BorrowedFd<'_>) -> io::Result<Confirmation> {
+    Ok(Confirmation::Confirmed)
 }
 
 /// Calls `each` with every name in a directory, from its beginning, with `.` and `..`.

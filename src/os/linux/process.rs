@@ -10,7 +10,11 @@ use std::sync::OnceLock;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::os::process::{Process, State, number};
+use crate::os::files::OpenFile;
+use crate::os::process::{Process, StartClock, State, number};
+
+/// Start times are of a clock that never steps back.
+pub const START_CLOCK: StartClock = StartClock::Monotonic;
 
 /// The addresses of a process's stack and arguments.
 #[derive(Clone, Copy, Debug)]
@@ -119,9 +123,8 @@ pub fn uid(pid: u32) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns whether a process has the file of this device and inode open, as far as this user may
-/// see.
-pub fn has_open(pid: u32, file: (u64, u64)) -> bool {
+/// Returns whether a process has this file open, as far as this user may see.
+pub fn has_open(pid: u32, file: OpenFile) -> bool {
     const MOST: usize = 4096;
     let Ok(files) =
         number_in_proc(pid).and_then(|number| std::fs::read_dir(format!("/proc/{number}/fd")))
@@ -129,7 +132,7 @@ pub fn has_open(pid: u32, file: (u64, u64)) -> bool {
         return false;
     };
     let files = files.take(MOST).flatten().filter_map(|file| std::fs::metadata(file.path()).ok());
-    files.into_iter().any(|stat| (stat.dev(), stat.ino()) == file)
+    files.into_iter().any(|stat| (stat.dev(), stat.ino()) == (file.device, file.inode))
 }
 
 /// The beginning of one of the kernel's small files, in one read: their size is not known ahead, so

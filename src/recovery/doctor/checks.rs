@@ -16,6 +16,7 @@ use crate::fs::{Dir, Stat};
 use crate::hook::load::load;
 use crate::hook::rules::Scope;
 use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
+use crate::os::hints;
 use crate::plural::count;
 use crate::recovery::degraded::Degraded;
 use crate::store::Store;
@@ -164,8 +165,10 @@ impl Examination<'_> {
         }
         if status.locks.shared_file_system {
             let message = format!(
-                "{} is on a file system ({}) that other machines may share: flock and inotify may be unreliable there",
-                status.locks.directory, status.locks.file_system
+                "{} is on a file system ({}) that other machines may share: flock and {} may be unreliable there",
+                status.locks.directory,
+                status.locks.file_system,
+                hints::NOTIFICATIONS
             );
             let finding = Finding::new(Subject::Locks, ExitCode::General, message);
             self.add(finding.hint_command("--help", "--state-file names one on a local disk"));
@@ -488,7 +491,7 @@ impl Examination<'_> {
             );
             self.add(
                 Finding::new(Subject::Clock, ExitCode::General, message)
-                    .hint_shell("date -u; timedatectl", "see which one"),
+                    .hint_shell(hints::LOOK_AT_CLOCK, "see which one"),
             );
         }
         Ok(())

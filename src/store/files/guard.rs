@@ -25,7 +25,7 @@ use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, GuardStep, Journal};
-use crate::lock::{GuardLifeline, Identity, Liveness, Namespace, ancestry};
+use crate::lock::{BootMatch, GuardLifeline, Identity, Liveness, Namespace, ancestry};
 use crate::name::Name;
 use crate::store::checkpoint::id::{Named, named};
 use crate::store::diagnosis::Health;
@@ -91,7 +91,10 @@ impl<'s> Guards<'s> {
         token: &str,
     ) -> Result<Record> {
         let process = Identity::of(std::process::id())?.ok_or_else(|| {
-            Error::new(Kind::DependencyMissing, "/proc does not show this process")
+            Error::new(
+                Kind::DependencyMissing,
+                format!("{} does not show this process", crate::os::hints::PROCESSES),
+            )
         })?;
         let root = DirId::of(&self.store.disk, &tx.lock.root)?;
         let root =
@@ -287,8 +290,8 @@ impl<'s> Guards<'s> {
     fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
         let Some(found) = DirId::of(&self.store.disk, root)? else { return Ok(true) };
         let (here, there) = (Namespace::here()?, &record.process.namespace);
-        let is_other_machine =
-            there.boot != here.boot && (here.machine.is_empty() || there.machine != here.machine);
+        let is_other_machine = here.compare_boot(&there.boot) == BootMatch::Different
+            && (here.machine.is_empty() || there.machine != here.machine);
         Ok(!found.is_same(&record.root) || is_other_machine)
     }
 

@@ -18,6 +18,7 @@ use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
 use crate::journal::event::Blocker;
 use crate::lock::{CommitTurn, FileLock, ImplicitLocks, LOCKS, QueueSlot};
+use crate::os::hints;
 use crate::side::{self, foreign_owner, unsafe_path};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
@@ -209,7 +210,7 @@ impl<'s> StateLocks<'s> {
         );
         Err(Error::new(Kind::UnsafePath, message)
             .hint_shell(
-                format!("findmnt -T {}", quote_path(root.path())),
+                hints::mount_of(&quote_path(root.path())),
                 "see which; --root names a directory elsewhere",
             )
             .detail("path", shown.to_string()))

@@ -12,6 +12,7 @@ use super::Store;
 use super::root::Root;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
+use crate::os::hints;
 use crate::store::layout::SIDE_DIRECTORIES;
 use crate::{side, tree, user};
 
@@ -59,7 +60,7 @@ impl Obstacles<'_> {
             let message = format!("{} is a mount point and cannot be replaced", self.store.shown());
             let why = "mount its directory instead, so that the file can be replaced";
             let error = Error::new(Kind::UnsafePath, message).detail("path", self.store.shown());
-            return Ok(Some(error.hint_shell(format!("findmnt -T {word}"), why)));
+            return Ok(Some(error.hint_shell(hints::mount_of(&word), why)));
         }
         if state.is_some() && is_immutable(&root, name.as_ref()) {
             return Ok(Some(immutable(&self.store.path())));
@@ -139,5 +140,8 @@ pub(super) fn immutable(path: &Path) -> Error {
     let message = format!("{} is marked immutable or append-only", path.display());
     Error::new(Kind::PermissionDenied, message)
         .detail("path", path.display().to_string())
-        .hint_shell(format!("lsattr -d {word}; sudo chattr -ia {word}"), "remove the mark")
+        .hint_shell(
+            format!("{}; {}", hints::look_at_flags(&word), hints::remove_flags(&word)),
+            "remove the mark",
+        )
 }
