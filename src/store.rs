@@ -14,13 +14,15 @@ pub mod layout;
 mod next_revision;
 pub mod options;
 pub mod restore;
+mod served;
 mod settings;
 pub mod signal;
 mod trace;
 
 pub use self::candidate::Wanted;
 pub use self::files::{
-    EventLog, Probe, Served, SignalFiles, Space, Store, fresh, heal, report, undo, writable,
+    EventLog, Probe, SignalFiles, Space, Store, fresh, heal, report, undo, writable,
 };
+pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};
 pub use self::signal::SignalFile;

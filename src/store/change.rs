@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::diagnosis::ForeignEdit;
+use super::ForeignEdits;
+use super::diagnosis::{ForeignEdit, Health};
+use super::layout::{automatic_reason, pinned};
+use super::next_revision::check_growth;
+use super::options::{Author, WriteOptions};
 use super::signal::Signals;
 use crate::document::chunks::Chunks;
 use crate::document::lazy::LazyDocument;
 use crate::document::new_document::NewDocument;
 use crate::document::schema::OldForm;
-use crate::document::seal::{Revision, Seal, full_size};
+use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
 use crate::document::{diff, json as text, rules};
 use crate::error::{Error, Kind, Result};
 
@@ -79,6 +83,70 @@ pub struct Base {
 }
 
 impl Base {
+    /// The document that `health` gives a writer to start from. A foreign edit is one where those
+    /// are accepted.
+    pub(super) fn of(health: &Health, foreign_edits: ForeignEdits) -> Option<Self> {
+        match health {
+            Health::Healthy(document) => Some(Self {
+                value: document.value.clone(),
+                seal: Some(document.seal.clone()),
+                claim: Claim::of(document.value.skeleton()),
+                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
+                edit: None,
+            }),
+            Health::Legacy(migrated) => Some(Self {
+                value: migrated.value.clone().into(),
+                seal: None,
+                claim: Claim::unsealed(),
+                migrated_from: migrated.from.clone(),
+                edit: None,
+            }),
+            Health::Foreign(edit) if foreign_edits == ForeignEdits::Accept => {
+                let migrated = edit.acceptable().ok()?;
+                Some(Self {
+                    claim: Claim::of(&migrated.value),
+                    value: migrated.value.into(),
+                    seal: None,
+                    migrated_from: migrated.from,
+                    edit: Some(edit.clone()),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The reason in the name of the backup that a commit makes of this document.
+    pub(super) fn backup_reason(&self, options: &WriteOptions) -> String {
+        match (&self.seal, &self.migrated_from) {
+            (Some(_), None) => automatic_reason(
+                options.reason.as_deref().unwrap_or(options.action),
+                options.action,
+            ),
+            _ => pinned::PRE_MIGRATION.to_owned(),
+        }
+    }
+
+    /// The differences that a proposal would make, if it may be committed. `text` is the live
+    /// document's.
+    pub(super) fn plan(
+        &self,
+        proposal: Proposal,
+        text: Option<&Bytes>,
+        author: Author,
+    ) -> Result<Outcome> {
+        let mut draft = proposal.draft;
+        draft.set_schema();
+        check_document(&draft)?;
+        let changes = diff::diff(&without_seal(&self.value), &without_seal(&draft.to_value()));
+        if !changes.is_empty() {
+            let created =
+                self.value.skeleton().pointer("/metadata/created").and_then(Value::as_str);
+            let size = size_when_sealed(draft, created).unwrap_or_default();
+            check_growth(size, self.full_size(text), author)?;
+        }
+        Ok(Outcome::Planned(changes))
+    }
+
     /// A copy of the document, to be changed.
     pub fn draft(&self) -> Value {
         Value::clone(&self.value)

@@ -53,8 +53,7 @@ use self::fresh::Lineages;
 use self::guard::Guards;
 use self::logs::Logs;
 pub use self::preserve::Space;
-pub use self::read::Served;
-use self::read::{READER_PATIENCE, written};
+use self::read::READER_PATIENCE;
 use self::report::Report;
 pub use self::restore::Probe;
 use self::restore::{Intents, Restores};
@@ -73,7 +72,7 @@ use crate::store::files::heal::{Healing, Recovered};
 use crate::store::files::read::Reader;
 use crate::store::files::undo::Undone;
 use crate::store::options::WriteOptions;
-use crate::store::{Settings, Wanted};
+use crate::store::{Served, Settings, Wanted};
 
 /// The state of one root.
 #[derive(Debug)]

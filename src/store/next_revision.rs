@@ -1,9 +1,15 @@
 //! The next revision: its number, its lineage, its size.
 
+use std::time::SystemTime;
+
+use serde_json::Value;
+
 use super::options::Author;
-use crate::document::seal::{Lineage, Revision};
+use crate::document::new_document::NewDocument;
+use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
 use crate::document::{OWN_ROOM, WRITE_LIMIT};
 use crate::error::{Error, Kind, Result};
+use crate::time::rfc3339;
 
 /// The largest number of revisions that can be lost at once.
 const PLAUSIBLE_LEAP: u64 = 1_000_000;
@@ -67,6 +73,22 @@ pub fn check_growth(size: usize, base: usize, author: Author) -> Result<()> {
         Author::User => check_size(size, base.clamp(WRITE_LIMIT, WRITE_LIMIT + OWN_ROOM)),
         Author::Program => check_size(size, WRITE_LIMIT + OWN_ROOM),
     }
+}
+
+/// Seals `draft` as `revision`. `created` is kept from the document's past, if it has one.
+pub(super) fn seal_as(
+    draft: impl Into<NewDocument>,
+    revision: Revision,
+    lineage: &Lineage,
+    created: Option<&Value>,
+    now: SystemTime,
+) -> Result<Sealed> {
+    let now = rfc3339(now);
+    let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
+    let sealed = seal(draft, revision, lineage, &created, &now, random()?)
+        .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
+    check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
+    Ok(sealed)
 }
 
 /// A new random lineage.

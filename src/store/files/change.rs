@@ -10,15 +10,13 @@ use super::read::Reader;
 use super::record::REPEATS;
 use super::root::Root;
 use super::transaction::{Transaction, Transactions};
-use crate::document::diff::diff;
 use crate::document::migrate::Migrated;
-use crate::document::seal::{full_size, size_when_sealed, without_seal};
+use crate::document::seal::full_size;
 use crate::error::Result;
-use crate::store::ForeignEdits;
 use crate::store::candidate::Restorable;
-use crate::store::change::{Base, Change, Claim, Outcome, Proposal, check_document};
+use crate::store::change::{Base, Change, Outcome, Proposal, check_document};
 use crate::store::diagnosis::Health;
-use crate::store::layout::{SIGNALS, automatic_reason, pinned};
+use crate::store::layout::SIGNALS;
 use crate::store::next_revision::check_growth;
 use crate::store::options::{Mode, WriteOptions, conflict};
 use crate::store::signal::Signals;
@@ -63,17 +61,8 @@ impl<'s> Changes<'s> {
             };
         }
         let base = seen.base()?;
-        let mut draft = self.make_checked(options, &base, make)?.draft;
-        draft.set_schema();
-        check_document(&draft)?;
-        let changes = diff(&without_seal(&base.value), &without_seal(&draft.to_value()));
-        if !changes.is_empty() {
-            let created =
-                base.value.skeleton().pointer("/metadata/created").and_then(Value::as_str);
-            let size = size_when_sealed(draft, created).unwrap_or_default();
-            check_growth(size, base.full_size(seen.text()), options.author)?;
-        }
-        Ok(Outcome::Planned(changes))
+        let proposal = self.make_checked(options, &base, make)?;
+        base.plan(proposal, seen.text(), options.author)
     }
 
     fn make_checked(
@@ -122,38 +111,16 @@ impl<'s> Changes<'s> {
 impl Observation<'_> {
     /// The document to start from, or the error that there is none.
     fn base(&self) -> Result<Base> {
-        match &self.health {
-            Health::Healthy(document) => Ok(Base {
-                value: document.value.clone(),
-                seal: Some(document.seal.clone()),
-                claim: Claim::of(document.value.skeleton()),
-                migrated_from: document.older.as_ref().map(|older| older.from.clone()),
-                edit: None,
-            }),
-            Health::Legacy(migrated) => Ok(Base {
-                value: migrated.value.clone().into(),
-                seal: None,
-                claim: Claim::unsealed(),
-                migrated_from: migrated.from.clone(),
-                edit: None,
-            }),
-            Health::Foreign(edit) if self.store.settings.foreign_edits == ForeignEdits::Accept => {
-                let migrated = edit.acceptable().map_err(|_| self.refusal())?;
-                self.store.warn(format!(
-                    "{} was changed by something else; the next commit seals it: {}",
-                    self.store.shown(),
-                    edit.summary()
-                ));
-                Ok(Base {
-                    claim: Claim::of(&migrated.value),
-                    value: migrated.value.into(),
-                    seal: None,
-                    migrated_from: migrated.from,
-                    edit: Some(edit.clone()),
-                })
-            }
-            _ => Err(self.refusal()),
+        let base = Base::of(&self.health, self.store.settings.foreign_edits)
+            .ok_or_else(|| self.refusal())?;
+        if let Some(edit) = &base.edit {
+            self.store.warn(format!(
+                "{} was changed by something else; the next commit seals it: {}",
+                self.store.shown(),
+                edit.summary()
+            ));
         }
+        Ok(base)
     }
 
     fn replaced(&self, options: &WriteOptions, base: &Base) -> Replaced {
@@ -164,14 +131,11 @@ impl Observation<'_> {
         if self.live.as_ref().is_none() {
             return Replaced::Nothing;
         }
-        let reason = match (&base.seal, &base.migrated_from) {
-            (Some(_), None) => automatic_reason(
-                options.reason.as_deref().unwrap_or(options.action),
-                options.action,
-            ),
-            _ => pinned::PRE_MIGRATION.to_owned(),
-        };
-        Replaced::backup(now, base.seal.as_ref().map(|seal| seal.revision), &reason)
+        Replaced::backup(
+            now,
+            base.seal.as_ref().map(|seal| seal.revision),
+            &base.backup_reason(options),
+        )
     }
 }
 

@@ -5,15 +5,13 @@ use serde_json::Value;
 use super::Store;
 use super::observe::Observation;
 use crate::document::new_document::NewDocument;
-use crate::document::seal::{Lineage, Revision, Sealed, full_size, seal};
-use crate::document::{OWN_ROOM, WRITE_LIMIT};
+use crate::document::seal::{Lineage, Revision, Sealed};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::FsResult;
 use crate::store::copies::{Copies, highest_revision, lineage_of};
 use crate::store::diagnosis::{Health, Mirror, claimed_lineage};
 use crate::store::layout::BACKUPS;
-use crate::store::next_revision::{Records, check_size, new_lineage, random};
-use crate::time::rfc3339;
+use crate::store::next_revision::{self, Records, new_lineage};
 
 /// Seals the next revision.
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +49,7 @@ impl<'s> Sealer<'s> {
         lineage: &Lineage,
         created: Option<&Value>,
     ) -> Result<Sealed> {
-        let now = rfc3339(self.store.disk.now());
-        let created = created.and_then(Value::as_str).unwrap_or(&now).to_owned();
-        let marker = random()?;
-        let sealed = seal(draft, revision, lineage, &created, &now, marker)
-            .ok_or_else(|| Error::new(Kind::Internal, "the document could not be sealed"))?;
-        check_size(full_size(&sealed.text, revision), WRITE_LIMIT + OWN_ROOM)?;
-        Ok(sealed)
+        next_revision::seal_as(draft, revision, lineage, created, self.store.disk.now())
     }
 }
 

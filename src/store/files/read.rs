@@ -4,33 +4,20 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use serde_json::Value;
-
 use super::Store;
 use super::commit::OnDiskFull;
 use super::observe::{Depth, Observation};
 use super::root::Root;
 use super::state_file::StateFile;
 use super::transaction::{Transaction, Transactions};
-use crate::document::lazy::LazyDocument;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::fs::Stat;
 use crate::fs::watch::Watch;
 use crate::store::diagnosis::Health;
 use crate::store::options::LockPurpose;
-use crate::store::{ForeignEdits, layout};
-
-/// A document as a reader receives it.
-#[derive(Debug)]
-pub struct Served {
-    /// The document, in today's form.
-    pub value: LazyDocument,
-    /// The output of `state read`: the file's own bytes where they have the current form.
-    pub bytes: Bytes,
-}
+use crate::store::{Served, layout};
 
 /// A file changed more recently than this may still be being written by an editor.
 const QUIET: Duration = Duration::from_secs(1);
@@ -211,47 +198,14 @@ impl Observation<'_> {
     }
 
     fn serve(self) -> Result<Served> {
-        match self.health {
-            Health::Healthy(document) => {
-                let bytes = match self.live {
-                    Some(found) if document.older.is_none() => found.bytes,
-                    _ => written(&document.value)?,
-                };
-                Ok(Served { value: document.value, bytes })
-            }
-            Health::Legacy(migrated) => serve_unsealed(migrated.value),
-            Health::Foreign(ref edit)
-                if self.store.settings.foreign_edits == ForeignEdits::Accept =>
-            {
-                let Ok(migrated) = edit.acceptable() else { return Err(self.refusal()) };
-                self.store.warn(format!(
-                    "{} was changed by something else and is served as it is: {}",
-                    self.store.shown(),
-                    edit.summary()
-                ));
-                Ok(Served {
-                    bytes: to_bytes(&migrated.value).unwrap_or_default().into(),
-                    value: migrated.value.into(),
-                })
-            }
-            _ => Err(self.refusal()),
+        let served = Served::of(&self.health, self.text(), self.store.settings.foreign_edits)?;
+        if let (Some(_), Health::Foreign(edit)) = (&served, &self.health) {
+            self.store.warn(format!(
+                "{} was changed by something else and is served as it is: {}",
+                self.store.shown(),
+                edit.summary()
+            ));
         }
+        served.ok_or_else(|| self.refusal())
     }
-}
-
-/// A document without a seal, for readers. Revision 0 lets a later write notice that the document
-/// was sealed in between.
-fn serve_unsealed(mut value: Value) -> Result<Served> {
-    let fields = value.as_object_mut();
-    let metadata =
-        fields.map(|fields| fields.entry("metadata").or_insert_with(|| serde_json::json!({})));
-    if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
-        metadata.insert("revision".into(), 0.into());
-    }
-    Ok(Served { bytes: written(&value)?, value: value.into() })
-}
-
-pub(super) fn written(value: &Value) -> Result<Bytes> {
-    let unwritable = || Error::new(Kind::Internal, "the document cannot be written as JSON");
-    to_bytes(value).map(Bytes::from).ok_or_else(unwritable)
 }

@@ -9,7 +9,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::super::{Served, written};
 use super::origin::Interrupted;
 use super::replacement::{Places, Progress, Replacement};
 use super::{Restores, lock_lost, staged_state};
@@ -34,6 +33,7 @@ use crate::store::files::{Store, new_lineage};
 use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState};
+use crate::store::served::{Served, written};
 use crate::store::signal::Signals;
 use crate::{side, user};
 
