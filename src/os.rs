@@ -17,6 +17,7 @@ pub mod files;
 pub mod hints;
 pub mod process;
 
+pub use self::files::Confirmation;
 pub use self::system::{fill_random, ignored_signals, memory, place};
 
 /// The version of the program, with what must be known of it on this system.

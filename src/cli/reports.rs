@@ -10,6 +10,7 @@ use super::table::{Cell, Column, Table, dash};
 use crate::error::{ExitCode, one_line};
 use crate::journal::changes::Change;
 use crate::lock::LockSummary;
+use crate::os::Confirmation;
 use crate::owner_view::OwnerView;
 use crate::store::Store;
 use crate::store::report::Validation;
@@ -141,6 +142,18 @@ pub(super) fn shared_file_system(locks: &LockSummary) -> String {
     )
 }
 
+/// Warning about a file system that does not confirm that flushed data reached the drive.
+pub(super) fn unconfirmed_flushes(locks: &LockSummary) -> Option<String> {
+    let warning = || {
+        format!(
+            "the file system of {} ({}) does not confirm that data reached the disk: what is acknowledged may not \
+             survive a power cut",
+            locks.directory, locks.file_system
+        )
+    };
+    (locks.flushes == Confirmation::Unconfirmed).then(warning)
+}
+
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 10_000 {
@@ -154,4 +167,28 @@ pub(super) fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{amount:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_confirms_nothing_is_warned_of() {
+        let summary = |flushes| LockSummary {
+            directory: "/Volumes/share/.locks".to_owned(),
+            held: 0,
+            waiting: 0,
+            stale: 0,
+            unknown: 0,
+            file_system: "smb",
+            shared_file_system: true,
+            flushes,
+            entries: Vec::new(),
+        };
+        assert_eq!(unconfirmed_flushes(&summary(Confirmation::Confirmed)), None);
+        let warning = unconfirmed_flushes(&summary(Confirmation::Unconfirmed)).unwrap();
+        assert!(warning.contains("(smb) does not confirm"), "{warning}");
+    }
 }

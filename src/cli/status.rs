@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::args::Watched;
 use super::moment::Moment;
 use super::output::Output;
-use super::reports::{shared_file_system, size, who};
+use super::reports::{shared_file_system, size, unconfirmed_flushes, who};
 use super::status_view::{self, StatusView, lines};
 use super::style::Paint;
 use super::table::terminal_width;
@@ -55,6 +55,7 @@ fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
     let mut warnings = store.take_warnings();
     warnings.extend(crate::os::WARNING.map(str::to_owned));
     warnings.extend(status.locks.shared_file_system.then(|| shared_file_system(&status.locks)));
+    warnings.extend(unconfirmed_flushes(&status.locks));
     Ok(StatusView {
         text: text.concat(),
         facts: serde_json::json!(status),

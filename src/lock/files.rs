@@ -3,6 +3,7 @@
 
 pub mod acquire;
 pub mod break_lock;
+pub mod case;
 pub mod clean;
 pub mod commit;
 pub mod encoding;

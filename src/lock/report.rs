@@ -12,6 +12,7 @@ use super::process::owner_view;
 use super::queue::{Blocker, blockers_of_waiter};
 use super::record::{Grant, Mode, Purpose, Record, Waiter};
 use crate::name::Name;
+use crate::os::Confirmation;
 use crate::owner_view::OwnerView;
 use crate::time::{self, from_epoch_seconds};
 
@@ -169,6 +170,9 @@ pub struct LockSummary {
     pub file_system: &'static str,
     /// True if other machines may have it mounted: then flock and inotify may be unreliable.
     pub shared_file_system: bool,
+    /// Whether the drive confirms what is flushed there.
+    #[serde(skip)]
+    pub flushes: Confirmation,
     /// All holders and waiters.
     pub entries: Vec<LockEntry>,
 }

@@ -4,6 +4,7 @@
 
 mod chromium;
 mod effort;
+mod folding;
 mod observed;
 mod owners;
 mod real_shells;
@@ -98,6 +99,7 @@ mod shell_traps;
 mod signals_follow;
 mod terminal;
 mod traces;
+mod traps;
 mod undo;
 mod ways_on;
 mod writable;

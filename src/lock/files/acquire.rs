@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::case::refuse_one_lock_twice;
 use super::events::{Happened, Waits};
 use super::flock::{ShortLock, lock_dir};
 use super::gate::Gate;
@@ -20,6 +21,7 @@ use crate::name::Name;
 /// Acquires all of the requested locks, waiting until the deadline.
 pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Vec<Acquired>> {
     let (started, deadline) = (Instant::now(), request.deadline.at);
+    refuse_one_lock_twice(locks, &request.names)?;
     let mut slot = None;
     let acquired = loop {
         let granted = Wait::new(locks, request).until_grantable(&mut slot);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::lock::layout::LOCKS;
 use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
 use crate::name::Name;
-use crate::os::files::file_system;
+use crate::os::files::{Confirmation, confirmation, file_system};
 use crate::side;
 
 /// The state of a lock.
@@ -45,6 +45,7 @@ pub(in crate::lock) fn summary(locks: &LockRoot) -> Result<LockSummary> {
     };
     let root = side::open_root(&locks.disk, &locks.directory)?;
     let file_system = file_system(records::open(locks)?.as_ref().unwrap_or(&root).at());
+    let flushes = confirmation(root.at()).unwrap_or(Confirmation::Confirmed);
     Ok(LockSummary {
         directory: locks.directory.join(LOCKS).display().to_string(),
         held: count(&[Held]),
@@ -53,6 +54,7 @@ pub(in crate::lock) fn summary(locks: &LockRoot) -> Result<LockSummary> {
         unknown: count(&[Unknown, Damaged]),
         file_system: file_system.name(),
         shared_file_system: !file_system.is_local(),
+        flushes,
         entries,
     })
 }
