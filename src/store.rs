@@ -13,6 +13,8 @@ pub mod guard;
 pub mod layout;
 mod next_revision;
 pub mod options;
+#[cfg(feature = "etcd")]
+pub mod remote;
 pub mod restore;
 mod served;
 mod settings;
@@ -21,7 +23,7 @@ mod trace;
 
 pub use self::candidate::Wanted;
 pub use self::files::{
-    EventLog, Probe, SignalFiles, Space, Store, fresh, heal, report, undo, writable,
+    EventLog, Probe, SignalFiles, Space, Store, backups, fresh, heal, report, undo, writable,
 };
 pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};

@@ -13,7 +13,6 @@ use super::address::{Address, Endpoint, Security};
 use super::connection::Connection;
 use super::credentials::Credentials;
 use super::failure::{Cause, Failure, Obstacle};
-use super::fate::Fate;
 use super::grpc;
 use super::wire::{Call, Stream, Wire};
 use crate::error::{Error, Kind, Result};
@@ -145,12 +144,5 @@ impl Wire for Endpoints {
             self.keep(connection, &messages);
             Ok(Box::new(messages?) as Box<dyn Stream>)
         })
-    }
-}
-
-impl Failure {
-    /// The failure of a read: nothing was changed, whatever became of it.
-    pub(super) fn of_read(self) -> Self {
-        Self { fate: self.fate.min(Fate::Refused), ..self }
     }
 }

@@ -89,6 +89,12 @@ impl Failure {
         Self { fate, cause }
     }
 
+    /// The failure of a read: nothing was changed, whatever became of it.
+    #[must_use]
+    pub fn of_read(self) -> Self {
+        Self { fate: self.fate.min(Fate::Refused), ..self }
+    }
+
     /// Returns whether another attempt may succeed.
     pub fn is_transient(&self) -> bool {
         match &self.cause {

@@ -7,6 +7,9 @@ use super::messages::{
     RangeResponse, Relation, RequestOp, Target, TxnRequest, TxnResponse,
 };
 
+/// The order in which a range begins with its last key.
+const DESCENDING: i32 = 2;
+
 /// A key, or all keys with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
@@ -30,6 +33,11 @@ impl Keys {
         Self { start: prefix.to_owned().into(), end: end.into() }
     }
 
+    /// The keys from `start` on, up to and without `end`.
+    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
+        Self { start: start.into(), end: end.into() }
+    }
+
     /// The first key, and the end of the range.
     pub fn bounds(&self) -> (Bytes, Bytes) {
         (self.start.clone(), self.end.clone())
@@ -39,6 +47,11 @@ impl Keys {
     pub fn read(&self) -> RangeRequest {
         let (key, range_end) = self.bounds();
         RangeRequest { key, range_end, ..RangeRequest::default() }
+    }
+
+    /// Reads the last one.
+    pub fn read_last(&self) -> RangeRequest {
+        RangeRequest { limit: 1, sort_order: DESCENDING, ..self.read() }
     }
 
     /// Reads their names.

@@ -4,7 +4,7 @@ use pipeline_state::error::{Error, Kind};
 use pipeline_state::etcd::client::Patience;
 use pipeline_state::etcd::credentials::Credentials;
 use pipeline_state::etcd::failure::Failure;
-use pipeline_state::etcd::messages::{Compare, RangeRequest, RequestOp, TxnRequest};
+use pipeline_state::etcd::messages::{Compare, RequestOp, TxnRequest};
 use pipeline_state::etcd::txn::{
     Keys, absent, created_at, created_before, delete, put, put_at, snapshot,
 };
@@ -62,8 +62,8 @@ fn a_snapshot_is_of_one_revision() {
     assert_eq!(ranges[0].kvs[0].value, "1");
     assert_eq!((ranges[1].kvs.len(), ranges[1].kvs[1].value.len()), (2, 0));
     assert!(revision >= ranges[1].kvs[1].mod_revision);
-    let newest = RangeRequest { sort_order: 2, limit: 1, ..Keys::below("/snap/").list() };
-    assert_eq!(store.range(&newest).unwrap().kvs[0].key, "/snap/b");
+    let last = store.range(&Keys::below("/snap/").read_last()).unwrap();
+    assert_eq!((last.kvs.len(), &last.kvs[0].key[..]), (1, &b"/snap/b"[..]));
 }
 
 #[test]

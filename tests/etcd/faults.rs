@@ -1,6 +1,7 @@
 //! A wire on which the k-th call fails.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,21 +42,40 @@ pub enum Span {
     FromThenOn,
 }
 
+/// What happens just before a call.
+type Happening = (usize, Box<dyn FnOnce()>);
+
 /// The calls that were made, and what happens to them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plan {
     pub calls: Rc<Cell<usize>>,
+    /// What happens just before a call.
+    before: Rc<RefCell<Option<Happening>>>,
     /// Counted from 0; `None` for no fault.
     pub fails: Option<(usize, Fault, Span)>,
 }
 
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("fails", &self.fails).finish_non_exhaustive()
+    }
+}
+
 impl Plan {
     pub fn new(fails: Option<(usize, Fault, Span)>) -> Self {
-        Self { calls: Rc::default(), fails }
+        Self { calls: Rc::default(), before: Rc::default(), fails }
+    }
+
+    /// Lets something happen just before a call.
+    pub fn before(&self, call: usize, happens: impl FnOnce() + 'static) {
+        self.before.replace(Some((call, Box::new(happens))));
     }
 
     fn fault(&self) -> Option<Fault> {
         let number = self.calls.replace(self.calls.get() + 1);
+        if let Some((_, happens)) = self.before.borrow_mut().take_if(|(call, _)| *call == number) {
+            happens();
+        }
         let (first, fault, span) = self.fails?;
         let hits = match span {
             Span::Once => number == first,

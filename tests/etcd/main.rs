@@ -7,9 +7,12 @@
 mod authority;
 mod client;
 mod cluster;
+mod documents;
+mod documents_faults;
 mod faults;
 mod leases;
 mod quota;
 mod security;
 mod server;
+mod stores;
 mod watches;

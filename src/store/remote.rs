@@ -1,0 +1,108 @@
+//! The store on an etcd cluster: the document, its log, its backups and signals are keys below one
+//! prefix.
+//!
+//! What callers may rely on:
+//!
+//! 1. A commit is one transaction. Its guards are that the document is still the one that was read,
+//!    that the revision has no record yet, that nobody was granted the lock `state` since, and that
+//!    each fence still holds.
+//! 2. An acknowledged commit was carried out once, and is durable on a quorum. The transaction is
+//!    sent again until its fate is known; the record of its revision shows whose commit it was.
+//! 3. An error with code 8 means that the command's change was not made and never will be; damage
+//!    may have been healed before. A commit whose fate stays open is `durability_unknown`.
+//! 4. A reader gets an answer of the cluster or an error: never what a member remembers.
+
+mod backups;
+mod change;
+mod commit;
+mod ground;
+mod heal;
+mod history;
+mod init;
+mod keys;
+mod log;
+mod read;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant, SystemTime};
+
+use self::keys::KeySpace;
+use crate::error::Result;
+use crate::etcd::client::Client;
+use crate::journal::Origin;
+use crate::store::Settings;
+use crate::store::options::check_deadline;
+
+/// The largest document, in bytes, counted as if its revision had the most digits: etcd takes
+/// requests of 1.5 MiB, and its database is shared with others.
+pub const DOCUMENT_LIMIT: usize = 1 << 20;
+
+/// The pause of a writer that lost a race, at most; a random part of it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a store takes from its surroundings.
+pub struct Surroundings {
+    /// The time.
+    pub now: Box<dyn Fn() -> SystemTime>,
+    /// The author of what happens at a time.
+    pub origin: Box<dyn Fn(SystemTime) -> Origin>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+/// A state on an etcd cluster.
+#[derive(Debug)]
+pub struct RemoteStore {
+    client: Client,
+    keys: KeySpace,
+    /// The address, as it is shown.
+    shown: String,
+    settings: Settings,
+    surroundings: Surroundings,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl RemoteStore {
+    /// The store whose keys begin with `prefix`. `shown` is its address, for messages.
+    pub fn new(
+        client: Client,
+        prefix: &str,
+        shown: &str,
+        settings: Settings,
+        surroundings: Surroundings,
+    ) -> Self {
+        let keys = KeySpace::new(prefix);
+        let shown = shown.to_owned();
+        Self { client, keys, shown, settings, surroundings, warnings: RefCell::default() }
+    }
+
+    /// Takes the warnings of this command: conditions that need attention but do not stop it.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.borrow_mut())
+    }
+
+    fn warn(&self, warning: impl Into<String>) {
+        self.warnings.borrow_mut().push(warning.into());
+    }
+
+    fn now(&self) -> SystemTime {
+        (self.surroundings.now)()
+    }
+
+    /// Runs `attempt` until it has a result. One without a result was overtaken by another writer.
+    fn retry<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let deadline = Instant::now() + self.settings.lock_timeout;
+        loop {
+            if let Some(done) = attempt()? {
+                return Ok(done);
+            }
+            check_deadline(deadline)?;
+            let [random, ..] = super::next_revision::random()?;
+            std::thread::sleep(PAUSE * u32::from(random) / u32::from(u8::MAX));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The read-modify-write of ordinary writers.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::RemoteStore;
+use super::commit::{Kept, Landed, Plan};
+use super::ground::Ground;
+use crate::document::seal::{Sealed, full_size};
+use crate::error::{Error, Kind, Result};
+use crate::store::change::{Base, Change, Outcome, Proposal, check_document};
+use crate::store::diagnosis::Health;
+use crate::store::layout::{BackupName, pinned};
+use crate::store::next_revision::{check_growth, seal_as};
+use crate::store::options::{Author, Mode, WriteOptions, check_deadline, conflict};
+use crate::store::signal::Signals;
+use crate::store::{AutoRecover, ForeignEdits};
+
+/// The result of an attempt on one ground.
+enum Attempt<'s> {
+    /// It has an outcome.
+    Ended(Outcome),
+    /// Another writer was faster, and this is what it left.
+    Overtaken(Box<Ground<'s>>),
+}
+
+impl RemoteStore {
+    /// Changes the document: one atomic read-modify-write.
+    pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        if options.mode == Mode::DryRun {
+            return self.plan(options, make);
+        }
+        let start = Instant::now();
+        let deadline = start + self.settings.lock_timeout;
+        let mut next = None;
+        self.retry(|| {
+            let ground = match next.take() {
+                Some(ground) => ground,
+                None => Box::new(self.observe(&options.fences)?),
+            };
+            let ground = self.undamaged(ground, options)?;
+            if !ground.state_holders.is_empty() {
+                self.await_state_lock(deadline)?;
+                return Ok(None);
+            }
+            match ground.change(options, make, start)? {
+                Attempt::Ended(outcome) => Ok(Some(outcome)),
+                Attempt::Overtaken(ground) => {
+                    next = Some(ground);
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    /// Commits the document without changes: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        self.change(&options, &mut |base| Ok(base.draft().into()))
+    }
+
+    /// Computes what a change would do.
+    fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        let ground = self.observe(&options.fences)?;
+        let base = ground.base()?;
+        let proposal = make_checked(options, &base, make)?;
+        base.plan(proposal, ground.text(), options.author)
+    }
+
+    /// The ground, healed first where that is needed and allowed. If a request fails afterwards,
+    /// nothing but that was changed.
+    pub(super) fn undamaged<'s>(
+        &'s self,
+        mut ground: Box<Ground<'s>>,
+        options: &WriteOptions,
+    ) -> Result<Box<Ground<'s>>> {
+        while let Health::Damaged(_) = ground.health {
+            if self.settings.auto_recover == AutoRecover::No {
+                return Err(ground.refusal());
+            }
+            ground.heal()?;
+            ground = Box::new(self.observe(&options.fences)?);
+        }
+        Ok(ground)
+    }
+
+    /// Waits until a holder of the lock `state` may be gone.
+    fn await_state_lock(&self, deadline: Instant) -> Result<()> {
+        let holders = self.keys.holders("state");
+        let mut watch = self.client.watch(&holders)?;
+        let held = self.client.range(&holders.read())?;
+        if held.kvs.is_empty() {
+            return Ok(());
+        }
+        let events = watch.next(deadline)?;
+        match events.is_empty() && check_deadline(deadline).is_err() {
+            false => Ok(()),
+            true => {
+                Err(Error::new(Kind::LockTimeout, "the lock state is held; nothing was written")
+                    .hint_command("lock list", "see which locks are held now"))
+            }
+        }
+    }
+}
+
+/// Makes the proposal, if the current revision is the required one.
+fn make_checked(options: &WriteOptions, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
+    let current = base.revision();
+    if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
+        let message = format!("the state is at revision {current}, not {wanted}");
+        return Err(conflict(&message, current));
+    }
+    make(base)
+}
+
+impl<'s> Ground<'s> {
+    /// The document to start from, or the error that there is none.
+    fn base(&self) -> Result<Base> {
+        let base = Base::of(&self.health, self.store.settings.foreign_edits)
+            .ok_or_else(|| self.refusal())?;
+        if let Some(edit) = &base.edit {
+            self.store.warn(format!(
+                "{} was changed by something else; the next commit seals it: {}",
+                self.store.shown,
+                edit.summary()
+            ));
+        }
+        Ok(base)
+    }
+
+    /// One attempt of a change.
+    fn change(
+        &self,
+        options: &WriteOptions,
+        make: &mut Change<'_>,
+        start: Instant,
+    ) -> Result<Attempt<'s>> {
+        let base = self.base()?;
+        let proposal = make_checked(options, &base, make)?;
+        let mut draft = proposal.draft;
+        draft.set_schema();
+        let is_same = self.health.migrates_from().is_none() && draft.is_same_as(&base.value);
+        if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
+            return Ok(Attempt::Ended(Outcome::Unchanged { revision: seal.revision }));
+        }
+        check_document(&draft)?;
+        let sealed = self.seal(draft, base.value.skeleton().pointer("/metadata/created"))?;
+        let revision = sealed.document.seal.revision;
+        let size = full_size(&sealed.text, revision);
+        check_growth(size, base.full_size(self.text()), options.author)?;
+        // A foreign edit may be an older revision.
+        let signals = match proposal.signals {
+            given if given.are_needed() || base.edit.is_none() => given,
+            _ => Signals::Follow,
+        };
+        let plan = Plan {
+            kept: self.replaced(options, &base),
+            signals: self.files_of(&signals, sealed.document.value.skeleton())?,
+            options,
+            repeats: proposal.repeats,
+            waited: start.elapsed(),
+            sealed: &sealed,
+        };
+        Ok(match self.publish(plan)? {
+            Landed::Done => {
+                Attempt::Ended(Outcome::Committed { revision, migrated_from: base.migrated_from })
+            }
+            Landed::Overtaken(ground) => Attempt::Overtaken(ground),
+        })
+    }
+
+    /// Seals `draft` as the next revision.
+    pub(super) fn seal(
+        &self,
+        draft: impl Into<crate::document::new_document::NewDocument>,
+        created: Option<&serde_json::Value>,
+    ) -> Result<Sealed> {
+        let lineage = self.lineage_to_continue()?;
+        seal_as(draft, self.next_revision()?, &lineage, created, self.store.now())
+    }
+
+    fn replaced(&self, options: &WriteOptions, base: &Base) -> Kept {
+        let Some(text) = self.text() else { return Kept::Nothing };
+        let now = self.store.now();
+        if let Some(edit) = &base.edit {
+            let kept = edit.reference.as_ref().and_then(|reference| {
+                let text = crate::document::seal::to_bytes(reference.as_sealed())?;
+                let revision = Some(reference.seal.revision);
+                let name = BackupName::new(now, revision, pinned::PRE_ADOPT);
+                Some(Kept::Backup(name, Bytes::from(text)))
+            });
+            return kept.unwrap_or(Kept::Evidence);
+        }
+        let revision = base.seal.as_ref().map(|seal| seal.revision);
+        let name = BackupName::new(now, revision, &base.backup_reason(options));
+        Kept::Backup(name, text.clone())
+    }
+}
+
+/// Returns whether a foreign edit is served and sealed.
+pub(super) fn accepts_edits(store: &RemoteStore) -> bool {
+    store.settings.foreign_edits == ForeignEdits::Accept
+}

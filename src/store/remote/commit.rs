@@ -1,0 +1,256 @@
+//! The commit: one transaction, sent again until its fate is known.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::ground::Ground;
+use super::log::{Operation, Record, last_dropped};
+use super::{DOCUMENT_LIMIT, RemoteStore};
+use crate::document::seal::{Digest, Revision, Seal, Sealed, full_size, to_bytes};
+use crate::error::{Error, Kind, Result};
+use crate::etcd::failure::Failure;
+use crate::etcd::fate::Fate;
+use crate::etcd::messages::{Compare, RequestOp, TxnRequest, TxnResponse};
+use crate::etcd::txn::{Keys, absent, created_at, created_before, delete, put, put_at};
+use crate::journal::{Changes, Commit};
+use crate::lock::Fence;
+use crate::store::layout::{BackupName, EVIDENCE_PREFIX};
+use crate::store::options::WriteOptions;
+use crate::store::signal::SignalFile;
+use crate::time::{compact, rfc3339};
+
+/// A backup that is larger together with the new document goes ahead in a request of its own: etcd
+/// takes 1.5 MiB.
+const REQUEST_ROOM: usize = 1_400_000;
+
+/// What is kept of the document that a commit replaces.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// These bytes become a backup.
+    Backup(BackupName, Bytes),
+    /// It is kept as evidence of what was wrong.
+    Evidence,
+    /// There is none.
+    Nothing,
+}
+
+/// A document to be committed.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub sealed: &'a Sealed,
+    pub kept: Kept,
+    pub signals: Vec<SignalFile>,
+    pub options: &'a WriteOptions,
+    /// The earlier revision whose document it is, if it is one.
+    pub repeats: Option<Revision>,
+    pub waited: Duration,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Landed<'s> {
+    /// It is done.
+    Done,
+    /// Another writer was faster, and this is what it left. The commit was not carried out and
+    /// never will be.
+    Overtaken(Box<Ground<'s>>),
+}
+
+impl<'s> Ground<'s> {
+    /// Commits on this ground.
+    pub(super) fn publish(&self, plan: Plan<'_>) -> Result<Landed<'s>> {
+        let seal = &plan.sealed.document.seal;
+        check_size(plan.sealed)?;
+        let mut success = self.operations(&plan)?;
+        if let Kept::Backup(name, text) = &plan.kept {
+            let is_first = plan.sealed.text.size() + text.len() > REQUEST_ROOM;
+            let backup = put(self.store.keys.backup(name.as_str()), text.clone());
+            match is_first {
+                false => success.push(backup),
+                true if self.put_ahead(backup)? => {}
+                true => return Ok(Landed::Overtaken(Box::new(self.again(plan.options)?))),
+            }
+        }
+        let operation = Operation::new()?;
+        let record = Record { operation: operation.clone(), commit: self.record(&plan) };
+        success.push(put(self.store.keys.log(seal.revision), record.value()?));
+        let own_record = Keys::one(self.store.keys.log(seal.revision)).read();
+        let next = self.store.ranges(&plan.options.fences);
+        let request = TxnRequest {
+            compare: self.guards(seal.revision, &plan.options.fences)?,
+            success,
+            failure: std::iter::once(own_record).chain(next).map(RequestOp::from).collect(),
+        };
+        let answer = self.store.client.commit(&request);
+        let answer = answer.map_err(|failure| failed(failure, seal, &operation))?;
+        if answer.succeeded {
+            return Ok(Landed::Done);
+        }
+        self.overtaken(answer, seal, &operation)
+    }
+
+    /// What a transaction whose guards did not hold has found: perhaps that it had been carried out
+    /// before, and its answer was lost.
+    fn overtaken(
+        &self,
+        answer: TxnResponse,
+        seal: &Seal,
+        operation: &Operation,
+    ) -> Result<Landed<'s>> {
+        let at = answer.revision();
+        let mut ranges = answer.ranges().map(|range| range.kvs);
+        let recorded = ranges.next().unwrap_or_default();
+        if let Some(record) = recorded.first().and_then(Record::of)
+            && record.operation == *operation
+        {
+            return Ok(Landed::Done);
+        }
+        let ground = self.store.ground(at, ranges)?;
+        let newest = ground.newest.as_ref().map(|record| record.commit.revision);
+        if recorded.is_empty() && newest > Some(seal.revision) {
+            // So long overtaken that the log no longer reaches back.
+            return Err(unknown(seal, operation, "the log no longer has its record"));
+        }
+        Ok(Landed::Overtaken(Box::new(ground)))
+    }
+
+    fn again(&self, options: &WriteOptions) -> Result<Ground<'s>> {
+        self.store.observe(&options.fences)
+    }
+
+    /// Puts a backup before its commit; false if the document is no longer the one to back up.
+    fn put_ahead(&self, backup: RequestOp) -> Result<bool> {
+        let request = TxnRequest {
+            compare: vec![put_at(self.store.keys.state(), self.state_put_at())],
+            success: vec![backup],
+            failure: Vec::new(),
+        };
+        // A backup that was made and not acknowledged changes no document.
+        let answer = self.store.client.commit(&request);
+        Ok(answer.map_err(Failure::of_read)?.succeeded)
+    }
+
+    fn guards(&self, revision: Revision, fences: &[Fence]) -> Result<Vec<Compare>> {
+        let keys = &self.store.keys;
+        let mut guards = vec![
+            put_at(keys.state(), self.state_put_at()),
+            put_at(keys.meta(), self.meta_put_at),
+            absent(keys.log(revision)),
+            created_before(&keys.holders("state"), self.at + 1),
+        ];
+        for (fence, holders) in fences.iter().zip(&self.fenced) {
+            let token = i64::try_from(fence.token.get()).unwrap_or(i64::MAX);
+            let Some(held) = holders.iter().find(|kv| kv.create_revision == token) else {
+                return Err(fenced(fence));
+            };
+            guards.push(created_at(held.key.clone(), token));
+        }
+        Ok(guards)
+    }
+
+    /// The operations of a commit, but for its backup and its record.
+    fn operations(&self, plan: &Plan<'_>) -> Result<Vec<RequestOp>> {
+        let keys = &self.store.keys;
+        let now = self.store.now();
+        let seal = &plan.sealed.document.seal;
+        let mut operations = vec![put(keys.state(), plan.sealed.text.whole())];
+        if self.meta_put_at == 0 {
+            let meta = json!({
+                "format": super::ground::FORMAT,
+                "lineage": seal.lineage.as_str(),
+                "created": rfc3339(now),
+            });
+            operations.push(put(keys.meta(), to_bytes(&meta).unwrap_or_default()));
+        }
+        if let (Kept::Evidence, Some(text)) = (&plan.kept, self.text()) {
+            let tag: String = Digest::of(text).as_str().chars().take(16).collect();
+            let name = format!("{EVIDENCE_PREFIX}{}-{tag}.json", compact(now));
+            operations.push(put(keys.evidence(&name), text.clone()));
+        }
+        for file in &plan.signals {
+            let key = keys.signal(file.name.as_str());
+            operations.push(match &file.content {
+                Some(content) => put(key, content.clone()),
+                None => delete(&Keys::one(key)),
+            });
+        }
+        if let Some(last) = last_dropped(seal.revision) {
+            operations.push(delete(&keys.logs_until(last)));
+        }
+        let surplus = match &plan.kept {
+            Kept::Backup(made, _) => self.surplus(made, now),
+            Kept::Evidence | Kept::Nothing => Vec::new(),
+        };
+        operations.extend(surplus.iter().map(|name| delete(&Keys::one(keys.backup(name)))));
+        Ok(operations)
+    }
+
+    fn record(&self, plan: &Plan<'_>) -> Commit {
+        let seal = &plan.sealed.document.seal;
+        let changes = self.text().and_then(|old| Changes::between(old, plan.sealed.text.iter()));
+        Commit {
+            origin: (self.store.surroundings.origin)(self.store.now()),
+            lineage: seal.lineage.clone(),
+            revision: seal.revision,
+            digest: seal.digest.clone(),
+            command: plan.options.command(),
+            reason: plan.options.reason.clone(),
+            waited: plan.waited.as_secs_f64(),
+            blockers: Vec::new(),
+            bytes: plan.sealed.text.size() as u64,
+            repeats: plan.repeats,
+            changes,
+            guards: Vec::new(),
+        }
+    }
+}
+
+impl RemoteStore {
+    /// Makes backups and the like: a transaction that commits no revision.
+    pub(super) fn carry_out(&self, request: &TxnRequest) -> Result<bool> {
+        Ok(self.client.commit(request).map_err(Error::from)?.succeeded)
+    }
+}
+
+fn check_size(sealed: &Sealed) -> Result<()> {
+    let size = full_size(&sealed.text, sealed.document.seal.revision);
+    if size <= DOCUMENT_LIMIT {
+        return Ok(());
+    }
+    let message = format!(
+        "the document would have {size} bytes, and {} MiB is the limit in a store on other \
+         machines; a local state may have {} MiB",
+        DOCUMENT_LIMIT >> 20,
+        crate::document::WRITE_LIMIT >> 20
+    );
+    Err(Error::new(Kind::TooLarge, message)
+        .hint_command("state update 'del(.large)'", "for instance: remove what is large from it")
+        .detail("bytes", size))
+}
+
+fn failed(failure: Failure, seal: &Seal, operation: &Operation) -> Error {
+    match failure.fate {
+        Fate::Unknown => unknown(seal, operation, &failure.to_string()).caused_by(failure),
+        Fate::NotSent | Fate::Refused => failure.into(),
+    }
+}
+
+/// The error of a commit of which nothing shows whether it was carried out.
+fn unknown(seal: &Seal, operation: &Operation, why: &str) -> Error {
+    let revision = seal.revision;
+    let message = format!("revision {revision} may be committed: {why}");
+    Error::new(Kind::DurabilityUnknown, message)
+        .hint_command("state history", "see whether it is; do not repeat the change blindly")
+        .detail("revision", revision.get())
+        .detail("operation", operation.as_str())
+}
+
+fn fenced(fence: &Fence) -> Error {
+    let message = format!("the grant {fence} is no longer on record, so nothing was written");
+    Error::new(Kind::Fenced, message)
+        .hint_command("lock list", "see which locks are held now")
+        .detail("lock", fence.name.as_str())
+        .detail("token", fence.token.get())
+}

@@ -1,0 +1,179 @@
+//! Recovery: a copy takes the place of a document that is damaged, missing or unwanted.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::RemoteStore;
+use super::commit::{Kept, Landed, Plan};
+use super::ground::Ground;
+use crate::document::seal::{Revision, Sealed, to_bytes};
+use crate::error::{Error, Kind, Result};
+use crate::etcd::txn::Keys;
+use crate::name::Name;
+use crate::store::candidate::{Candidate, Wanted, written_by_a_newer_program};
+use crate::store::copies::{Copies, newest_valid};
+use crate::store::diagnosis::Health;
+use crate::store::heal::Recovered;
+use crate::store::layout::{BackupName, pinned};
+use crate::store::options::{WriteOptions, conflict};
+use crate::store::signal::{SignalFile, Signals, blank};
+
+/// The action under which healing is logged.
+const HEAL: &str = "heal";
+
+impl RemoteStore {
+    /// `state recover`.
+    pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
+        self.retry(|| self.observe(&options.fences)?.recover(wanted, options))
+    }
+}
+
+impl Ground<'_> {
+    /// One attempt of a recovery; `None` if another writer was faster.
+    fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Option<Recovered>> {
+        let is_valid = matches!(self.health, Health::Healthy(_) | Health::Legacy(_));
+        if let Health::TooNew(_) | Health::NotInitialized = self.health {
+            return Err(self.refusal());
+        }
+        let current = self.revision();
+        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
+            let message = format!("the state is at revision {current}, not {wanted}");
+            return Err(conflict(&message, current));
+        }
+        let copy = match wanted {
+            Wanted::Newest if is_valid => {
+                let mut backups = self.backups.iter().rev();
+                let pre_migration = backups.find(|backup| backup.reason == pinned::PRE_MIGRATION);
+                let pre_migration = pre_migration.map(|name| name.as_str().to_owned());
+                return Ok(Some(Recovered::NothingToDo { pre_migration }));
+            }
+            Wanted::Newest => self.newest_copy()?,
+            wanted => wanted.choose(self.copies()?, self.lineage.as_ref())?,
+        };
+        let kept = match &self.health {
+            Health::Healthy(document) => self.backed_up(Some(document.seal.revision)),
+            Health::Legacy(_) => self.backed_up(None),
+            _ => Kept::Evidence,
+        };
+        let sealed = self.bring_back(&copy, kept, options)?;
+        let revision = sealed.map(|sealed| sealed.document.seal.revision);
+        Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
+    }
+
+    /// The current revision as users see it; 0 where there is none.
+    fn revision(&self) -> u64 {
+        match &self.health {
+            Health::Healthy(document) => document.seal.revision.get(),
+            Health::Foreign(edit) => edit.revision(),
+            _ => 0,
+        }
+    }
+
+    /// Replaces a damaged document by the newest valid copy, and returns what is there now; `None`
+    /// if another writer was faster.
+    pub(super) fn heal(&self) -> Result<Option<Sealed>> {
+        let copy = self.newest_copy()?;
+        let options = WriteOptions::of(HEAL);
+        let Some(sealed) = self.bring_back(&copy, Kept::Evidence, &options)? else {
+            return Ok(None);
+        };
+        let revision = sealed.document.seal.revision;
+        let why = match &self.health {
+            Health::Damaged(why) => why.as_str(),
+            _ => "damaged",
+        };
+        let lost = self.newest.as_ref().map(|record| record.commit.revision);
+        let lost = lost.filter(|last| Some(*last) > copy.document.revision());
+        let lost = lost.map_or_else(String::new, |last| {
+            format!("; REVISION {last} IS LOST: no valid copy of it is left")
+        });
+        self.store.warn(format!(
+            "{} was damaged ({why}); {} was restored as revision {revision}; what was damaged is \
+             kept below {}{lost}",
+            self.store.shown,
+            copy.name,
+            self.store.keys.evidence_prefix(),
+        ));
+        Ok(Some(sealed))
+    }
+
+    /// The newest copy that can be restored.
+    fn newest_copy(&self) -> Result<Candidate> {
+        let newest = newest_valid(self.copies()?).map_err(written_by_a_newer_program)?;
+        newest.and_then(Candidate::of).ok_or_else(|| {
+            let message = format!("no valid copy of {} is left", self.store.shown);
+            Error::new(Kind::NothingToRestore, message)
+                .hint_command("state backups", "see what there is")
+        })
+    }
+
+    fn backed_up(&self, revision: Option<Revision>) -> Kept {
+        let name = BackupName::new(self.store.now(), revision, pinned::PRE_RECOVER);
+        self.text().map_or(Kept::Nothing, |text| Kept::Backup(name, text.clone()))
+    }
+
+    fn bring_back(
+        &self,
+        copy: &Candidate,
+        kept: Kept,
+        options: &WriteOptions,
+    ) -> Result<Option<Sealed>> {
+        let value = copy.document.value();
+        let sealed = self.seal(value.clone(), value.pointer("/metadata/created"))?;
+        let state = sealed.document.value.skeleton();
+        let plan = Plan {
+            kept,
+            signals: self.files_of(&Signals::Follow, state)?,
+            options,
+            repeats: copy.document.revision(),
+            waited: Duration::ZERO,
+            sealed: &sealed,
+        };
+        Ok(match self.publish(plan)? {
+            Landed::Done => Some(sealed),
+            Landed::Overtaken(_) => None,
+        })
+    }
+
+    /// The signal files that a commit of `state` puts and deletes.
+    pub(super) fn files_of(&self, signals: &Signals, state: &Value) -> Result<Vec<SignalFile>> {
+        match signals {
+            Signals::These(files) => Ok(files.clone()),
+            Signals::Follow => self.following(state),
+        }
+    }
+
+    fn following(&self, state: &Value) -> Result<Vec<SignalFile>> {
+        let none = Map::new();
+        let wanted = state.get("signals").and_then(Value::as_object).unwrap_or(&none);
+        let prefix = self.store.keys.signal_prefix();
+        let range = self.store.client.range(&Keys::below(&prefix).read());
+        let found: Vec<(Name, Option<Value>)> = range?
+            .kvs
+            .iter()
+            .filter_map(|kv| {
+                let name = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&prefix)?;
+                let file = crate::document::json::parse(&kv.value).ok();
+                let time = file.and_then(|file| file.get("timestamp").cloned());
+                Some((Name::parse("signal", name).ok()?, time))
+            })
+            .collect();
+        let gone = found.iter().filter(|(name, _)| !wanted.contains_key(name.as_str()));
+        let mut files: Vec<_> =
+            gone.map(|(name, _)| SignalFile { name: name.clone(), content: None }).collect();
+        for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
+            let Ok(name) = Name::parse("signal", name) else { continue };
+            let is_there =
+                found.iter().any(|(known, at)| *known == name && at.as_ref() == Some(time));
+            if !is_there {
+                files.push(SignalFile { content: to_bytes(&blank(&name, time)), name });
+            }
+        }
+        files.truncate(FOLLOWING);
+        Ok(files)
+    }
+}
+
+/// The most files that follow in one commit: a transaction has 128 operations.
+const FOLLOWING: usize = 64;

@@ -1,0 +1,77 @@
+//! The keys of a store, below its prefix.
+
+use crate::document::seal::Revision;
+use crate::etcd::txn::Keys;
+
+/// The keys below one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct KeySpace {
+    prefix: String,
+}
+
+impl KeySpace {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Made once, by `init`: that there is a store, and its lineage.
+    pub(super) fn meta(&self) -> String {
+        format!("{}/meta", self.prefix)
+    }
+
+    /// The document: the very bytes of `state read`.
+    pub(super) fn state(&self) -> String {
+        format!("{}/state", self.prefix)
+    }
+
+    /// The record of the commit that made a revision. In order of revisions.
+    pub(super) fn log(&self, revision: Revision) -> String {
+        format!("{}{:020}", self.log_prefix(), revision.get())
+    }
+
+    fn log_prefix(&self) -> String {
+        format!("{}/log/", self.prefix)
+    }
+
+    /// The records of all commits.
+    pub(super) fn logs(&self) -> Keys {
+        Keys::below(&self.log_prefix())
+    }
+
+    /// The records of commits up to a revision.
+    pub(super) fn logs_until(&self, last: Revision) -> Keys {
+        Keys::between(self.log_prefix(), format!("{}\0", self.log(last)))
+    }
+
+    /// A backup, by its name.
+    pub(super) fn backup(&self, name: &str) -> String {
+        format!("{}{name}", self.backup_prefix())
+    }
+
+    pub(super) fn backup_prefix(&self) -> String {
+        format!("{}/backup/", self.prefix)
+    }
+
+    /// What was replaced because it was damaged.
+    pub(super) fn evidence(&self, name: &str) -> String {
+        format!("{}{name}", self.evidence_prefix())
+    }
+
+    pub(super) fn evidence_prefix(&self) -> String {
+        format!("{}/corrupt/", self.prefix)
+    }
+
+    /// The file of a signal.
+    pub(super) fn signal(&self, name: &str) -> String {
+        format!("{}{name}", self.signal_prefix())
+    }
+
+    pub(super) fn signal_prefix(&self) -> String {
+        format!("{}/signal/", self.prefix)
+    }
+
+    /// The grants of a lock.
+    pub(super) fn holders(&self, lock: &str) -> Keys {
+        Keys::below(&format!("{}/hold/{lock}/", self.prefix))
+    }
+}
