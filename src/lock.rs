@@ -7,21 +7,21 @@
 //!
 //! 1. An owner is a process: pid, start time, boot, pid namespace (`identity`). By default a
 //!    command acts for its parent, and the locks of its ancestors count as its own ([`owner`]).
-//! 2. A lock's record lists its holders and waiters in one JSON file, which is replaced by rename
-//!    and never written in place (`record`). A record changes only while the gate is held, one
-//!    short flock for the root; a change of several records goes through a journal
-//!    ([`files::gate`]).
+//! 2. A lock's record lists its holders in one JSON file, which is replaced by rename and never
+//!    written in place (`record`). Its queue is a directory with a file for each waiter
+//!    ([`queue_entry`]). Both change only while the gate is held, one short flock for the root; a
+//!    change of several records goes through a journal ([`files::gate`]).
 //! 3. A requester enqueues itself while it holds the gate, unless nothing blocks it ([`queue`]). No
 //!    process grants a lock to another: a waiter re-checks the records, and once nothing blocks it
 //!    any more it takes the gate, checks again and acquires the lock ([`admission`]).
-//! 4. Between checks a waiter sleeps until a process that removed an entry from the record wakes
-//!    it, or until an owner ends ([`files::park`]).
+//! 4. Between checks a waiter sleeps until a process that removed a grant or a waiter wakes it, or
+//!    until an owner or the waiter before it ends ([`files::park`]).
 //! 5. A record names its owner; each reader decides for itself whether that owner lives
 //!    ([`liveness`]). So a death needs no clean-up: the next request drops dead owners and waiters
 //!    from the record. Across pid namespaces an flock proves that a waiter lives (`lifeline`); a
 //!    living waiter that does not take its free lock is passed over ([`idle`]).
-//! 6. Before a waiter sleeps it checks that the wait closes no cycle ([`deadlock`]) and that it
-//!    requests locks in order ([`hierarchy`]).
+//! 6. A request asks for locks in order ([`hierarchy`]). Once it has joined the queues it searches
+//!    for a cycle, without the gate, and confirms with it what it found ([`deadlock`]).
 //! 7. Every grant has a number that was never used before in this root ([`files::tokens`]); a
 //!    writer may be required to commit only while that grant is on record ([`Fence`]).
 //! 8. The state itself is committed under an flock that needs no record ([`files::commit`]). A new
@@ -53,6 +53,7 @@ pub mod liveness;
 mod log;
 mod process;
 pub mod queue;
+pub mod queue_entry;
 mod record;
 mod refusal;
 pub mod release;
@@ -91,7 +92,7 @@ use self::log::LockLog;
 pub use self::process::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
 pub use self::process::owner::{self, LockEnv};
 pub use self::process::{ancestry, command_of, process_name};
-pub use self::record::{Grant, Mode, Purpose, Record, Token, Waiter};
+pub use self::record::{Grant, Mode, Place, Purpose, Record, Token, Waiter};
 pub use self::refusal::AlreadyHeld;
 use self::release::Released;
 pub use self::report::{EntryStatus, LockEntry, LockSummary, Standing};

@@ -7,7 +7,7 @@ use super::edit::RecordEdit;
 use super::identity::Identity;
 use super::liveness::{Liveness, LivenessOracle, unix_seconds};
 use super::queue::{Answer, Blocker, answer, blockers, dequeue, drop_dead_at_front, enqueue};
-use super::record::{Grant, Purpose, Record, Waiter};
+use super::record::{Grant, Place, Purpose, Record, Waiter};
 use super::request::Request;
 use crate::name::Name;
 use crate::time::rfc3339_millis;
@@ -116,6 +116,7 @@ fn new_waiter(request: &Request, edit: &RecordEdit, now: Now) -> Waiter {
         locks: u32::try_from(request.names.len()).unwrap_or(u32::MAX),
         passed_over: false,
         broken: false,
+        place: Place::default(), // set when it joins
     }
 }
 

@@ -37,6 +37,14 @@ impl BlockerInfo {
 
     /// Describes a blocker of this lock.
     pub fn new(lock: &Name, blocker: &Blocker<'_>, oracle: &dyn LivenessOracle) -> Self {
+        let detailed;
+        let blocker = match blocker {
+            Blocker::Waiter(waiter) => {
+                detailed = oracle.detailed(waiter);
+                &Blocker::Waiter(&detailed)
+            }
+            Blocker::Holder(_) => blocker,
+        };
         let (owner, process, command) = match blocker {
             Blocker::Holder(grant) => (grant.owner.as_ref(), grant.owner.as_ref(), &grant.command),
             Blocker::Waiter(waiter) => {

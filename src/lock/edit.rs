@@ -1,5 +1,6 @@
 //! A record under change: the original, the new content, and the changes that grants make.
 
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::identity::Identity;
@@ -70,7 +71,6 @@ impl RecordEdit {
         now: SystemTime,
         oracle: &dyn LivenessOracle,
     ) -> Acquired {
-        dequeue(&mut self.record, &request.requester.process);
         let new = new_grant(request, token, now);
         let (before, grant) =
             match answer(&self.name, &self.record, &request.requester, request.spec, oracle) {
@@ -81,6 +81,8 @@ impl RecordEdit {
                 Answer::Change(own) => (Some(own.clone()), inherit(new, own)),
                 Answer::Free | Answer::AlreadyHeld(_) | Answer::Blocked => (None, new),
             };
+        // Now: in its place it was judged by the waiters before it, and not by those after it.
+        dequeue(&mut self.record, &request.requester.process);
         match &before {
             Some(before) => self.replace_grant(before.token, Some(grant.clone())),
             None => self.record.holders.push(grant.clone()),
@@ -109,16 +111,54 @@ impl RecordEdit {
         self.record.holders.extract_if(.., is_hit).collect()
     }
 
+    /// Takes what was stored as the original of a further change.
+    pub fn settle(&mut self) {
+        self.original = self.record.clone();
+    }
+
+    /// Returns whether the record's file changes.
+    pub fn changes_record(&self) -> bool {
+        self.record.stored() != self.original.stored()
+    }
+
+    /// The waiters with files that join the queue or change, and those that leave it.
+    pub fn moves(&self) -> (Vec<Joining<'_>>, Vec<&Waiter>) {
+        let Record { waiters: then, .. } = &self.original;
+        let Record { waiters: now, .. } = &self.record;
+        if then == now {
+            return Default::default();
+        }
+        let (before, after) = (by_process(then), by_process(now));
+        let in_file = |waiter: &&Waiter| waiter.ticket().is_some();
+        let joining = now.iter().filter(in_file).filter_map(|waiter| {
+            let before = before.get(&key(waiter)).copied().filter(in_file);
+            (before != Some(waiter)).then_some(Joining { before, waiter })
+        });
+        let leaving = then
+            .iter()
+            .filter(in_file)
+            .filter(|waiter| after.get(&key(waiter)).is_none_or(|after| after.ticket().is_none()));
+        (joining.collect(), leaving.collect())
+    }
+
     /// Returns whether the change may unblock a waiter: a grant or a waiter goes, or a waiter lets
-    /// others pass from now on.
+    /// others pass from now on. A waiter that goes because it was granted the lock unblocks none:
+    /// it blocks the others as before, and those that wait for its process see that end.
     pub fn unblocks_someone(&self) -> bool {
-        let Record { holders, waiters, .. } = &self.original;
-        let grants_gone = holders.iter().any(|grant| self.record.grant(grant.token).is_none());
-        let lets_pass = |before: &Waiter| match self.waiter(&before.process) {
-            None => true,
+        let (then, now) = (&self.original, &self.record);
+        let is_gone = |grant: &Grant| now.grant(grant.token).is_none();
+        if then.holders.iter().any(is_gone) {
+            return true;
+        }
+        if then.waiters == now.waiters {
+            return false;
+        }
+        let is_granted = now.holders.iter().any(|grant| then.grant(grant.token).is_none());
+        let after = by_process(&now.waiters);
+        then.waiters.iter().any(|before| match after.get(&key(before)) {
+            None => !is_granted,
             Some(now) => now.lets_others_pass() && !before.lets_others_pass(),
-        };
-        grants_gone || waiters.iter().any(lets_pass)
+        })
     }
 
     /// The lifelines of commands that no grant names any more.
@@ -136,13 +176,32 @@ impl RecordEdit {
     }
 }
 
+/// A waiter that joins a queue, or one that changes there.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining<'a> {
+    /// As it was, if it was there.
+    pub before: Option<&'a Waiter>,
+    /// As it is from now on.
+    pub waiter: &'a Waiter,
+}
+
+/// What distinguishes waiters of one queue.
+fn key(waiter: &Waiter) -> (u32, u64, u64) {
+    (waiter.process.pid, waiter.process.start, waiter.process.namespace.pid_namespace)
+}
+
+fn by_process(waiters: &[Waiter]) -> HashMap<(u32, u64, u64), &Waiter> {
+    waiters.iter().map(|waiter| (key(waiter), waiter)).collect()
+}
+
 /// The lifelines that the first record names and the second does not.
 fn dropped<'a, I: Iterator<Item = &'a Lifeline>>(
     before: &'a Record,
     now: &'a Record,
     named: impl Fn(&'a Record) -> I + 'a,
 ) -> impl Iterator<Item = &'a Lifeline> {
-    named(before).filter(move |file| !named(now).any(|other| other == *file))
+    let kept: HashSet<&Lifeline> = named(now).collect();
+    named(before).filter(move |file| !kept.contains(file))
 }
 
 fn new_grant(request: &Request, token: Token, now: SystemTime) -> Grant {

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod load;
 pub mod park;
 pub mod probe;
+mod queue_dir;
 pub mod records;
 pub mod release;
 pub mod report;

@@ -14,6 +14,8 @@ pub const PENDING: &str = ".pending";
 pub const COUNTER: &str = ".tokens";
 /// The durable reservation of tokens.
 pub const RESERVED: &str = ".reserved";
+/// The directory with the queues: a directory for each lock that is waited for.
+pub const QUEUES: &str = ".queue";
 /// The prefix of the files that keep damaged records.
 pub const QUARANTINE: &str = ".torn-";
 /// All files that have a fixed name and are not space in reserve.

@@ -1,12 +1,12 @@
 //! The names of lifelines: files in `.locks` that prove, by their flock, that a process lives.
 //!
-//! A process keeps an exclusive flock on its lifeline for as long as a record names the file. The
-//! kernel drops the flock when the process ends, however it ends, and any process on the same
+//! A process keeps an exclusive flock on its lifeline for as long as a record or a queue names it.
+//! The kernel drops the flock when the process ends, however it ends, and any process on the same
 //! machine can test it, whatever pid namespace it is in. A lifeline is created, locked and removed
-//! only while the gate is held, and it is tested only if a record names it.
+//! only while the gate is held, and it is tested only if it is named.
 //!
-//! A waiter has one lifeline for all the locks it waits for. If waiters later get a directory for
-//! each lock, the same inode can have more names there; the flock stays where it is.
+//! A waiter has one lifeline for all the locks it waits for. It holds what a listing says of the
+//! waiter; the names of its files in the queues have what decides (`queue_entry`).
 //!
 //! A root is data: a record may come with a clone or an archive. So a lifeline's name has one of
 //! three forms, and a record with a name of any other form is damaged. Nothing outside `.locks` is

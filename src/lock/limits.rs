@@ -7,7 +7,7 @@
 //! A record that an earlier version let grow beyond the limit is read, and may only shrink.
 
 use super::edit::RecordEdit;
-use super::record::Record;
+use super::record::{Place, Record, Waiter};
 use super::request::MAX_LOCKS;
 use crate::error::{Error, Kind, Result};
 
@@ -24,7 +24,12 @@ const ROOM_OF_A_HOLDER: usize = 128;
 
 /// The bytes that a record has, or may grow to without another request.
 pub fn extent(record: &Record) -> usize {
-    let bytes = serde_json::to_vec(record).map_or(usize::MAX, |bytes| bytes.len());
+    let stored = serde_json::to_vec(&record.stored()).map_or(usize::MAX, |bytes| bytes.len());
+    let of_files = |waiter: &Waiter| match waiter.place {
+        Place::Record => 0,
+        Place::File { size, .. } => size as usize + 1,
+    };
+    let bytes = record.waiters.iter().map(of_files).fold(stored, usize::saturating_add);
     let room = record.waiters.len() * ROOM_OF_A_WAITER + record.holders.len() * ROOM_OF_A_HOLDER;
     bytes.saturating_add(room)
 }
@@ -34,8 +39,7 @@ pub fn extent(record: &Record) -> usize {
 pub fn check(edit: &RecordEdit) -> Result<()> {
     let (before, now) = (edit.original(), &edit.record);
     let adds_grant = now.holders.iter().any(|grant| before.grant(grant.token).is_none());
-    let adds_waiter =
-        now.waiters.iter().any(|waiter| before.position_of(&waiter.process).is_none());
+    let adds_waiter = edit.moves().0.iter().any(|joining| joining.before.is_none());
     if !adds_grant && !adds_waiter {
         return Ok(());
     }
@@ -175,7 +179,7 @@ mod tests {
                         let back = PendingChange::parse(&bytes).is_some();
                         (bytes, back)
                     }
-                    WriteOp::Record(_, None) | WriteOp::NoJournal => continue,
+                    _ => continue,
                 };
                 assert!(
                     back && bytes.len() as u64 <= FILE,

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use super::identity::{BootMatch, Identity, Namespace};
 use super::lifeline::Lifeline;
-use super::record::{Grant, Waiter};
+use super::record::{Grant, Place, Waiter};
 
 /// The liveness of a process, as far as this process can find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub trait Host {
     fn lookup(&self, pid: u32) -> Lookup;
     /// Probes a lifeline.
     fn lifeline(&self, file: &Lifeline) -> LifelineState;
+    /// What a waiter's lifeline says of it.
+    fn details(&self, file: &Lifeline) -> Option<Waiter>;
     /// The time.
     fn now(&self) -> SystemTime;
 }
@@ -119,6 +121,11 @@ pub trait LivenessOracle {
     /// The boot or namespace of a process that cannot be judged from here, in words.
     fn describe_namespace(&self, process: &Identity) -> String {
         process.namespace.host.clone()
+    }
+
+    /// The waiter with all that its file says.
+    fn detailed(&self, waiter: &Waiter) -> Waiter {
+        waiter.clone()
     }
 }
 
@@ -208,6 +215,18 @@ impl<H: Host> LivenessOracle for H {
     fn describe_namespace(&self, process: &Identity) -> String {
         process.namespace.describe_from(self.namespace())
     }
+
+    fn detailed(&self, waiter: &Waiter) -> Waiter {
+        let is_it = |details: &Waiter| details.process.is(&waiter.process);
+        let details = match (&waiter.lifeline, waiter.place) {
+            (Some(file), Place::File { .. }) => self.details(file).filter(is_it),
+            _ => None,
+        };
+        let Some(Waiter { owner, process, command, since, metadata, .. }) = details else {
+            return waiter.clone();
+        };
+        Waiter { owner, process, command, since, metadata, ..waiter.clone() }
+    }
 }
 
 /// The liveness of a process that keeps a lifeline until nothing names it any more: if its pid
@@ -268,6 +287,10 @@ mod tests {
 
         fn lifeline(&self, _: &Lifeline) -> LifelineState {
             LifelineState::Unknown
+        }
+
+        fn details(&self, _: &Lifeline) -> Option<Waiter> {
+            None
         }
 
         fn now(&self) -> SystemTime {

@@ -138,7 +138,8 @@ pub struct Waiter {
     pub owner: Identity,
     /// The process that waits; its identity is the place in the queue.
     pub process: Identity,
-    /// The owner's command line.
+    /// The owner's command line. This, the start and the notes are empty where the name of its file
+    /// alone was read: [`LivenessOracle::detailed`](super::liveness::LivenessOracle::detailed).
     pub command: String,
     /// The start of the wait, RFC 3339.
     pub since: String,
@@ -168,6 +169,24 @@ pub struct Waiter {
     /// An operator ended the wait; the process has yet to see it.
     #[serde(skip_serializing_if = "is_false", default)]
     pub broken: bool,
+    /// Where it stands.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// Where a waiter stands in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the record: an earlier version put it there. It comes before all others.
+    #[default]
+    Record,
+    /// In a file of its own.
+    File {
+        /// Its number: the order of arrival.
+        ticket: u64,
+        /// The bytes that its grant may need in the record.
+        size: u32,
+    },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls them
@@ -208,6 +227,20 @@ mod json_text {
 }
 
 impl Waiter {
+    /// Its number, if it stands in a file of its own.
+    pub fn ticket(&self) -> Option<u64> {
+        match self.place {
+            Place::Record => None,
+            Place::File { ticket, .. } => Some(ticket),
+        }
+    }
+
+    /// The order in a queue: those in the record, those that have a grant already, the others.
+    fn order(&self) -> (bool, bool, Option<u64>) {
+        let ticket = self.ticket();
+        (ticket.is_some(), ticket.is_some() && self.own.is_none(), ticket)
+    }
+
     /// Returns whether later waiters may go first, by what the record says.
     pub fn lets_others_pass(&self) -> bool {
         self.passed_over || self.broken
@@ -224,7 +257,8 @@ pub enum Purpose {
     Commit,
 }
 
-/// The record of one lock. A lock without holders and waiters has no record.
+/// The holders and waiters of one lock. The holders are in its record, the waiters in files of their
+/// own; a lock without holders has no record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub(super) version: u32,
@@ -241,6 +275,29 @@ impl Default for Record {
 }
 
 impl Record {
+    /// The record with the waiters that have files.
+    pub fn with_queue(mut self, queue: Vec<Waiter>) -> Self {
+        self.waiters.extend(queue);
+        self.waiters.sort_by_key(Waiter::order);
+        self
+    }
+
+    /// What the record's file holds.
+    pub fn stored(&self) -> Self {
+        let in_record = |waiter: &&Waiter| waiter.place == Place::Record;
+        Self {
+            version: self.version,
+            holders: self.holders.clone(),
+            waiters: self.waiters.iter().filter(in_record).cloned().collect(),
+        }
+    }
+
+    /// The ticket of the next waiter.
+    pub fn next_ticket(&self) -> u64 {
+        let last = self.waiters.iter().filter_map(Waiter::ticket).max();
+        last.unwrap_or_default().saturating_add(1)
+    }
+
     /// Returns whether nothing is on record.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiters.is_empty()

@@ -232,6 +232,7 @@ impl LockEntry {
     }
 
     fn of_waiter(name: &Name, waiter: &Waiter, oracle: &dyn LivenessOracle) -> Self {
+        let waiter = &oracle.detailed(waiter);
         let is_elsewhere = oracle.process(&waiter.process) == Liveness::Unknown;
         Self {
             lock: name.to_string(),

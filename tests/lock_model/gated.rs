@@ -1,35 +1,40 @@
 //! The steps of a command that holds the gate, and the wakeups that it sends once it has left it.
 
 use pipeline_state::lock::admission::{Admission, Now, Queued, admit};
-use pipeline_state::lock::deadlock::find_cycle;
+use pipeline_state::lock::deadlock::{find_cycle, may_close_cycle};
 use pipeline_state::lock::edit::RecordEdit;
 use pipeline_state::lock::files::journal::write_ops;
 use pipeline_state::lock::liveness::LivenessOracle;
 use pipeline_state::lock::queue::{dequeue, waiters_to_wake};
 use pipeline_state::lock::release::release_one;
 use pipeline_state::lock::{
-    Acquired, BreakTarget, Identity, Mode, Purpose, Record, Request, Token, hierarchy, idle,
+    Acquired, BreakTarget, Identity, Mode, Place, Purpose, Record, Request, Token, hierarchy, idle,
 };
 use std::time::{Duration, SystemTime};
 
 use super::scenario::{Command, Mistake, Scenario};
 use super::steps::Actor;
 use super::world::{
-    Errand, LOCKS, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World, code_of,
-    identity, script_of,
+    Errand, LOCKS, Libraries, Outcome, Parents, Plan, SCRIPTS, Script, Step, Then, Turn, World,
+    code_of, identity, script_of,
 };
 use pipeline_state::name::Name;
 
 impl Actor<'_> {
-    pub fn edit(&self, lock: usize, record: u16) -> RecordEdit {
-        let records = &self.scenario.libraries.records;
-        RecordEdit::new(&self.scenario.names[lock], records.get(record).as_ref().clone())
+    /// A lock's record and queue, as they are.
+    pub fn edit(&self, lock: usize) -> RecordEdit {
+        self.edit_of(lock, self.world.records[lock], self.world.queues[lock])
+    }
+
+    /// A lock's record and queue, as they were.
+    pub fn edit_of(&self, lock: usize, record: u16, queue: u16) -> RecordEdit {
+        let record = self.scenario.record_of(record, queue);
+        RecordEdit::new(&self.scenario.names[lock], record)
     }
 
     pub fn decide(&mut self, errand: Errand) {
         let locks = self.scenario.locks(&self.world, self.me);
-        let mut edits: Vec<RecordEdit> =
-            locks.iter().map(|lock| self.edit(*lock, self.world.records[*lock])).collect();
+        let mut edits: Vec<RecordEdit> = locks.iter().map(|lock| self.edit(*lock)).collect();
         let process = &self.request().requester.process;
         match errand {
             Errand::Request => self.admit(edits),
@@ -158,9 +163,22 @@ impl Actor<'_> {
                 if self.scenario.mistake == Mistake::SharedAhead
                     && request.spec.mode == Mode::Shared
                 {
-                    edits.iter_mut().for_each(|edit| edit.record.waiters.rotate_right(1));
+                    self.number(&mut edits, |_| 0);
+                }
+                if self.scenario.mistake == Mistake::NumberedByLength {
+                    self.number(&mut edits, |record| record.waiters.len() as u64);
                 }
                 self.store(&edits, Then::Wait);
+            }
+        }
+    }
+
+    /// Gives this waiter another number.
+    fn number(&self, edits: &mut [RecordEdit], ticket: impl Fn(&Record) -> u64) {
+        for edit in edits {
+            let ticket = ticket(&edit.record);
+            if let Some(own) = edit.record.waiter_mut(&self.request().requester.process) {
+                own.place = Place::File { ticket, size: 0 };
             }
         }
     }
@@ -197,7 +215,7 @@ impl Actor<'_> {
     /// The records of this command's locks.
     fn own_edits(&self) -> Vec<RecordEdit> {
         let locks = self.scenario.locks(&self.world, self.me);
-        locks.iter().map(|lock| self.edit(*lock, self.world.records[*lock])).collect()
+        locks.iter().map(|lock| self.edit(*lock)).collect()
     }
 
     fn closes_cycle(&self, edits: &[RecordEdit]) -> bool {
@@ -209,6 +227,14 @@ impl Actor<'_> {
                 let record = self.world.effective(&self.scenario.libraries, lock, name);
                 records.push((name.clone(), record.as_ref().clone()));
             }
+        }
+        let holders: Vec<&Record> = records
+            .iter()
+            .map(|(_, record)| record)
+            .filter(|one| !one.waiters.is_empty())
+            .collect();
+        if !may_close_cycle(&request.requester, holders) {
+            return false;
         }
         find_cycle(
             &request.requester.process,
@@ -329,7 +355,7 @@ impl Actor<'_> {
         if plan.then != Then::AskAgain {
             let process = &self.request().requester.process;
             let records = self.scenario.locks(&self.world, self.me);
-            let edits = records.into_iter().map(|lock| self.edit(lock, self.world.records[lock]));
+            let edits = records.into_iter().map(|lock| self.edit(lock));
             let was_marked = edits.into_iter().any(|edit| is_marked(&edit, process));
             self.world.scripts[self.me].is_excused &= !was_marked;
         }
@@ -366,6 +392,13 @@ pub fn is_marked(edit: &RecordEdit, process: &Identity) -> bool {
 }
 
 impl Scenario {
+    /// The record of this number with the queue of this number.
+    pub fn record_of(&self, record: u16, queue: u16) -> Record {
+        let Libraries { records, queues, .. } = &self.libraries;
+        let record = records.get(record).as_ref().clone();
+        record.with_queue(queues.get(queue).as_ref().clone())
+    }
+
     /// Returns whether a request that has joined the queues searches for a cycle.
     pub fn searches(&self) -> bool {
         !matches!(self.mistake, Mistake::NoDeadlockSearch | Mistake::SearchBeforeJoining)

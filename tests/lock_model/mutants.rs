@@ -4,7 +4,7 @@
 use super::scenario::{Command, Mistake, Scenario};
 use super::search::search;
 use super::world::Faults;
-use super::{ALONE, BOTH, COMMIT, DEATH, FREEZE, KILL, NOTHING, ONE, OTHER, SHARED, Scripts};
+use super::{ALONE, BOTH, COMMIT, DEATH, FREEZE, KILL, NOTHING, ONE, OTHER, SHARED, STOP, Scripts};
 use pipeline_state::lock::Mode::Exclusive;
 use pipeline_state::lock::Mode::Shared;
 
@@ -40,13 +40,13 @@ fn two_holders_of_one_lock_are_found() {
     breaks(Mistake::CommitReadsBeforeFlock, while_held, S, [ALONE, COMMIT, &[]], NOTHING);
     let both = &[Command::Acquire(BOTH, Exclusive)];
     breaks(Mistake::NoJournal, "one of two", TWO, [both, &[], &[]], KILL);
+    // It is stopped once it has looked, and another is granted the lock meanwhile.
+    breaks(Mistake::GrantWithoutSecondCheck, "granted after", D, [ALONE, ALONE, ALONE], STOP);
     breaks(Mistake::TokenGivenTwice, "token", D, [ALONE, ALONE, &[]], NOTHING);
 }
 
 #[test]
 fn a_lost_wakeup_is_found() {
-    // It overwrites the queue entry of a waiter that came meanwhile.
-    breaks(Mistake::GrantWithoutSecondCheck, NOT_WOKEN, D, [ALONE, ALONE, SHARED], NOTHING);
     breaks(Mistake::SilentRelease, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
     breaks(Mistake::SleepWithoutCheck, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
     breaks(Mistake::WakeupDrainedAfterCheck, NOT_WOKEN, D, [ALONE, ALONE, &[]], NOTHING);
@@ -58,6 +58,12 @@ fn a_lost_wakeup_is_found() {
 #[test]
 fn an_overtaken_or_endless_wait_is_found() {
     breaks(Mistake::SharedAhead, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
+    let again = &[
+        Command::Acquire(ONE, Exclusive),
+        Command::Release(ONE),
+        Command::Acquire(ONE, Exclusive),
+    ];
+    breaks(Mistake::NumberedByLength, "overtakes", D, [again, ALONE, ALONE], NOTHING);
     breaks(Mistake::WaitingTakenForStopped, "overtakes", D, [SHARED, ALONE, SHARED], NOTHING);
     let one_first = &[Command::Acquire(ONE, Exclusive), Command::Acquire(OTHER, Exclusive)];
     let other_first = &[Command::Acquire(OTHER, Exclusive), Command::Acquire(ONE, Exclusive)];

@@ -52,6 +52,8 @@ pub enum Mistake {
     OnlyFirstWoken,
     /// Queues shared requests ahead of all others.
     SharedAhead,
+    /// Numbers a waiter by the length of the queue, not after the last one.
+    NumberedByLength,
     /// Does not watch for the death of the blocker.
     BlockerNotWatched,
     /// Changes several records without a journal.
@@ -148,6 +150,7 @@ impl Scenario {
         };
         let mut world = World {
             records: [0; LOCKS],
+            queues: [0; LOCKS],
             journal: 0,
             gate: None,
             flock: None,

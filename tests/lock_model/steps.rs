@@ -9,6 +9,7 @@ use super::world::{
 use pipeline_state::lock::Request;
 use pipeline_state::lock::admission::first_blocker;
 use pipeline_state::lock::files::journal::{WriteOp, completion_ops};
+use pipeline_state::lock::queue_entry::{name_of, parse};
 use pipeline_state::name::Name;
 
 /// One script's next step in a world that it changes, and the complaint about it, if any.
@@ -50,7 +51,7 @@ impl<'a> Actor<'a> {
             Step::End => return None,
             Step::Begin => match self.scenario.command(&self.world, self.me) {
                 Command::Commit if self.scenario.mistake == Mistake::CommitReadsBeforeFlock => {
-                    self.read_record(Peek::default())
+                    self.read_all()
                 }
                 Command::Commit => self.take_flock(Turn::ToCommit)?,
                 Command::Acquire(..) if self.scenario.mistake == Mistake::SearchBeforeJoining => {
@@ -85,6 +86,7 @@ impl<'a> Actor<'a> {
                     _ => self.recheck(),
                 }
             }
+            Step::PeekQueue(read_record) => self.peek_queue(read_record),
             Step::PeekJournal(read_record) => {
                 self.set(Step::PeekRecord(Peek { journal: self.world.journal, ..read_record }))
             }
@@ -175,8 +177,21 @@ impl<'a> Actor<'a> {
     pub fn ops(&self, writes: &[WriteOp]) -> Ops {
         let libraries = &self.scenario.libraries;
         let mut ops = Ops::default();
+        let mut queues = self.world.queues;
+        let mut queue_op = |name: &Name, gone: Option<&String>, new: Option<&String>| {
+            let lock = self.scenario.position_of(name);
+            let mut queue = libraries.queues.get(queues[lock]).as_ref().clone();
+            queue.retain(|waiter| gone.is_none() || name_of(waiter).as_ref() != gone);
+            queue.extend(new.map(|name| parse(name).unwrap()));
+            queue.sort_by_key(name_of); // as a directory is listed
+            queues[lock] = libraries.queues.number(queue);
+            Op::Queue(u8::try_from(lock).unwrap(), queues[lock])
+        };
         for (op, write) in ops.all.iter_mut().zip(writes) {
             *op = Some(match write {
+                WriteOp::Join(name, waiter) => queue_op(name, None, Some(waiter)),
+                WriteOp::Mark(name, before, now) => queue_op(name, Some(before), Some(now)),
+                WriteOp::Leave(name, waiter) => queue_op(name, Some(waiter), None),
                 WriteOp::Record(name, record) => {
                     let number = libraries.records.number(record.clone().unwrap_or_default());
                     Op::Record(u8::try_from(self.scenario.position_of(name)).unwrap(), number)
@@ -195,6 +210,7 @@ impl<'a> Actor<'a> {
         match ops.next() {
             Some(Op::Record(lock, record)) => self.world.records[usize::from(lock)] = record,
             Some(Op::Journal(journal)) => self.world.journal = journal,
+            Some(Op::Queue(lock, queue)) => self.world.queues[usize::from(lock)] = queue,
             None => {}
         }
         Ops { made: ops.made + 1, ..ops }
@@ -320,7 +336,7 @@ impl<'a> Actor<'a> {
         match turn {
             Turn::ToCommit => {
                 self.world.flock = Some(u8::try_from(self.me).unwrap());
-                self.read_record(Peek::default());
+                self.read_all();
             }
             Turn::AlreadySeen => {
                 self.world.flock = Some(u8::try_from(self.me).unwrap());

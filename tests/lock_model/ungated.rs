@@ -10,6 +10,26 @@ use pipeline_state::lock::{Purpose, Record, Request};
 use pipeline_state::name::Name;
 
 impl Actor<'_> {
+    /// Reads everything: a waiter is in a queue until its grant is on record, so the queues come
+    /// first.
+    pub fn read_all(&mut self) {
+        self.set(Step::PeekQueue(Peek::default()));
+    }
+
+    pub fn peek_queue(&mut self, mut read_record: Peek) {
+        let locks = self.scenario.locks(&self.world, self.me);
+        let lock = locks[usize::from(read_record.listed)];
+        read_record.queues[usize::from(read_record.listed)] = self.world.queues[lock];
+        if self.world.flock.map(usize::from) == Some(self.me) {
+            read_record.excused = self.world.excused();
+        }
+        read_record.listed += 1;
+        if usize::from(read_record.listed) < locks.len() {
+            return self.set(Step::PeekQueue(read_record));
+        }
+        self.read_record(read_record);
+    }
+
     pub fn read_record(&mut self, read_record: Peek) {
         let has_journals = self.scenario.names.len() > 1;
         self.set(if has_journals {
@@ -21,10 +41,7 @@ impl Actor<'_> {
 
     /// Draining the wakeup and the first read are one step: a change between them would be seen.
     pub fn recheck(&mut self) {
-        self.read_record(Peek::default());
-        if let Step::PeekRecord(read_record) = self.world.scripts[self.me].step {
-            self.peek_record(read_record);
-        }
+        self.peek_queue(Peek::default());
     }
 
     pub fn peek_record(&mut self, mut read_record: Peek) {
@@ -39,9 +56,6 @@ impl Actor<'_> {
         let seen =
             pending.map_or(self.world.records[lock], |record| libraries.records.number(record));
         read_record.seen[usize::from(read_record.count)] = seen;
-        if self.world.flock.map(usize::from) == Some(self.me) {
-            read_record.excused = self.world.excused();
-        }
         read_record.count += 1;
         read_record.journal = 0;
         if usize::from(read_record.count) < self.request().names.len() {
@@ -58,7 +72,7 @@ impl Actor<'_> {
         let before = self.world;
         let oracle = self.scenario.oracle(&before, self.me);
         let request = self.request();
-        let records = self.scenario.named(request, &read_record.seen);
+        let records = self.scenario.named(request, read_record);
         let has_flock = self.world.flock.map(usize::from) == Some(self.me);
         let reads_early = self.scenario.mistake == Mistake::CommitReadsBeforeFlock
             && !self.world.scripts[self.me].is_queued;
@@ -90,8 +104,8 @@ impl Actor<'_> {
                 let locks = self.scenario.locks(&self.world, self.me);
                 let edits = locks
                     .iter()
-                    .zip(read_record.seen)
-                    .map(|(lock, record)| self.edit(*lock, record))
+                    .zip(read_record.seen.into_iter().zip(read_record.queues))
+                    .map(|(lock, (record, queue))| self.edit_of(*lock, record, queue))
                     .collect();
                 self.admit(edits);
             }
@@ -113,6 +127,8 @@ impl Actor<'_> {
                 self.world.scripts[self.me].wakeup = false;
                 self.set(Step::Sleep(ends));
             }
+            // The end of a living waiter wakes this one, whatever the records say.
+            _ if matches!(blocker, Blocker::Waiter(_)) => self.set(Step::Sleep(ends)),
             _ => {
                 self.read_record(Peek { judged: Some((read_record.seen, ends)), ..Peek::default() })
             }
@@ -121,10 +137,10 @@ impl Actor<'_> {
 }
 
 impl Scenario {
-    /// The names of these locks, each with its record.
-    pub fn named(&self, request: &Request, records: &[u16]) -> Vec<(Name, Record)> {
-        let records =
-            records.iter().map(|record| self.libraries.records.get(*record).as_ref().clone());
+    /// The names of a request's locks, each with its record as it was read.
+    pub fn named(&self, request: &Request, peek: &Peek) -> Vec<(Name, Record)> {
+        let numbers = peek.seen.into_iter().zip(peek.queues);
+        let records = numbers.map(|(record, queue)| self.record_of(record, queue));
         request.names.iter().cloned().zip(records).collect()
     }
 }

@@ -5,6 +5,7 @@ use pipeline_state::lock::deadlock::Ancestry;
 use pipeline_state::lock::files::encoding::encode;
 use pipeline_state::lock::files::journal::PendingChange;
 use pipeline_state::lock::liveness::{LivenessOracle, WaiterState};
+use pipeline_state::lock::queue_entry::name_of;
 use pipeline_state::lock::{Acquired, Grant, Identity, Liveness, Mode, Record, Waiter};
 use pipeline_state::name::Name;
 use std::cell::RefCell;
@@ -86,6 +87,7 @@ impl<T> Library<T> {
 
 pub struct Libraries {
     pub records: Library<Record>,
+    pub queues: Library<Vec<Waiter>>,
     pub journals: Library<Option<PendingChange>>,
     pub grants: Library<Vec<Acquired>>,
 }
@@ -94,10 +96,16 @@ impl Libraries {
     pub fn new() -> Self {
         Self {
             records: Library::new(Record::default(), encode),
+            queues: Library::new(Vec::new(), |queue| names_of(queue).join("\n").into_bytes()),
             journals: Library::new(None, |journal| serde_json::to_vec(journal).unwrap()),
             grants: Library::new(Vec::new(), |grants| format!("{grants:?}").into_bytes()),
         }
     }
+}
+
+/// The names of the files in a queue.
+pub fn names_of(queue: &[Waiter]) -> Vec<String> {
+    queue.iter().filter_map(name_of).collect()
 }
 
 /// Everything at one instant.
@@ -105,6 +113,8 @@ impl Libraries {
 pub struct World {
     /// The numbers of the records in place.
     pub records: [u16; LOCKS],
+    /// The numbers of the queues: the files of waiters, by name.
+    pub queues: [u16; LOCKS],
     /// The number of the journal; 0 if there is none.
     pub journal: u16,
     /// The script with the command that holds the gate.
@@ -222,7 +232,8 @@ pub enum Step {
     Search,
     /// It drains its wakeups before it reads the records.
     Listen,
-    /// It reads the journal, and then a record.
+    /// It lists the queues, then reads the journal and a record.
+    PeekQueue(Peek),
     PeekJournal(Peek),
     PeekRecord(Peek),
     /// It judges what it has read.
@@ -272,6 +283,8 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peek {
     pub journal: u16,
+    pub queues: [u16; LOCKS],
+    pub listed: u8,
     pub seen: [u16; LOCKS],
     pub count: u8,
     /// The scripts excused at that time, for a commit.
@@ -283,7 +296,7 @@ pub struct Peek {
 /// Writes of which some are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ops {
-    pub all: [Option<Op>; 4],
+    pub all: [Option<Op>; 10],
     pub made: u8,
 }
 
@@ -293,11 +306,12 @@ impl Ops {
     }
 }
 
-/// One replacement of a file.
+/// One replacement of a file, or a queue in which one name is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     Record(u8, u16),
     Journal(u16),
+    Queue(u8, u16),
 }
 
 /// The writes under the gate, and what follows.
@@ -380,7 +394,9 @@ impl World {
     pub fn effective(&self, libraries: &Libraries, lock: usize, name: &Name) -> Rc<Record> {
         let journal = libraries.journals.get(self.journal);
         let pending = journal.as_ref().as_ref().and_then(|pending| pending.record(name));
-        pending.map_or_else(|| libraries.records.get(self.records[lock]), Rc::new)
+        let record =
+            pending.unwrap_or_else(|| libraries.records.get(self.records[lock]).as_ref().clone());
+        Rc::new(record.with_queue(libraries.queues.get(self.queues[lock]).as_ref().clone()))
     }
 }
 

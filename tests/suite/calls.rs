@@ -4,7 +4,10 @@
 
 use std::collections::HashMap;
 
-use crate::sandbox::{BINARY, Sandbox, installed};
+use pipeline_state::lock::Waiter;
+
+use crate::owners::{Owner, Waiting, queued, sleeps};
+use crate::sandbox::{BINARY, Sandbox, installed, until};
 use crate::strace::{calls_in, strace};
 
 /// Memory and the C library's own calls differ from one library to the next.
@@ -113,7 +116,7 @@ fn a_commit_makes_the_calls_of_the_protocol_and_few_others() {
         // The line in the journal takes ten: its author (5), and the file (5). The link count is
         // read before each of three files is opened for writing. The pid in the lock file takes
         // two.
-        asked.at_most(73);
+        asked.at_most(74);
         assert_eq!(asked.count("fsync"), 2, "the new file's and its directory's");
         assert_eq!(asked.count("renameat"), 1, "of the live file");
         assert_eq!(asked.count("renameat2"), 1, "of the mirror");
@@ -136,8 +139,8 @@ fn a_free_lock_takes_few_calls_and_no_sync() {
     let acquired = Asked::by(&root, &format!("lock acquire a --owner-pid {}", std::process::id()));
     let released = Asked::by(&root, &format!("lock release a --owner-pid {}", std::process::id()));
     // The line in the journal takes nine: the directory (2), the file (5), and its author.
-    acquired.at_most(62);
-    released.at_most(56);
+    acquired.at_most(63);
+    released.at_most(57);
     for asked in [&acquired, &released] {
         assert_eq!((asked.count("fsync"), asked.count("flock")), (0, 1));
         assert_eq!(
@@ -159,7 +162,7 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
         return;
     }
     let root = Sandbox::initialized();
-    let owner = crate::owners::Owner::new();
+    let owner = Owner::new();
     root.ok(&format!("lock acquire a --owner-pid {}", owner.pid()));
     // It joins the queue, sleeps once until its deadline, and leaves, before the notice of a long
     // wait.
@@ -167,7 +170,7 @@ fn a_wait_costs_a_lifeline_and_few_other_calls() {
         Asked::ending(2, &root, &format!("lock acquire a 0.2 --owner-pid {}", std::process::id()));
     // The gate is opened three times, each time after its link count is read, and our pid is
     // written.
-    asked.at_most(170);
+    asked.at_most(226);
     let on_lifeline =
         |line: &&String| ["openat(", "unlinkat("].iter().any(|call| line.starts_with(call));
     let lifeline =
@@ -235,4 +238,73 @@ fn ten_megabytes_of_strings_are_changed_in_few_times_their_size() {
         assert!(peak <= bytes * times, "{words:?} takes {peak} bytes for {bytes}");
     }
     assert_eq!((&root.document()["n"], &root.document()["phase"]), (&2.into(), &"x".into()));
+}
+
+/// One turn among many waiters.
+#[derive(Debug, PartialEq)]
+struct Turn {
+    /// The calls of the release, but for the listing of the queue.
+    released: usize,
+    /// The number of waiters whose process or lifeline the release looks at.
+    by_release: usize,
+    /// The same of the waiter that it wakes.
+    by_woken: usize,
+    /// The same of a request that joins the queue and sleeps.
+    by_joining: usize,
+}
+
+impl Turn {
+    fn among(count: usize) -> Self {
+        let root = Sandbox::initialized();
+        let (holder, first, last) = (Owner::new(), Owner::new(), Owner::new());
+        root.ok(&format!("lock acquire a --owner-pid {}", holder.pid()));
+        let traced = |owner: &Owner, trace: &std::path::Path| {
+            let words = format!("lock acquire a 300 --owner-pid {}", owner.pid());
+            let options = ["-f", "-o", trace.to_str().unwrap()];
+            let waiting = Waiting::new(strace(&root, &options, words.split(' ')).spawn().unwrap());
+            until("the waiter sleeps in its queue", || sleeps(&root, "a", owner.pid()));
+            waiting
+        };
+        let traces = ["first", "last"].map(|name| root.file(name));
+        let woken = traced(&first, &traces[0]);
+        let owners: Vec<Owner> = (2..count).map(|_| Owner::new()).collect();
+        let between: Vec<Waiting> =
+            owners.iter().map(|owner| Waiting::in_queue(&root, "a", owner)).collect();
+        let joining = traced(&last, &traces[1]);
+        let waiters = queued(&root, "a");
+        assert_eq!(waiters.len(), count);
+        let record = std::fs::read_to_string(root.record_of("a")).unwrap();
+        assert!(record.contains("\"waiters\": []"), "{record}");
+        let released = Asked::by(&root, &format!("lock release a --owner-pid {}", holder.pid()));
+        woken.ended().expect(0);
+        drop((joining, between));
+        let [woken, joining] = traces.map(|trace| std::fs::read_to_string(trace).unwrap());
+        let (_, woken) = woken.rsplit_once("--- SIGURG").unwrap();
+        let looked_at = |trace: &str, except: &Owner| {
+            let is_named = |waiter: &&Waiter| {
+                let lifeline = waiter.lifeline.as_ref().unwrap().as_str();
+                let process = format!("/proc/{}/", waiter.process.pid);
+                waiter.owner.pid != except.pid()
+                    && (trace.contains(lifeline) || trace.contains(&process))
+            };
+            waiters.iter().filter(is_named).count()
+        };
+        let listings = released.count("getdents64");
+        Self {
+            released: released.lines.len() - listings,
+            by_release: looked_at(&released.lines.join("\n"), &holder),
+            by_woken: looked_at(woken, &first),
+            by_joining: looked_at(&joining, &last),
+        }
+    }
+}
+
+#[test]
+fn a_turn_costs_the_same_however_many_wait() {
+    if !installed("strace") {
+        return;
+    }
+    let few = Turn::among(8);
+    assert_eq!((few.by_release, few.by_woken, few.by_joining), (1, 0, 2), "{few:?}");
+    assert_eq!(Turn::among(64), few);
 }

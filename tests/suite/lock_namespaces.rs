@@ -342,6 +342,7 @@ fn a_record_that_names_a_hostile_file_opens_nothing_outside() {
         fs::create_dir(sandbox.file(".locks/.live-dir")).unwrap();
         let pipe = sandbox.file(".locks/.live-pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        sandbox.put_waiters_into_record("n");
         sandbox.forge("n", |record| {
             record["holders"][0]["live_file"] = json!(hostile);
             record["waiters"][0]["lifeline"] = json!(hostile);
@@ -380,6 +381,7 @@ fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
     sandbox.run("recover doctor").expect(0);
     waiter.kill().unwrap();
     waiter.wait().unwrap();
+    sandbox.put_waiters_into_record("n");
     sandbox.forge("n", |record| {
         for process in ["owner", "process"] {
             let place = &mut record["waiters"][0][process]["place"];

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
+use crate::owners::{Owner, Waiting};
 use crate::sandbox::Sandbox;
 use crate::sandbox::until;
 use crate::script::forged;
@@ -295,4 +296,33 @@ fn the_last_token_is_an_error_with_a_way_on() {
     let ran = sandbox.bash("$PIPELINE_BINARY lock acquire other 0").expect(1).saying("used up");
     let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint: mv")).unwrap();
     sandbox.bash(&format!("mv{hint} && exec $PIPELINE_BINARY lock acquire other 0")).expect(0);
+}
+
+#[test]
+fn a_waiter_of_an_earlier_version_goes_first() {
+    let sandbox = Sandbox::initialized();
+    let (holder, earlier, later) = (Owner::new(), Owner::new(), Owner::new());
+    sandbox.ok(&format!("lock acquire n --owner-pid {}", holder.pid()));
+    let mut earlier = Waiting::in_queue(&sandbox, "n", &earlier);
+    sandbox.put_waiters_into_record("n");
+    let mut later = Waiting::in_queue(&sandbox, "n", &later);
+    sandbox.ok(&format!("lock release n --owner-pid {}", holder.pid()));
+    until("one is served", || earlier.has_ended() || later.has_ended());
+    earlier.ended().expect(0);
+    assert!(!later.has_ended());
+}
+
+#[test]
+fn a_queue_that_is_a_link_is_refused_and_strange_names_in_it_wait_for_nothing() {
+    let sandbox = Sandbox::initialized();
+    sandbox.ok("lock acquire n --owner-pid 1");
+    fs::create_dir_all(sandbox.file(".locks/.queue/n/a directory")).unwrap();
+    fs::write(sandbox.file(".locks/.queue/n/0000000001.xh"), "").unwrap();
+    sandbox.ok("lock release n --owner-pid 1");
+    sandbox.ok("lock acquire n --owner-pid 1");
+    let outside = tempfile::tempdir().unwrap();
+    fs::remove_dir_all(sandbox.file(".locks/.queue")).unwrap();
+    symlink(outside.path(), sandbox.file(".locks/.queue")).unwrap();
+    sandbox.run("lock acquire m 0 --json --owner-pid 1").expect_json_error("unsafe_path");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }

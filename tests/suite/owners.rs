@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
+use pipeline_state::lock::{Waiter, queue_entry};
 use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox, until};
@@ -82,16 +83,22 @@ impl Drop for Waiting {
 /// True if an owner's waiter for all of these locks is asleep.
 pub fn sleeps(root: &Sandbox, names: &str, owner: u32) -> bool {
     names.split(',').all(|name| {
-        let record = fs::read(root.file(format!(".locks/{name}.json"))).unwrap_or_default();
-        let record: Value = serde_json::from_slice(&record).unwrap_or_default();
-        let waiters = record["waiters"].as_array().cloned().unwrap_or_default();
-        let waiter = waiters.iter().find(|waiter| waiter["owner"]["pid"] == owner);
+        let waiters = queued(root, name);
+        let waiter = waiters.iter().find(|waiter| waiter.owner.pid == owner);
         waiter.is_some_and(|waiter| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", waiter["process"]["pid"]))
+            let stat = fs::read_to_string(format!("/proc/{}/stat", waiter.process.pid))
                 .unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
         })
     })
+}
+
+/// The waiters with files in the queue of a lock.
+pub fn queued(root: &Sandbox, name: &str) -> Vec<Waiter> {
+    let queue = root.file(format!(".locks/.queue/{name}"));
+    let files = fs::read_dir(queue).into_iter().flatten();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| queue_entry::parse(&name)).collect()
 }
 
 /// A holder or a waiter of a lock.

@@ -6,7 +6,7 @@ use pipeline_state::document::seal::{Digest, Lineage, Revision};
 use pipeline_state::fs::identity::DirId;
 use pipeline_state::lock::files::encoding::{decode, encode};
 use pipeline_state::lock::{
-    Grant, Identity, Lifeline, Mode, Namespace, Purpose, Record, Token, Waiter,
+    Grant, Identity, Lifeline, Mode, Namespace, Place, Purpose, Record, Token, Waiter,
 };
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::manifest;
@@ -116,6 +116,7 @@ fn waiter() -> impl Strategy<Value = Waiter> {
                 locks,
                 passed_over,
                 broken,
+                place: Place::Record,
             }
         },
     )

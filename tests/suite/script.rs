@@ -10,6 +10,7 @@ use pipeline_state::document::seal::with_digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::owners::queued;
 use crate::sandbox::{Ran, Sandbox, installed, until};
 
 /// A running script; killed when dropped.
@@ -199,6 +200,21 @@ impl Sandbox {
     /// Changes a record of a living owner in a way that no version of the program would.
     pub fn forge(&self, name: &str, change: impl Fn(&mut Value)) {
         self.put_record(name, &forged(&self.record_of(name), change));
+    }
+
+    /// Puts the waiters of a lock into its record, as earlier versions did.
+    pub fn put_waiters_into_record(&self, name: &str) {
+        let queue = queued(self, name);
+        let lifelines = queue.iter().filter_map(|waiter| waiter.lifeline.as_ref());
+        let details = lifelines.map(|lifeline| {
+            let bytes = std::fs::read(self.file(format!(".locks/{lifeline}"))).unwrap();
+            let mut waiter: Value = serde_json::from_slice(&bytes).unwrap();
+            waiter.as_object_mut().unwrap().shift_remove("digest");
+            waiter
+        });
+        let waiters: Vec<Value> = details.collect();
+        std::fs::remove_dir_all(self.file(".locks/.queue")).unwrap();
+        self.forge(name, |record| record["waiters"] = waiters.clone().into());
     }
 
     /// Replaces a record's bytes, by a rename as the program does.

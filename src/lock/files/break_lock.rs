@@ -99,7 +99,9 @@ pub(in crate::lock) fn break_waiter(
         found = Some(waiter);
     }
     edits.retain(|edit| edit.original().waiters.iter().any(is_it));
-    let Some(waiter) = found else { return Err(not_found()) };
+    let Some(waiter) = found.map(|waiter| probe.detailed(&waiter)) else {
+        return Err(not_found());
+    };
     let steps = edits.iter().map(|edit| Happened {
         lock: edit.name.clone(),
         step: LockStep::WaitBroken,

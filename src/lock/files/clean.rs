@@ -45,6 +45,7 @@ pub(in crate::lock) fn clean(locks: &LockRoot, deadline: Instant) -> Result<usiz
     let reservation = tokens::block_reservations(locks);
     let gate = Gate::enter(locks, deadline)?;
     remove_leftovers(gate.records(), reservation.as_ref())?;
+    gate.remove_queues(&gate.records().waited_for()?);
     Ok(cleaned)
 }
 

@@ -89,6 +89,7 @@ impl Waits {
                         Blocker { role: Role::Holder, party: party(grant) }
                     }
                     queue::Blocker::Waiter(waiter) => {
+                        let waiter = oracle.detailed(waiter);
                         let party = party_of(&waiter.owner, &waiter.command);
                         Blocker { role: Role::Waiter, party }
                     }

@@ -114,22 +114,20 @@ impl<'a> Gate<'a> {
     pub(super) fn store(&self, edits: &[RecordEdit]) -> Result<()> {
         let changed: Vec<&RecordEdit> = edits.iter().filter(|edit| edit.is_changed()).collect();
         changed.iter().try_for_each(|edit| limits::check(edit))?;
-        // Before the write: a waiter that is about to leave the record and has lost its lifeline is
-        // dead for all readers, and a death in between leaves no file that no record names.
+        let (leaves, ops): (Vec<_>, Vec<_>) =
+            write_ops(&changed)?.into_iter().partition(|op| matches!(op, WriteOp::Leave(..)));
+        self.put_in_place(&changed, &ops)?;
+        // A waiter that is about to leave and has lost its lifeline is dead for all readers, and a
+        // death in between leaves no lifeline that no queue names.
         let gone: BTreeSet<&Lifeline> =
             changed.iter().flat_map(|edit| edit.dropped_waiter_lifelines()).collect();
         for lifeline in gone {
             let _ = self.unlink(lifeline.as_str()); // `lock clean` finds it
         }
-        let mut ops = write_ops(&changed)?.into_iter();
-        if let Some(change) = ops.next() {
-            self.apply(&change)?;
+        for leave in &leaves {
+            let _ = self.apply(leave); // likewise
         }
-        if let Err(error) = ops.try_for_each(|op| self.apply(&op))
-            && self.undo(&changed).is_ok()
-        {
-            return Err(error);
-        }
+        self.remove_empty_queues(&changed);
         for edit in changed.iter().filter(|edit| edit.unblocks_someone()) {
             let next = waiters_to_wake(&edit.record, &self.records().probe()?);
             let others = next.into_iter().filter(|process| process.pid != std::process::id());
@@ -137,6 +135,26 @@ impl<'a> Gate<'a> {
         }
         for gone in changed.iter().flat_map(|edit| edit.dropped_command_lifelines()) {
             let _ = self.unlink(gone.as_str()); // `lock clean` finds it
+        }
+        Ok(())
+    }
+
+    /// Makes a change, or none of it.
+    fn put_in_place(&self, changed: &[&RecordEdit], ops: &[WriteOp]) -> Result<()> {
+        for (done, op) in ops.iter().enumerate() {
+            let Err(error) = self.apply(op) else { continue };
+            let done = ops.get(..done).unwrap_or_default();
+            if done.iter().any(WriteOp::is_of_record) && self.undo(changed).is_err() {
+                return Ok(()); // the next process to take the gate completes it
+            }
+            for op in done {
+                let _ = match op {
+                    WriteOp::Join(name, file) => self.leave_queue(name, file),
+                    WriteOp::Mark(name, before, now) => self.mark_waiter(name, now, before),
+                    _ => Ok(()),
+                };
+            }
+            return Err(error);
         }
         Ok(())
     }
@@ -167,6 +185,9 @@ impl<'a> Gate<'a> {
             WriteOp::Record(name, None) => self.unlink(&file_of(name)),
             WriteOp::Journal(pending) => self.replace(PENDING, &journal_of(pending)?),
             WriteOp::NoJournal => self.unlink(PENDING),
+            WriteOp::Join(name, file) => self.join_queue(name, file),
+            WriteOp::Mark(name, before, now) => self.mark_waiter(name, before, now),
+            WriteOp::Leave(name, file) => self.leave_queue(name, file),
         }
     }
 
@@ -178,14 +199,19 @@ impl<'a> Gate<'a> {
     /// Replaces a file in the locks' directory, whole, without syncing it. On a full disk the spare
     /// files make room: a lock must be releasable even then.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let mut result = self.try_to_replace(name, bytes);
+        self.with_spares(|| self.try_to_replace(name, bytes))
+    }
+
+    /// Tries again on a full disk, each time with one spare file less.
+    pub(super) fn with_spares(&self, attempt: impl Fn() -> Result<()>) -> Result<()> {
+        let mut result = attempt();
         let mut spares = SPARES.iter();
         while result.as_ref().is_err_and(|error| error.kind == Kind::DiskFull)
             && let Some(spare) = spares.next()
         {
             if self.locks.disk.stat(&self.dir, spare)?.is_some() {
                 self.unlink(spare)?;
-                result = self.try_to_replace(name, bytes);
+                result = attempt();
             }
         }
         result

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest;
 use crate::error::{Error, Kind, Result};
-use crate::lock::edit::RecordEdit;
+use crate::lock::edit::{Joining, RecordEdit};
+use crate::lock::queue_entry::name_of;
 use crate::lock::record::Record;
 use crate::name::Name;
 
@@ -42,9 +43,15 @@ impl PendingChange {
     }
 }
 
-/// The replacement of one whole file.
+/// The replacement of one whole file, or a change of one name.
 #[derive(Clone, Debug)]
 pub enum WriteOp {
+    /// Makes a waiter's file of this name in the queue of a lock.
+    Join(Name, String),
+    /// Renames a waiter's file, from the first name to the second.
+    Mark(Name, String, String),
+    /// Removes a waiter's file. What happened does not depend on it: its process leaves.
+    Leave(Name, String),
     /// Writes a record; `None` removes it.
     Record(Name, Option<Record>),
     /// Puts the journal in place.
@@ -54,6 +61,11 @@ pub enum WriteOp {
 }
 
 impl WriteOp {
+    /// Returns whether it changes what records say.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, Self::Record(..) | Self::Journal(_) | Self::NoJournal)
+    }
+
     /// Writes this record; an empty one has no file.
     pub fn record(name: &Name, record: &Record) -> Self {
         Self::Record(name.clone(), content(record))
@@ -61,12 +73,37 @@ impl WriteOp {
 }
 
 fn content(record: &Record) -> Option<Record> {
-    (!record.is_empty()).then(|| record.clone())
+    let stored = record.stored();
+    (!stored.is_empty()).then_some(stored)
+}
+
+/// The operations of a change. A waiter leaves its queue once its grant is on record, so it is
+/// always in one of the two; readers look at the queue first.
+pub fn write_ops(changed: &[&RecordEdit]) -> Result<Vec<WriteOp>> {
+    let (mut ops, mut leaves) = (Vec::new(), Vec::new());
+    for edit in changed {
+        let (joining, leaving) = edit.moves();
+        let lock = || edit.name.clone();
+        ops.extend(joining.into_iter().filter_map(|Joining { before, waiter }| {
+            let file = name_of(waiter)?;
+            Some(match before.and_then(name_of) {
+                None => WriteOp::Join(lock(), file),
+                Some(before) => WriteOp::Mark(lock(), before, file),
+            })
+        }));
+        let files = leaving.into_iter().filter_map(name_of);
+        leaves.extend(files.map(|file| WriteOp::Leave(lock(), file)));
+    }
+    let records: Vec<&RecordEdit> =
+        changed.iter().copied().filter(|edit| edit.changes_record()).collect();
+    ops.extend(record_ops(&records)?);
+    ops.extend(leaves);
+    Ok(ops)
 }
 
 /// The operations that put changed records in place, all or none: the first one is the change, for
 /// every reader, and the others only complete it.
-pub fn write_ops(changed: &[&RecordEdit]) -> Result<Vec<WriteOp>> {
+fn record_ops(changed: &[&RecordEdit]) -> Result<Vec<WriteOp>> {
     match changed {
         [] => Ok(Vec::new()),
         [edit] => Ok(vec![WriteOp::record(&edit.name, &edit.record)]),

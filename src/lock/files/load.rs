@@ -18,11 +18,12 @@ pub(super) fn load_all(gate: &Gate<'_>, names: &[Name]) -> Result<Vec<RecordEdit
     names.iter().map(|name| load(gate, name)).collect()
 }
 
-/// Loads a lock's record. A damaged record is put aside and replaced by one with an unknown
+/// Loads a lock's record, with its waiters. A damaged record is put aside and replaced by one with an unknown
 /// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
 /// is dead.
 pub(super) fn load(gate: &Gate<'_>, name: &Name) -> Result<RecordEdit> {
     let records = gate.records();
+    let queue = records.queue(name)?;
     let record = match records.file(name)? {
         RecordFile::Missing => Record::default(),
         RecordFile::Other(what) => quarantine(gate, name, None, what)?,
@@ -36,7 +37,7 @@ pub(super) fn load(gate: &Gate<'_>, name: &Name) -> Result<RecordEdit> {
             Err(Unreadable::Torn(why)) => quarantine(gate, name, Some(&bytes), &why)?,
         },
     };
-    Ok(RecordEdit::new(name, record))
+    Ok(RecordEdit::new(name, record.with_queue(queue)))
 }
 
 /// Puts a damaged record aside: `bytes` are those of a file; anything else is linked as it is.

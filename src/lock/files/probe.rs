@@ -4,13 +4,16 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use crate::digest;
 use crate::error::Result;
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Disk};
 use crate::lock::identity::Namespace;
 use crate::lock::lifeline::Lifeline;
+use crate::lock::limits::RECORD;
 use crate::lock::liveness::{Host, LifelineState, Lookup, RunState};
 use crate::lock::process::{Process, exists, has_ended};
+use crate::lock::record::Waiter;
 use crate::os::files::file_system;
 use crate::os::process::State;
 
@@ -61,6 +64,11 @@ impl Host for LivenessProbe<'_> {
             Ok(Probe::NotRegular) | Err(_) => LifelineState::Unknown,
         };
         *self.lifelines.borrow_mut().entry(file.clone()).or_insert_with(probe)
+    }
+
+    fn details(&self, file: &Lifeline) -> Option<Waiter> {
+        let content = self.disk.read(self.locks, file.as_str(), RECORD as u64).ok()??;
+        digest::decode(&content.bytes)
     }
 
     fn now(&self) -> SystemTime {

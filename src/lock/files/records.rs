@@ -14,7 +14,7 @@ use crate::fs::{Completeness, Dir, FileKind};
 use crate::lock::layout::{LOCKS, PENDING};
 use crate::lock::lifeline::Lifeline;
 use crate::lock::limits;
-use crate::lock::record::Record;
+use crate::lock::record::{Record, Waiter};
 use crate::name::Name;
 use crate::side;
 
@@ -84,14 +84,15 @@ impl<'a> Records<'a> {
         LivenessProbe::new(&self.locks.disk, self.dir)
     }
 
-    /// The names of all locks that have a record, sorted.
+    /// The names of all locks that have a record or a waiter, sorted.
     pub fn names(&self) -> Result<Vec<Name>> {
         let files = self.locks.disk.list(self.dir)?;
         let names = files.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
         let mut names: Vec<Name> =
             names.filter_map(|name| Name::parse("lock", name).ok()).collect();
         let pending = self.pending()?.as_deref().and_then(PendingChange::parse);
-        for name in pending.iter().flat_map(PendingChange::names) {
+        let waited_for = self.waited_for()?;
+        for name in pending.iter().flat_map(PendingChange::names).chain(waited_for) {
             if let Err(place) = names.binary_search_by(|other| other.as_str().cmp(name.as_str())) {
                 names.insert(place, name);
             }
@@ -105,22 +106,38 @@ impl<'a> Records<'a> {
         Ok(content.map(|content| content.bytes))
     }
 
-    /// The record of a lock.
+    /// The record of a lock, with its waiters. A waiter leaves the queue once its grant is on record,
+    /// so the queue is read first.
     pub fn read(&self, name: &Name) -> Result<StoredRecord> {
-        self.decode(name, &self.raw(name)?)
+        let queue = self.queue(name)?;
+        Ok(match self.decode(name, &self.raw(name)?)? {
+            StoredRecord::Valid(record) => StoredRecord::Valid(record.with_queue(queue)),
+            damaged @ StoredRecord::Damaged(_) => damaged,
+        })
     }
 
     /// The records of all locks that can be read.
     pub fn valid(&self) -> Result<Vec<(Name, Record)>> {
-        self.valid_except(&[])
+        self.valid_of(self.names()?)
     }
 
-    /// The same without these locks.
-    pub(super) fn valid_except(&self, names: &[Name]) -> Result<Vec<(Name, Record)>> {
+    /// Those of these locks that can be read.
+    pub(super) fn valid_of(&self, names: Vec<Name>) -> Result<Vec<(Name, Record)>> {
         let mut all = Vec::new();
-        for name in self.names()?.into_iter().filter(|name| !names.contains(name)) {
+        for name in names {
             if let StoredRecord::Valid(record) = self.read(&name)? {
                 all.push((name, record));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Those of these locks that can be read, without the waiters in their queues.
+    pub(super) fn valid_without_queues(&self, names: &[Name]) -> Result<Vec<Record>> {
+        let mut all = Vec::new();
+        for name in names {
+            if let StoredRecord::Valid(record) = self.decode(name, &self.raw(name)?)? {
+                all.push(record);
             }
         }
         Ok(all)
@@ -146,24 +163,27 @@ impl<'a> Records<'a> {
         names.iter().map(|name| self.raw(name)).collect()
     }
 
-    /// Decodes those of several locks; `None` if one of them must be handled while holding the
-    /// gate.
+    /// Decodes those of several locks, with these queues; `None` if one of them must be handled
+    /// while holding the gate.
     pub(super) fn decode_all(
         &self,
         names: &[Name],
         raw: &[RawRecord],
+        queues: Vec<Vec<Waiter>>,
     ) -> Result<Option<Vec<(Name, Record)>>> {
         let mut records = Vec::new();
-        for (name, raw) in names.iter().zip(raw) {
+        for ((name, raw), queue) in names.iter().zip(raw).zip(queues) {
             match self.decode(name, raw)? {
-                StoredRecord::Valid(record) => records.push((name.clone(), record)),
+                StoredRecord::Valid(record) => {
+                    records.push((name.clone(), record.with_queue(queue)));
+                }
                 StoredRecord::Damaged(_) => return Ok(None),
             }
         }
         Ok(Some(records))
     }
 
-    /// Decodes those bytes.
+    /// Decodes those bytes, without the queue.
     pub(super) fn decode(&self, name: &Name, raw: &RawRecord) -> Result<StoredRecord> {
         // Of several locks that change together some may be changed already, and the writer dead.
         let pending = raw.pending.as_deref().and_then(PendingChange::parse);

@@ -7,6 +7,7 @@ use super::events::Waits;
 use super::gate::Gate;
 use super::load::load_all;
 use super::root::LockRoot;
+use crate::digest;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Dir, Disk, Locked};
 use crate::lock::author::origin_of;
@@ -29,12 +30,12 @@ pub struct QueueSlot<'a> {
 }
 
 impl<'a> QueueSlot<'a> {
-    /// Stores the records in which the requester is queued, then creates its lifeline. In this
-    /// order a process killed in between leaves no file that no record names. Without the file, if
+    /// Joins the queues, then creates the requester's lifeline, which says the rest of it. In this
+    /// order a process killed in between leaves no file that no queue names. Without the file, if
     /// descriptors or inodes have run out, other pid namespaces wait for this process until its
-    /// deadline.
+    /// deadline, and a listing does not say its command.
     ///
-    /// `slot` is set as soon as the place is on record, and must outlive the gate.
+    /// `slot` is set as soon as the place is taken, and must outlive the gate.
     pub(super) fn take(
         slot: &mut Option<Self>,
         locks: &'a LockRoot,
@@ -52,7 +53,14 @@ impl<'a> QueueSlot<'a> {
         name(edits, Some(&lifeline));
         let author = || origin_of(locks.disk.now(), request);
         gate.commit(edits, author, Vec::new(), &Waits::default())?;
+        edits.iter_mut().for_each(RecordEdit::settle);
         let file = create(&lifeline, &locks.disk, gate.records().dir);
+        if let (Ok(file), Some(waiter)) = (&file, edits.first().and_then(|one| one.waiter(process)))
+        {
+            let path = gate.records().dir.path_of(lifeline.as_str());
+            // On a full disk the flock matters, and a listing does without the rest.
+            let _ = locks.disk.write(file, &path, &digest::encode(waiter).unwrap_or_default());
+        }
         let is_missing = file.is_err();
         let names = request.names.clone();
         let taken = Self { locks, names, process: process.clone(), _lifeline: file.ok() };

@@ -7,7 +7,7 @@ use super::events::{Happened, Waits};
 use super::gate::Gate;
 use super::load::{load, load_all};
 use super::park::{Parker, PollMode};
-use super::records::{self, RawRecord, Records, StoredRecord};
+use super::records::{self, Records, StoredRecord};
 use super::root::LockRoot;
 use super::slot::QueueSlot;
 use crate::audit::Level;
@@ -17,7 +17,7 @@ use crate::journal::Origin;
 use crate::journal::event::LockStep;
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
 use crate::lock::author::origin_of;
-use crate::lock::deadlock::find_cycle;
+use crate::lock::deadlock::{find_cycle, may_close_cycle};
 use crate::lock::describe::Blockers;
 use crate::lock::edit::RecordEdit;
 use crate::lock::hierarchy;
@@ -28,7 +28,7 @@ use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{LivenessOracle, unix_seconds};
 use crate::lock::process::ProcessTree;
 use crate::lock::queue::Blocker;
-use crate::lock::record::{Grant, Purpose, Record, Waiter};
+use crate::lock::record::{Grant, Place, Purpose, Record, Waiter};
 use crate::lock::refusal::{already_held, broken, owner_ended, timed_out};
 use crate::lock::request::{Deadlocks, NOTICE_AFTER, Request};
 use crate::name::Name;
@@ -248,9 +248,14 @@ impl<'a, 'r> Wait<'a, 'r> {
         if self.request.deadlocks == Deadlocks::Risked {
             return Ok(None);
         }
-        let all = records.valid()?;
-        let process = &self.request.requester.process;
-        Ok(find_cycle(process, &all, oracle, &mut ProcessTree::default()))
+        let requester = &self.request.requester;
+        let names = records.waited_for()?;
+        let holders = records.valid_without_queues(&names)?;
+        if !may_close_cycle(requester, &holders) {
+            return Ok(None);
+        }
+        let all = records.valid_of(names)?;
+        Ok(find_cycle(&requester.process, &all, oracle, &mut ProcessTree::default()))
     }
 
     /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still
@@ -276,19 +281,16 @@ impl<'a, 'r> Wait<'a, 'r> {
     /// Sleeps until nothing seems to block the request, the gate must be taken, or `until`.
     fn sleep(&mut self, until: Instant) -> Result<Woken> {
         let (request, disk) = (self.request, &self.locks.disk);
-        let (mut judged, mut decoded): (Vec<RawRecord>, Vec<(Name, Record)>) = Default::default();
         loop {
             self.parker.drain();
             let Some(dir) = records::open(self.locks)? else { return Ok(Woken::Recheck) };
             let records = Records { locks: self.locks, dir: &dir };
             let probe = records.probe()?;
-            let seen = records.raw_all(&request.names)?;
-            if seen != judged {
-                let Some(valid) = records.decode_all(&request.names, &seen)? else {
-                    return Ok(Woken::Recheck);
-                };
-                (judged, decoded) = (seen, valid);
-            }
+            let queues = records.queues(&request.names)?; // before the records: [`Records::read`]
+            let judged = records.raw_all(&request.names)?;
+            let Some(decoded) = records.decode_all(&request.names, &judged, queues)? else {
+                return Ok(Woken::Recheck);
+            };
             let Some(blocker) = first_blocker(&decoded, request, &probe) else {
                 return Ok(Woken::Recheck);
             };
@@ -316,8 +318,11 @@ impl<'a, 'r> Wait<'a, 'r> {
             }
             // A process that frees a lock wakes the waiters that it judges to be next. If one of
             // them then dies, and this process saw its death but not yet the change, no wakeup
-            // would come: the judged records must still be in place.
-            if records.raw_all(&request.names)? != judged {
+            // would come: the judged records must still be in place. Where a living waiter comes
+            // first, its end wakes this process, whatever the records say.
+            let is_in_queue =
+                matches!(&blocker, Blocker::Waiter(waiter) if waiter.ticket().is_some());
+            if !is_in_queue && records.raw_all(&request.names)? != judged {
                 continue;
             }
             let awaited: Vec<&Identity> =
@@ -339,7 +344,10 @@ fn is_next(records: Records<'_>, waiter: &Waiter, oracle: &dyn LivenessOracle) -
     if waiter.locks <= 1 {
         return Ok(true);
     }
-    let records = records.valid()?;
+    let records = match waiter.place {
+        Place::File { .. } => records.with_waiters()?,
+        Place::Record => records.valid()?,
+    };
     Ok(is_next_for_all(&waiter.process, records.iter().map(|(_, record)| record), oracle))
 }
 
