@@ -173,8 +173,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_pattern_matches_what_its_regular_expression_matches(
-            pattern in "[akKſsS|()?*+.]{0,8}|(?:[aks]|\\(a\\|k\\)|s\\?|\u{212a}){0,6}",
-            text in "[akKſsS\u{212a}]{0,8}",
+            pattern in "[sS]|a[sS\u{17f}|()?*+.]{0,6}|(?:[aks]|\\(a\\|k\\)|s\\?|\u{212a}){0,6}",
+            text in "[aA]?[kKsS\u{17f}\u{212a}]{0,4}",
             sensitive in any::<bool>(),
         ) {
             let case = if sensitive { Case::Sensitive } else { Case::Insensitive };
