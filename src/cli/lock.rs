@@ -1,38 +1,31 @@
 //! The `lock` commands: each parses its arguments, makes one call and shows the result.
 
+mod acquire;
+mod show;
+
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::args::Watched;
+use self::acquire::acquire;
+use self::show::{list, status};
 use super::args::lock::{self as args, Layout, Lock};
-use super::input::inline_json;
-use super::moment::Moment;
-use super::output::{Output, PipeClosed};
-use super::reports::shared_file_system;
-use super::status_view::{self, StatusView};
-use super::style::Paint;
-use super::table::{Cell, Column, Table, dash};
+use super::output::Output;
 use crate::audit::Audit;
 use crate::child::code_of;
 use crate::config::{Config, FoundRoot, Marks, Origin, foreign_root};
-use crate::document::rules::type_of;
-use crate::error::{Error, ExitCode, Kind, Result, one_line};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
-use crate::fs::watch::places::WatchedDir;
-use crate::lock::owner::Resolved;
 use crate::lock::{
-    Acquired, AlreadyHeld, BreakTarget, BrokenWait, Deadline, Deadlocks, EntryStatus, Grant, LOCKS,
-    Lifeline, LockEntry, Locks, MAX_LOCKS, Mode, Reentrancy, Request, RequestSpec, RunSpec,
-    command_of, owner, shorten,
+    BreakTarget, BrokenWait, Deadline, Deadlocks, Lifeline, Locks, MAX_LOCKS, Mode, RunSpec, owner,
 };
 use crate::name::{Name, nearest};
 use crate::plural::count;
 use crate::store::Store;
 use crate::store::layout::STATE_FILE;
 use crate::store::writable::is_writable;
-use crate::time::{from_epoch_seconds, parse_duration, rfc3339, rfc3339_millis};
+use crate::time::{from_epoch_seconds, rfc3339, rfc3339_millis};
 use crate::{side, user};
 
 type Run = anyhow::Result<u8>;
@@ -233,67 +226,10 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
     }
 }
 
-// ---- taking and giving back ----
-
-/// The positional arguments of `acquire`, distinguished by their shape, and its options.
-struct Terms {
-    timeout: Option<Duration>,
-    mode: Mode,
-    metadata: Option<Value>,
-}
-
-impl Terms {
-    fn of(arguments: &args::Acquire) -> Result<Self> {
-        let (mut timeout, mut mode, mut metadata) = (None, None, None);
-        for word in &arguments.shapes {
-            let repeated = match word.as_str() {
-                "exclusive" => mode.replace(Mode::Exclusive).is_some(),
-                "shared" => mode.replace(Mode::Shared).is_some(),
-                json if json.starts_with('{') => metadata.replace(json.to_owned()).is_some(),
-                other => match parse_duration(other) {
-                    Ok(duration) => timeout.replace(duration).is_some(),
-                    Err(_) => {
-                        let message = format!(
-                            "{other:?} is neither a duration, nor a mode (exclusive, shared), nor {{…}} metadata"
-                        );
-                        return Err(usage(&message));
-                    }
-                },
-            };
-            if repeated {
-                return Err(usage(&format!("duplicate argument {word:?}")));
-            }
-        }
-        let twice = [
-            ("a timeout", timeout.is_some() && arguments.timeout.is_some()),
-            ("a mode", mode.is_some() && arguments.shared),
-            ("metadata", metadata.is_some() && arguments.metadata.is_some()),
-        ];
-        if let Some((what, _)) = twice.iter().find(|(_, twice)| *twice) {
-            return Err(usage(&format!("{what} is given both as an option and without")));
-        }
-        let metadata = metadata.as_deref().or(arguments.metadata.as_deref());
-        let metadata = metadata.map(|json| inline_json("the metadata", json)).transpose()?;
-        if let Some(other) = metadata.as_ref().filter(|metadata| !metadata.is_object()) {
-            let what = type_of(other);
-            return Err(Error::new(
-                Kind::InvalidJson,
-                format!("the metadata is {what}, and it must be an object: {{…}}"),
-            ));
-        }
-        let option = if arguments.shared { Mode::Shared } else { Mode::Exclusive };
-        Ok(Self { timeout: timeout.or(arguments.timeout), mode: mode.unwrap_or(option), metadata })
-    }
-}
-
 fn no_id(id: &str) -> Error {
     let message =
         format!("{id:?} is not the ID of a waiter: that has 16 digits and letters from a to f");
     Error::new(Kind::Usage, message).hint_command("lock list", "list the waiters with their IDs")
-}
-
-fn usage(message: &str) -> Error {
-    Error::new(Kind::Usage, message).hint_command("lock acquire --help", "")
 }
 
 fn names(text: &str) -> Result<Vec<Name>> {
@@ -314,111 +250,6 @@ fn names(text: &str) -> Result<Vec<Name>> {
 
 fn deadlocks(risk: bool) -> Deadlocks {
     if risk { Deadlocks::Risked } else { Deadlocks::Refused }
-}
-
-fn acquire(
-    arguments: &args::Acquire,
-    locks: &Locks,
-    config: &Config,
-    output: &Output<'_>,
-) -> anyhow::Result<()> {
-    let names = names(&arguments.names)?;
-    let terms = Terms::of(arguments)?;
-    let Resolved { requester, warning } = owner::resolve(arguments.owner_pid, &names, locks.env())?;
-    if requester.owner.is(&requester.process) {
-        return Err(own_owner(requester.owner.pid, &arguments.names).into());
-    }
-    if let Some(warning) = warning {
-        output.warning(&warning);
-    }
-    let spec = RequestSpec {
-        reentrancy: match (arguments.reentrant, arguments.borrow) {
-            (true, _) => Reentrancy::Counted,
-            (_, true) => Reentrancy::OwnCounted,
-            _ => Reentrancy::Refused,
-        },
-        ..RequestSpec::hold(terms.mode)
-    };
-    let command = command_of(requester.owner.pid);
-    let deadline = Deadline::after(terms.timeout.unwrap_or(config.settings.lock_timeout));
-    let request = Request {
-        command,
-        deadlocks: deadlocks(arguments.no_deadlock_check),
-        metadata: terms.metadata,
-        ttl: arguments.ttl,
-        ..Request::new(names, spec, requester, deadline)
-    };
-    let acquired = match locks.acquire(&request) {
-        Err(error) if error.kind == Kind::AlreadyHeld && arguments.print_token => {
-            // so a retry after a kill can use or release the grant
-            if let Some(AlreadyHeld { grant, .. }) = error.cause() {
-                output.line(&grant.token.to_string())?;
-            }
-            return Err(error.into());
-        }
-        Err(error) => match error.cause() {
-            Some(AlreadyHeld { grant, .. }) if arguments.borrow && suffices(grant, &request) => {
-                confirm_borrowed(&arguments.names, grant, output);
-                return Ok(());
-            }
-            _ => return Err(error.into()),
-        },
-        Ok(acquired) => acquired,
-    };
-    if arguments.print_token {
-        let tokens: String = acquired.iter().map(|one| format!("{}\n", one.grant.token)).collect();
-        // One write, so that the reader gets all tokens or none. After a failed write the tokens
-        // are unknown; a closed pipe was the reader's decision.
-        return match output.bytes(tokens.as_bytes()) {
-            Err(error) if !error.is::<PipeClosed>() => {
-                locks.give_back(&acquired);
-                Err(error)
-            }
-            _ => Ok(()),
-        };
-    }
-    for Acquired { name, grant, .. } in &acquired {
-        let owner = grant.owner.as_ref().map_or(0, |owner| owner.pid);
-        let text = format!("Lock acquired: {name} (token {}, owner {owner})", grant.token);
-        output.confirm_with(&text, || {
-            json!({
-                "lock": name.as_str(), "token": grant.token.get(), "owner": grant.owner_view(),
-                "mode": grant.mode.name(), "count": grant.count,
-            })
-        });
-    }
-    Ok(())
-}
-
-fn confirm_borrowed(names: &str, grant: &Grant, output: &Output<'_>) {
-    let Grant { token, mode, owner, count, .. } = grant;
-    let shown = owner.as_ref().map_or_else(|| "unknown".to_owned(), |owner| owner.pid.to_string());
-    let text = format!("Lock borrowed: {names} (token {token}, owner {shown})");
-    output.confirm_with(&text, || {
-        json!({
-            "lock": names, "token": token.get(), "owner": grant.owner_view(), "mode": mode.name(),
-            "count": count, "borrowed": true,
-        })
-    });
-}
-
-/// Returns whether a grant of the one requested lock has a sufficient mode.
-fn suffices(grant: &Grant, request: &Request) -> bool {
-    [Mode::Exclusive, request.spec.mode].contains(&grant.mode) && request.names.len() == 1
-}
-
-/// Covers a shell that becomes its last command:
-/// `bash -c 'pipeline-state lock acquire x --owner-pid $$'`.
-fn own_owner(pid: u32, names: &str) -> Error {
-    let message =
-        format!("process {pid} is this command itself, which ends at once, and the lock with it");
-    Error::new(Kind::Usage, message)
-        .hint_command(format!("lock run {names} -- COMMAND"), "hold it while a command runs")
-        .hint_command(
-            format!("lock acquire {names} --owner-pid $$; true"),
-            "or add a command after it, so that the shell stays",
-        )
-        .detail("pid", pid)
 }
 
 fn release(
@@ -464,101 +295,4 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
             }
         }
     }
-}
-
-// ---- looking ----
-
-fn list(entries: &[LockEntry], as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
-    if as_json {
-        return output.json(&json!(entries));
-    }
-    if entries.is_empty() {
-        return output.line("no locks");
-    }
-    let now = SystemTime::now();
-    let mut table = Table::new(&[
-        Column::new("LOCK"),
-        Column::new("TYPE").whole().light(1),
-        Column::new("PID"),
-        Column::new("COMMAND").light(1),
-        Column::new("TOKEN").whole().light(1),
-        Column::new("WAITER").whole().light(1),
-        Column::new("SINCE").whole().light(1),
-        Column::new("WAITING FOR"),
-        Column::new("STATUS").whole(),
-        Column::new("METADATA").spare(),
-    ]);
-    for entry in entries {
-        let waiting_for: Vec<String> = entry.waiting_for.iter().map(u32::to_string).collect();
-        let place =
-            entry.namespace.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
-        let text = |text: Option<String>| Cell::from(dash(text));
-        let began = Moment::from(entry.since.as_str());
-        let since = format!("{}{}", began.to_second(), began.ago(now));
-        table.row([
-            text(Some(entry.lock.clone())),
-            entry.mode.name().into(),
-            text(entry.pid().map(|pid| format!("{pid}{place}"))),
-            text(Some(shorten(&entry.command)).filter(|command| !command.is_empty())),
-            dash(entry.token).into(),
-            text(entry.waiter.clone()),
-            if entry.since.is_empty() { "-".into() } else { Cell::or(since, began.age(now)) },
-            text(Some(waiting_for.join(",")).filter(|pids| !pids.is_empty())),
-            Cell::painted(entry.status.name(), colour(entry.status)),
-            text(entry.metadata.as_ref().map(Value::to_string)),
-        ]);
-    }
-    output.table(table)
-}
-
-/// The status of a lock, in colour where it needs attention.
-fn colour(status: EntryStatus) -> Option<Paint> {
-    match status {
-        EntryStatus::Held => None,
-        EntryStatus::Waiting => Some(Paint::Yellow),
-        _ => Some(Paint::Red),
-    }
-}
-
-fn status(
-    locks: &Locks,
-    watched: Watched,
-    config: &Config,
-    output: &Output<'_>,
-) -> anyhow::Result<()> {
-    let root = config.settings.directory.clone();
-    let places = || {
-        let locks = WatchedDir { dir: root.join(LOCKS), names: Vec::new() };
-        vec![WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
-    };
-    status_view::show(output, watched.watch.then(places), &mut || look(locks, output))
-}
-
-fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<StatusView> {
-    let summary = locks.summary()?;
-    let count = |count: usize, colour, hint: &str| match count {
-        0 => "0".to_owned(),
-        _ if hint.is_empty() => output.paint(&count.to_string(), colour),
-        _ => format!("{}   ({hint})", output.paint(&count.to_string(), colour)),
-    };
-    let mut text = status_view::lines(&[
-        ("Held", summary.held.to_string()),
-        ("Waiting", count(summary.waiting, Paint::Yellow, "")),
-        ("Stale", count(summary.stale, Paint::Red, "the next request or `lock clean` drops them")),
-        ("Unknown", count(summary.unknown, Paint::Red, "see `lock list`; `lock break` frees them")),
-        ("In", one_line(&format!("{} ({})", summary.directory, summary.file_system))),
-    ]);
-    let holders = status_view::holders(output, &summary, SystemTime::now());
-    if !holders.is_empty() {
-        text.push_str(&format!("\n{holders}"));
-    }
-    let mut warnings = locks.take_warnings();
-    warnings.extend(summary.shared_file_system.then(|| shared_file_system(&summary)));
-    Ok(StatusView {
-        text,
-        facts: json!(summary),
-        warnings,
-        processes: status_view::processes(&summary),
-        ..StatusView::default()
-    })
 }
