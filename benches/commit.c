@@ -6,7 +6,8 @@
  * What it is: the system calls of a commit in the order of the commit protocol. Open the root, flock
  * .locks/state.lock, list .state-backups, read the live file, read the mirror and compare, write and fsync a temporary
  * file, write the mirror's, link the old file to a backup's name, look once more at the lock and the live file, rename,
- * fsync the directory, put the mirror in place, drop the oldest backup beyond five, append to the audit log, confirm.
+ * fsync the directory, exchange the mirror, drop the oldest backup beyond five, append to the journal and to the audit
+ * log, confirm.
  *
  * What it is not: a program to use. It replaces "phase" and counts "revision" up as text; it parses no JSON, checks no
  * digest and makes none (so its root is no pipeline-state root any more), heals nothing, judges no owner or mode, leaves
@@ -29,6 +30,7 @@
 #define BACKUPS ".state-backups"
 #define LOCK ".locks/state.lock"
 #define MIRROR "mirror.json"
+#define JOURNAL "journal.jsonl"
 #define READ_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define APPEND_FLAGS (O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 
@@ -67,7 +69,7 @@ static struct text read_whole(int dir, const char *name)
     return text;
 }
 
-/* Writes a new file; whoever asks for it to be synced gets it synced. */
+/* Writes a new file, and syncs it if `sync`. */
 static void write_new(int dir, const char *name, struct text text, int sync)
 {
     int fd = openat(dir, name, APPEND_FLAGS | O_CREAT | O_EXCL, 0600);
@@ -117,7 +119,7 @@ struct utc {
     int year, month, day, hour, minute, second;
 };
 
-/* The calendar by hand: gmtime(3) would read the time zone's file first, and nobody here needs it. */
+/* The calendar by hand: gmtime(3) would read the time zone's file first. */
 static struct utc utc_of(long now)
 {
     long days = now / 86400, second = now % 86400;
@@ -149,7 +151,7 @@ static int unchanged(const struct stat *a, const struct stat *b)
 int main(int argc, char **argv)
 {
     struct stat lock_stat, stat;
-    char oldest[256], revision[24], state_tmp[64], mirror_tmp[64], compact[80], iso[80], backup[128], line[512];
+    char oldest[256], revision[24], state_tmp[64], mirror_tmp[64], compact[80], iso[80], backup[128], line[640];
 
     if (argc != 3) {
         fprintf(stderr, "usage: commit ROOT VALUE\n");
@@ -194,16 +196,26 @@ int main(int argc, char **argv)
     need(fstatat(root, STATE, &stat, AT_SYMLINK_NOFOLLOW) == 0 && unchanged(&stat, &live.stat), STATE);
     need(renameat(root, state_tmp, root, STATE) == 0, STATE);
     need(fsync(root) == 0, argv[1]);
-    need(renameat(backups, mirror_tmp, backups, MIRROR) == 0, MIRROR);
+    need(renameat2(backups, mirror_tmp, backups, MIRROR, RENAME_EXCHANGE) == 0, MIRROR);
+    need(unlinkat(backups, mirror_tmp, 0) == 0, mirror_tmp);
     if (count >= KEPT)
         need(unlinkat(backups, oldest, 0) == 0, oldest);
+
+    int journal = openat(backups, JOURNAL, APPEND_FLAGS);
+    need(journal >= 0 && fstat(journal, &stat) == 0 && S_ISREG(stat.st_mode), JOURNAL);
+    int length = snprintf(line, sizeof line,
+                          "\n{\"v\":1,\"time\":\"%s\",\"event\":\"commit\",\"revision\":%s,\"command\":\"state set\","
+                          "\"reason\":\"set\",\"pid\":%ld,\"changed\":[\"phase\"],\"phase\":\"%.80s\"}\n",
+                          iso, revision, (long)getpid(), argv[2]);
+    need(write(journal, line, (size_t)length) == length, JOURNAL);
+    close(journal);
 
     const char *log = getenv("AUDIT_LOG");
     int audit = log != NULL && *log != '\0' ? open(log, APPEND_FLAGS | O_CREAT, 0600)
                                             : openat(root, ".pipeline-audit.log", APPEND_FLAGS | O_CREAT, 0600);
     need(audit >= 0 && fstat(audit, &stat) == 0 && S_ISREG(stat.st_mode), "the audit log");
-    int length = snprintf(line, sizeof line,
-                          "%s [INFO] state-manager/set: committed revision=%s reason=set pid=%ld command=\"state set\" "
+    length = snprintf(line, sizeof line,
+                      "%s [INFO] state-manager/set: committed revision=%s reason=set pid=%ld command=\"state set\" "
                           "bytes=%zu path=%.200s/" STATE "\n",
                           iso, revision, (long)getpid(), next.length, argv[1]);
     need(write(audit, line, (size_t)length) == length, "the audit log");

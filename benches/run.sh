@@ -3,15 +3,15 @@
 #
 #     benches/run.sh [SECTION…]       ROUNDS=150 BINARY=… STATIC=… (a statically linked build; `STATIC=` for none)
 #
-# SECTIONs are read, write, lock, crowd, large and growth; all of them by default. The program is built first unless BINARY
-# says which. Everything is done in a new directory inside the current one, so run it where the disk is that you want to know
+# SECTIONs are read, write, lock, crowd, slow, hook, large and growth; all of them by default. The program is built first
+# unless BINARY says which. CURVES=FILE keeps the points of the crowds, which plot.py draws. Everything is done in a new directory inside the current one, so run it where the disk is that you want to know
 # about. It judges no time: machines are noisy. It fails where a command fails or did not commit what it should have.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 rounds=${ROUNDS:-150}
 few=$(((rounds + 9) / 10))
-sections=${*:-read write lock crowd large growth}
+sections=${*:-read write lock crowd slow hook large growth}
 
 # Nothing of the caller's may choose another state or another owner.
 unset PIPELINE_ROOT STATE_FILE STATE_MAX_BACKUPS STATE_BACKUP_DAYS STATE_FOREIGN_EDITS PIPELINE_AUTO_RECOVER \
@@ -51,7 +51,7 @@ cd "$work" # from here on all paths are relative, so that none can hold the runn
 # As installed: what a linker wrote lies in the page cache in small pieces, and starts a sixth slower than a copy of it.
 cp "$binary" pipeline-state && binary=./pipeline-state
 [ -z "$static" ] || { cp "$static" pipeline-state-static && static=./pipeline-state-static; }
-export AUDIT_LOG=audit.log SUMMARY=summary.tsv
+export AUDIT_LOG=audit.log SUMMARY=summary.tsv CURVES=${CURVES:-curves.tsv}
 
 for program in race crowd handoff commit; do gcc -O2 -o "$program" "$here/$program.c"; done
 mv commit commit-dynamic
@@ -101,12 +101,13 @@ bench_read() {
     title 'Reading a document of 1 KB'
     local state=first/.workflow-state.json
     add cat - - "$(type -P cat)" "$state"
-    add 'state read' cat 1.3 "$binary" --root first state read
+    add 'state read' cat 1.2 "$binary" --root first state read
     add 'state get .phase' cat 1.4 "$binary" --root first state get .phase
-    [ -z "$static" ] || add 'state read, static' cat 1.3 "$static" --root first state read
+    [ -z "$static" ] || add 'state read, static' cat 0.8 "$static" --root first state read
     [ -z "$static" ] || add 'state get .phase, static' cat 1.4 "$static" --root first state get .phase
     ! has jq || add 'jq .phase' cat - "$(type -P jq)" .phase "$state"
-    add 'pipeline-state --version' cat - "$binary" --version
+    add 'pipeline-state --version' cat 1.25 "$binary" --version
+    [ -z "$static" ] || add 'pipeline-state --version, static' cat - "$static" --version
     race "$((rounds * 2))"
 }
 
@@ -120,8 +121,8 @@ bench_write() {
         [ "$link" = dynamic ] || program=$static
         [ -n "$program" ] || continue
         root "set-$link" && root "update-$link" && writers+=("set-$link" "update-$link")
-        add "state set, $link" "$peer" 1.4 "$program" --root "set-$link" state set phase=x@
-        add "state update (jq), $link" "$peer" 1.8 "$program" --root "update-$link" state update '.n = @'
+        add "state set, $link" "$peer" 1.3 "$program" --root "set-$link" state set phase=x@
+        add "state update (jq), $link" "$peer" 1.4 "$program" --root "update-$link" state update '.n = @'
     done
     if has jq && has flock; then
         script first
@@ -131,12 +132,16 @@ bench_write() {
         sqlite3 one-row.db 'create table state (id integer primary key, phase text); insert into state values (1, "");'
         add 'sqlite3, one row' 'C, dynamic' - "$(type -P sqlite3)" one-row.db \
             "pragma synchronous = full; update state set phase = 'x@' where id = 1;"
+        root set-sqlite && writers+=(set-sqlite)
+        add 'state set beside sqlite3' 'sqlite3, one row' 0.7 "$binary" --root set-sqlite state set phase=x@
     fi
     if has git; then
         git init -q repository
         git -C repository -c user.name=bench -c user.email=bench@localhost commit -q --allow-empty -m first
         add 'git update-ref, core.fsync=all' 'C, dynamic' - "$(type -P git)" -C repository -c core.fsync=all \
             update-ref refs/bench/@ HEAD
+        root set-git && writers+=(set-git)
+        add 'state set beside git' 'git update-ref, core.fsync=all' 1.0 "$binary" --root set-git state set phase=x@
     fi
     race "$rounds"
     must_be_at "$wanted" "${writers[@]}"
@@ -171,6 +176,7 @@ bench_lock() {
 bench_crowd() {
     title 'Crowds'
     local count turns before repeats=3 flock=
+    at() { [ "$count" = "$1" ] && echo "$2" || echo -; } # a target at one number of processes
     root crowding && root crowding-c && mkdir crowd-locks && : >crowd-file
     ! has flock || flock=$(type -P flock)
     for count in 1 8 32 128; do
@@ -178,13 +184,64 @@ bench_crowd() {
         [ "$count" -lt 128 ] || repeats=1 turns=2 # each waits for all others
         before=$(revision_of crowding)
         printf '\n'
-        ./crowd "$count" "$turns" "$repeats" "$count updating" 'state update' 'C, dynamic' \
+        ./crowd "$count" "$turns" "$repeats" "$count updating" "$(at 32 '>= 0.7')" "$(at 32 '<= 3')" \
+            'state update' 'C, dynamic' \
             "$binary" --root crowding --lock-timeout 10m state update '.n = (.n // 0) + 1' -- ./commit-dynamic crowding-c x
         must_be_at $((before + count * turns * repeats)) crowding
-        [ -z "$flock" ] || ./crowd "$count" "$turns" "$repeats" "$count taking a lock" 'acquire and release' 'flock FILE true, twice' \
+        [ -z "$flock" ] || ./crowd "$count" "$turns" "$repeats" "$count taking a lock" "$(at 128 '>= 0.7')" - \
+            'acquire and release' 'flock FILE true, twice' \
             "$binary" --root crowd-locks lock acquire hot 10m ';' "$binary" --root crowd-locks lock release hot --lock-timeout 10m \
             -- "$flock" crowd-file "$(type -P true)" ';' "$flock" crowd-file "$(type -P true)"
     done
+    awk -F '\t' '$6 ~ /^acquire/ { cpu[$1] = $4 } END {
+        if (cpu[8] > 0) printf "processor time of a turn with 128 taking a lock\t%.2f ms\twith 8: %.2f ms\t%.2f\t<= 1.5\n",
+            cpu[128], cpu[8], cpu[128] / cpu[8] }' "$CURVES" >>"$SUMMARY"
+    ! has python3 || python3 "$here/plot.py" "$CURVES" >"$here/../target/curves.svg" || true
+}
+
+# A disk that takes 5 ms more for each sync: strace delays the return of fsync(2) and fdatasync(2), alike for both sides.
+bench_slow() {
+    has strace || return 0
+    strace -f --seccomp-bpf -e trace=fsync -o slow.log true 2>slow.err || { missing+=('strace --seccomp-bpf'); return 0; }
+    title 'With 5 ms added to every sync'
+    cat >slow <<'SLOW'
+#!/bin/sh
+exec strace -f --seccomp-bpf -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:delay_exit=5000 "$@"
+SLOW
+    chmod +x slow
+    local count turns before
+    root slowly && root slowly-c
+    for count in 1 32; do
+        turns=$(((few * 4 + count - 1) / count))
+        before=$(revision_of slowly)
+        printf '\n'
+        CURVES=/dev/null ./slow ./crowd "$count" "$turns" 1 "$count updating, slow syncs" - - 'state update' 'C, dynamic' \
+            "$binary" --root slowly --lock-timeout 10m state update '.n = (.n // 0) + 1' -- ./commit-dynamic slowly-c x
+        must_be_at $((before + count * turns)) slowly
+    done
+}
+
+bench_hook() {
+    title 'Hooks: a hundred rules, one event'
+    root hooks
+    "$binary" -q --root hooks hook init-rules
+    awk 'BEGIN {
+        printf "{\"skills\": [], \"tool_rules\": ["
+        for (rule = 0; rule < 100; rule++)
+            printf "%s{\"tool\": \"Bash\", \"command_regex\": \"\\\\b(make|cargo) +target-%d\\\\b\", \"emit_signal\": \"BUILT_%d\"}",
+                rule ? ", " : "", rule, rule
+        printf "]}\n" }' >hooks/config/skill-rules.json
+    printf '{"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"ls -l"},"tool_response":{}}' >no-match
+    printf '{"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"make target-99"},"tool_response":{}}' >match
+    for event in no-match match; do
+        printf '#!/bin/sh\nexec "$1" --root hooks hook post-tool-use-tracker <%s\n' "$event" >"hook-$event" && chmod +x "hook-$event"
+    done
+    printf '#!/bin/sh\nexec "$1" --root hooks state read <no-match\n' >read-it && chmod +x read-it
+    add 'sh, state read' - - ./read-it "$binary"
+    add 'sh, a tool event that matches nothing' 'sh, state read' 1.0 ./hook-no-match "$binary"
+    ! has node || add 'node -e 0' - - "$(type -P node)" -e 0
+    add 'sh, a tool event that matches a rule' "$(has node && echo 'node -e 0' || echo -)" 0.1 ./hook-match "$binary"
+    race "$rounds"
 }
 
 # A legal document of about 10 MB made of this jq program's array.
@@ -202,7 +259,7 @@ bench_large() {
     for kind in strings numbers; do
         script "$kind"
         add "flock; jq; mv, $kind" - - "$(type -P sh)" lock-jq-mv.sh "script-$kind" @
-        add "state update, $kind" "flock; jq; mv, $kind" "$([ "$kind" = strings ] && echo 0.25 || echo -)" \
+        add "state update, $kind" "flock; jq; mv, $kind" "$([ "$kind" = strings ] && echo 0.2 || echo -)" \
             "$binary" --root "$kind" state update '.n = @'
     done
     race "$(((few + 2) / 3))"
@@ -210,7 +267,7 @@ bench_large() {
         ./race 1 -- "$kind" - - "$binary" --root "$kind" state update '.n = @ + 0.5' |
             awk -v bytes="$(stat -c %s "$kind/.workflow-state.json")" -v kind="$kind" 'NR == 2 {
                 printf "peak memory, %s\t%.0f MiB\tthe file: %.1f MiB\t%.2f\t%s\n", kind, $7, bytes / 1048576, $7 / (bytes / 1048576),
-                    kind == "strings" ? "<= 8" : "-" }' >>"$SUMMARY"
+                    kind == "strings" ? "<= 3" : "-" }' >>"$SUMMARY"
     done
 }
 
@@ -245,16 +302,16 @@ bench_growth() {
     sync . # what all this wrote must not be written while the clock runs
 
     add 'set' - - "$binary" --root plain state set phase=x@
-    add 'set, 10,000 locks held' 'set' 1.1 "$binary" --root held state set phase=x@
-    add 'set, 1,000 checkpoints' 'set' 1.1 "$binary" --root checkpoints state set phase=x@
-    add 'set, audit log of 1 GB' 'set' 1.1 AUDIT_LOG=log.log "$binary" --root log state set phase=x@
+    add 'set, 10,000 locks held' 'set' 1.05 "$binary" --root held state set phase=x@
+    add 'set, 1,000 checkpoints' 'set' 1.05 "$binary" --root checkpoints state set phase=x@
+    add 'set, audit log of 1 GB' 'set' 1.05 AUDIT_LOG=log.log "$binary" --root log state set phase=x@
     add 'set, 500 backups' 'set' - STATE_MAX_BACKUPS=500 "$binary" --root backups state set phase=x@
     race "$rounds"
     mkdir empty
     both 'acquire and release' - - "$binary" plain
-    both 'the same, 10,000 names used' 'acquire and release' 1.1 "$binary" used
-    both 'the same, 10,000 names held' 'acquire and release' 1.1 "$binary" held
-    both 'the same, 1,000 checkpoints' 'acquire and release' 1.1 "$binary" checkpoints
+    both 'the same, 10,000 names used' 'acquire and release' 1.05 "$binary" used
+    both 'the same, 10,000 names held' 'acquire and release' 1.05 "$binary" held
+    both 'the same, 1,000 checkpoints' 'acquire and release' 1.05 "$binary" checkpoints
     race "$rounds"
 }
 
