@@ -40,7 +40,11 @@ mod tests {
         }
         for errno in [Errno::IO, Errno::NOSPC, Errno::BADF] {
             let error = flush(|| Err(errno), || Ok(())).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()), "a lost write is no lack");
+            assert_eq!(
+                error.raw_os_error(),
+                Some(errno.raw_os_error()),
+                "a lost write is a failure"
+            );
         }
     }
 }
