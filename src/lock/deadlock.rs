@@ -71,10 +71,10 @@ pub fn find_cycle(
 
 /// Returns whether a requester stands for a holder of one of these locks, all that are waited for.
 ///
-/// A waiter that holds nothing closes no cycle. A cycle leads through a holder, because queues alone
-/// have an order: one waiter joins all its queues at once, at their ends. When the last waiter of a
-/// cycle joins, another waits for it already, and that can only be for what it holds. So a script
-/// that holds nothing looks up no process and reads no queue.
+/// A waiter that holds nothing closes no cycle. A cycle leads through a holder, because queues
+/// alone have an order: one waiter joins all its queues at once, at their ends. When the last
+/// waiter of a cycle joins, another waits for it already, and that can only be for what it holds.
+/// So a script that holds nothing looks up no process and reads no queue.
 pub fn may_close_cycle<'a>(
     requester: &Requester,
     records: impl IntoIterator<Item = &'a Record>,

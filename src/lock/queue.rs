@@ -196,8 +196,8 @@ fn in_the_way<'a>(
     earlier.map(Blocker::Waiter).chain(holders.map(Blocker::Holder))
 }
 
-/// Puts a waiter with a file of its own at the end of the queue, or if it has a grant already, after
-/// the last waiter that has one.
+/// Puts a waiter with a file of its own at the end of the queue, or if it has a grant already,
+/// after the last waiter that has one.
 pub fn enqueue(record: &mut Record, waiter: Waiter) {
     // Without holders and other fields the grant that it becomes is no larger.
     let size = serde_json::to_vec(&waiter).map_or(usize::MAX, |bytes| bytes.len());

@@ -257,8 +257,8 @@ pub enum Purpose {
     Commit,
 }
 
-/// The holders and waiters of one lock. The holders are in its record, the waiters in files of their
-/// own; a lock without holders has no record.
+/// The holders and waiters of one lock. The holders are in its record, the waiters in files of
+/// their own; a lock without holders has no record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub(super) version: u32,

@@ -18,9 +18,9 @@ pub(super) fn load_all(gate: &Gate<'_>, names: &[Name]) -> Result<Vec<RecordEdit
     names.iter().map(|name| load(gate, name)).collect()
 }
 
-/// Loads a lock's record, with its waiters. A damaged record is put aside and replaced by one with an unknown
-/// holder, since the lock may well be held. A record torn by a power cut is removed: its holder
-/// is dead.
+/// Loads a lock's record, with its waiters. A damaged record is put aside and replaced by one with
+/// an unknown holder, since the lock may well be held. A record torn by a power cut is removed: its
+/// holder is dead.
 pub(super) fn load(gate: &Gate<'_>, name: &Name) -> Result<RecordEdit> {
     let records = gate.records();
     let queue = records.queue(name)?;

@@ -106,8 +106,8 @@ impl<'a> Records<'a> {
         Ok(content.map(|content| content.bytes))
     }
 
-    /// The record of a lock, with its waiters. A waiter leaves the queue once its grant is on record,
-    /// so the queue is read first.
+    /// The record of a lock, with its waiters. A waiter leaves the queue once its grant is on
+    /// record, so the queue is read first.
     pub fn read(&self, name: &Name) -> Result<StoredRecord> {
         let queue = self.queue(name)?;
         Ok(match self.decode(name, &self.raw(name)?)? {

@@ -234,9 +234,9 @@ impl<'a, 'r> Wait<'a, 'r> {
         })
     }
 
-    /// Returns whether this request seems to wait for itself. The records are read without the gate:
-    /// a closed cycle stays, so the request that closed it finds it; but they may show one that
-    /// never was.
+    /// Returns whether this request seems to wait for itself. The records are read without the
+    /// gate: a closed cycle stays, so the request that closed it finds it; but they may show one
+    /// that never was.
     fn seems_to_close_cycle(&self) -> Result<bool> {
         let Some(dir) = records::open(self.locks)? else { return Ok(false) };
         let records = Records { locks: self.locks, dir: &dir };
