@@ -94,9 +94,15 @@ pub fn number(pid: u32) -> Option<Pid> {
 }
 
 /// Returns whether a process of this id exists, visible or not: where the system hides it, kill(2)
-/// still shows that. Any answer but ESRCH means that there is one; a sandbox answers EPERM.
+/// still shows that.
 pub fn exists(pid: u32) -> bool {
-    number(pid).is_some_and(|number| test_kill_process(number) != Err(Errno::SRCH))
+    number(pid).is_some_and(|number| is_there(test_kill_process(number)))
+}
+
+/// Returns whether there is a process, by the answer to a signal. Only ESRCH denies it: EPERM is the
+/// answer about other users' processes, and about all outside a sandbox.
+fn is_there(answer: rustix::io::Result<()>) -> bool {
+    answer != Err(Errno::SRCH)
 }
 
 /// Returns whether a process exists that the system hides from this user.
@@ -115,4 +121,17 @@ fn is_readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     !matches!(poll(&mut fds, Some(&at_once)), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_signal_is_no_sign_of_death() {
+        for alive in [Ok(()), Err(Errno::PERM), Err(Errno::ACCESS)] {
+            assert!(is_there(alive), "{alive:?}");
+        }
+        assert!(!is_there(Err(Errno::SRCH)));
+    }
 }
