@@ -35,6 +35,8 @@ pub use self::dir::{At, Dir};
 pub use self::error::{FsError, FsResult};
 pub use self::ops::Ops;
 
+/// The operation of an [`FsError`] about permission bits.
+pub const SET_MODE: &str = "set the mode of";
 /// The mode of a new directory.
 const DIR_MODE: u32 = 0o700;
 

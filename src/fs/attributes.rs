@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Dir, Disk, FileKind, FsResult, Stat, retry_eintr, with_context};
+use super::{Dir, Disk, FileKind, FsResult, SET_MODE, Stat, retry_eintr, with_context};
 use crate::acl::{Acl, AclKind};
 
 impl Disk {
@@ -24,24 +24,23 @@ impl Disk {
         was: &Stat,
         mode: u32,
     ) -> FsResult<()> {
-        const SET: &str = "set the mode of";
         let path = dir.path_of(&name);
         let file = with_context("open", &path, retry_eintr(|| self.ops.pin(dir, name.as_ref())))?;
         let stat = self.fstat(&file, &path)?;
         match stat.kind {
             FileKind::Regular if stat.nlink > 1 => {
-                return with_context(SET, &path, Err(Errno::MLINK.into()));
+                return with_context(SET_MODE, &path, Err(Errno::MLINK.into()));
             }
             FileKind::Regular | FileKind::Directory if stat.same_file(was) => {}
-            FileKind::Symlink => return with_context(SET, &path, Err(Errno::LOOP.into())),
-            _ => return with_context(SET, &path, Err(Errno::STALE.into())),
+            FileKind::Symlink => return with_context(SET_MODE, &path, Err(Errno::LOOP.into())),
+            _ => return with_context(SET_MODE, &path, Err(Errno::STALE.into())),
         }
         self.set_mode_of(file.as_fd(), &path, mode)
     }
 
     /// Sets the permission bits of an open file or directory.
     pub fn set_mode_of(&self, file: BorrowedFd<'_>, path: &Path, mode: u32) -> FsResult<()> {
-        with_context("set the mode of", path, retry_eintr(|| self.ops.set_mode(file, mode)))
+        with_context(SET_MODE, path, retry_eintr(|| self.ops.set_mode(file, mode)))
     }
 
     /// Sets the group of an open file.

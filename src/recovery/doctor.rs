@@ -1,12 +1,13 @@
 //! A check of everything, reported to a tired operator: the problems, their severity, and the
 //! commands to type.
 //!
-//! Checking changes nothing. `--fix` does the housekeeping of a writer (heals damage, finishes an
+//! Checking changes nothing but a scratch directory, which is removed ([`trials`]). `--fix` does the housekeeping of a writer (heals damage, finishes an
 //! interrupted restore, renews the mirror, removes leftovers), drops the locks of dead owners and
 //! removes other users' access to this program's files. What needs a decision is left to an
 //! operator: edits, deletions, damaged copies, locks with an unknown owner.
 
 mod checks;
+mod trials;
 
 use serde::Serialize;
 
@@ -15,6 +16,8 @@ use crate::fs::{Dir, FileKind};
 use crate::lock::Deadline;
 use crate::store::Store;
 use crate::{side, user};
+
+pub use self::trials::{Answer, Place, Trial, Trials};
 
 /// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub enum Subject {
     Locks,
     /// The audit log and the error log.
     Logs,
+    /// What the machine or its file system cannot do.
+    Machine,
     /// The mirror.
     Mirror,
     /// Permissions.
@@ -94,6 +99,7 @@ impl Subject {
             Self::Leftovers => "leftovers",
             Self::Locks => "locks",
             Self::Logs => "logs",
+            Self::Machine => "machine",
             Self::Mirror => "mirror",
             Self::Modes => "modes",
             Self::Owners => "owners",
@@ -132,13 +138,21 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Repaired problems: findings that are gone.
     pub fixed: Vec<Finding>,
+    /// What was tried, and the answers.
+    pub trials: Trials,
 }
 
-/// Checks everything and changes nothing.
+/// Checks everything, and changes nothing but a scratch directory.
 pub fn examine(store: &Store) -> Report {
     let mut findings = checks::all(store).findings;
+    let (trials, failures) = trials::run(store);
+    for failure in failures {
+        if !failure.is_explained_by(&findings) {
+            findings.push(failure);
+        }
+    }
     findings.sort_by_key(|finding| severity(finding.code));
-    Report { findings, fixed: Vec::new() }
+    Report { findings, fixed: Vec::new(), trials }
 }
 
 /// Checks everything, makes the safe repairs, and checks again. Failed repairs are among the
@@ -176,7 +190,7 @@ pub fn repair(store: &Store) -> Report {
         }
     }
     findings.sort_by_key(|finding| severity(finding.code));
-    Report { findings, fixed }
+    Report { findings, fixed, trials: after.trials }
 }
 
 /// Removes other users' access to a file of this program: one beside the state, or in a side
@@ -235,6 +249,17 @@ impl Finding {
     /// Returns whether it reports this error.
     fn is_of(&self, error: &Error) -> bool {
         self.cause.as_ref() == Some(&error.message)
+    }
+
+    /// Returns whether one of these has the same cause, or is about what keeps a restore out.
+    fn is_explained_by(&self, findings: &[Self]) -> bool {
+        let explains_restore =
+            [Subject::Restore, Subject::Owners, Subject::Modes, Subject::Files, Subject::State];
+        findings.iter().any(|found| {
+            found.cause.is_some() && found.cause == self.cause
+                || self.code == ExitCode::DiskFull && found.code == ExitCode::DiskFull
+                || self.subject == Subject::Restore && explains_restore.contains(&found.subject)
+        })
     }
 
     /// Puts the error's effect here before its message.

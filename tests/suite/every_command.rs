@@ -534,6 +534,9 @@ impl Job {
         if self.row.words == "hook init-rules" {
             root.run(self.row.words); // `config/` is its user's, so only this command clears its leftovers
         }
+        if self.row.words.contains("doctor") {
+            root.run("recover doctor"); // its scratch directory is its own
+        }
         let shed = self.row.words.contains("handle 7");
         let precious = &self.precious[if shed { self.spared_at_most } else { spared }..];
         assert_settled(

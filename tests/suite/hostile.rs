@@ -582,7 +582,10 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
         let traced = fs::read_to_string(&trace).unwrap();
         let runs_something = words.contains(" -- ") || words == "state edit";
         let runs = traced.lines().filter(|line| line.contains("execve(")).count();
-        assert!(runs_something || runs == 1, "{words}: {traced}");
+        // The doctor watches the end of a shell that does nothing.
+        let doctors_child = "execve(\"/bin/sh\", [\"/bin/sh\", \"-c\", \"read line\"], ";
+        let tests_a_child = words.contains("doctor") && traced.contains(doctors_child);
+        assert!(runs_something || runs == 1 + usize::from(tests_a_child), "{words}: {traced}");
         for line in traced.lines().filter(|line| !line.contains("= -1 ")) {
             let is_written = ["O_WRONLY", "O_RDWR", "O_CREAT", "creat(", "truncate("]
                 .iter()
@@ -607,7 +610,7 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
                     .iter()
                     .any(|call| line.contains(call));
             let is_signal = line.contains("kill(") && !line.contains(", 0)");
-            assert!(!is_sent && (runs_something || !is_signal), "{words}: {line}");
+            assert!(!is_sent && (runs_something || tests_a_child || !is_signal), "{words}: {line}");
         }
     }
 }

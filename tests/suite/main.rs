@@ -35,6 +35,7 @@ mod damage;
 mod doctor;
 mod doctor_places;
 mod doctor_signals;
+mod doctor_trials;
 mod documents;
 mod durability;
 mod every_command;

@@ -66,6 +66,8 @@ pub enum Fault {
     ShortWrite,
     /// A write takes its first half and fails with this error; any other call fails.
     Torn(Errno),
+    /// An exchange, a mode or a lock is reported as done, and is not; any other call is made.
+    Ignored,
     /// A lock is only tried, and while another open file has it the hook is called again, with the
     /// call `blocked`; any other call is made. So a test can choose the next holder without a wait
     /// in the kernel.
@@ -89,6 +91,17 @@ impl Observed {
     fn call<T>(&self, call: &Call, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let fate = (self.hook.borrow_mut())(call);
         match fate {
+            Fault::None | Fault::ShortWrite | Fault::TryLock | Fault::Ignored => make(),
+            Fault::Fails(errno) | Fault::Torn(errno) => Err(errno.into()),
+            Fault::FailsAfter(errno) => make().and(Err(errno.into())),
+        }
+    }
+
+    /// A call that has an effect and no result.
+    fn effect(&self, call: &Call, make: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let fate = (self.hook.borrow_mut())(call);
+        match fate {
+            Fault::Ignored => Ok(()),
             Fault::None | Fault::ShortWrite | Fault::TryLock => make(),
             Fault::Fails(errno) | Fault::Torn(errno) => Err(errno.into()),
             Fault::FailsAfter(errno) => make().and(Err(errno.into())),
@@ -158,7 +171,7 @@ impl Ops for Observed {
             (self.hook.borrow_mut())(&Call { name: "write", path: PathBuf::new(), from: None });
         let part = bytes.get(..1).unwrap_or(bytes);
         match fate {
-            Fault::None | Fault::TryLock => Real.write(file, bytes),
+            Fault::None | Fault::TryLock | Fault::Ignored => Real.write(file, bytes),
             Fault::ShortWrite => Real.write(file, part),
             Fault::Fails(errno) => Err(errno.into()),
             Fault::FailsAfter(errno) => Real.write(file, part).and(Err(errno.into())),
@@ -196,7 +209,7 @@ impl Ops for Observed {
 
     fn exchange(&self, one: At<'_>, other: At<'_>) -> io::Result<()> {
         let call = Call { name: "exchange", path: other.path(), from: Some(one.path()) };
-        self.call(&call, || Real.exchange(one, other))
+        self.effect(&call, || Real.exchange(one, other))
     }
 
     fn symlink(&self, target: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {
@@ -212,7 +225,8 @@ impl Ops for Observed {
     }
 
     fn set_mode(&self, file: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-        self.on_file("set_mode", || Real.set_mode(file, mode))
+        let call = Call { name: "set_mode", path: PathBuf::new(), from: None };
+        self.effect(&call, || Real.set_mode(file, mode))
     }
 
     fn set_group(&self, file: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
@@ -245,6 +259,7 @@ impl Ops for Observed {
             let fate = (self.hook.borrow_mut())(&call);
             let result = match fate {
                 Fault::None | Fault::ShortWrite => return Real.lock(file, patience),
+                Fault::Ignored => return Ok(()),
                 Fault::TryLock => Real.lock(file, Duration::ZERO),
                 Fault::Fails(errno) | Fault::Torn(errno) => return Err(errno.into()),
                 Fault::FailsAfter(errno) => {

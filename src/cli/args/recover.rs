@@ -198,8 +198,9 @@ JSON:
     Handle(Handle),
     /// Diagnose problems and suggest fixes
     #[command(
-        after_help = "Changes nothing without --fix. Exit 0 if there is no problem, else the code of the worst
-finding.
+        after_help = "Changes nothing without --fix, but for a scratch directory in the root, in which it tests what
+the file system does, and which it removes. Exit 0 if there is no problem, else the code of the
+worst finding. The output of --json is what a bug report needs.
 
 Examples:
   pipeline-state recover doctor
@@ -208,7 +209,12 @@ Examples:
 JSON:
   {findings: [{code: number, name: string, subject: string, message: string,
     remedy: string|null, remedies: [string], fix: string}],
-    fixed: the same}"
+    fixed: the same,
+    tests: [{test: string, place: string|null, works: boolean|null,
+    why: string|null, ms: number}],
+    machine: {version: string, os: string, arch: string, kernel: string,
+    places: [{place: string, file_system: string, device: number,
+    is_shared: boolean}], names_fold: boolean|null}}"
     )]
     Doctor {
         /// Do what is safe

@@ -24,6 +24,9 @@ pub(super) fn doctor(fix: bool, settings: &[Error], store: &Store, output: &Outp
             .logs()
             .record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
     }
+    for warning in report.trials.warnings() {
+        output.warning(&warning);
+    }
     if output.is_json() {
         let show = |finding: &Finding| {
             let remedies: Vec<String> =
@@ -34,7 +37,10 @@ pub(super) fn doctor(fix: bool, settings: &[Error], store: &Store, output: &Outp
             })
         };
         let all = |findings: &[Finding]| findings.iter().map(show).collect::<Vec<Value>>();
-        output.json(&json!({"findings": all(&report.findings), "fixed": all(&report.fixed)}))?;
+        output.json(&json!({
+            "findings": all(&report.findings), "fixed": all(&report.fixed),
+            "tests": report.trials.answers, "machine": report.trials.machine(),
+        }))?;
     } else {
         for finding in &report.fixed {
             output.bytes(

@@ -5,6 +5,7 @@
 //! one lookup shows every later command whether there is something to finish or remove, and costs
 //! the others nothing.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -154,8 +155,7 @@ impl Staging<'_> {
     /// Removes what is staged in a directory, durably: without the staging directory no command
     /// looks for it.
     fn clear_dir(&self, dir: &Dir) -> Result<()> {
-        let mut staged = self.store.disk.list(dir)?;
-        staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
+        let staged = self.staged_in(dir)?;
         if staged.is_empty() {
             return Ok(());
         }
@@ -176,6 +176,22 @@ impl Staging<'_> {
             }
         }
         Ok(self.store.disk.sync_dir(dir)?)
+    }
+
+    fn staged_in(&self, dir: &Dir) -> Result<Vec<OsString>> {
+        let mut staged = self.store.disk.list(dir)?;
+        staged.retain(|name| name.to_str().is_some_and(|name| name.starts_with(STAGED_PREFIX)));
+        Ok(staged)
+    }
+
+    /// Returns whether a command that died left something staged, or one is at work.
+    pub(super) fn is_used(&self, root: &Dir) -> Result<bool> {
+        for dir in self.places(root)? {
+            if !self.staged_in(&dir)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        self.exists(root)
     }
 
     /// A number for a restore under which nothing is staged.

@@ -5,16 +5,19 @@
 //! point (`EBUSY`), a merged directory of an overlay (`EXDEV`), an immutable file (`EPERM`).
 
 use std::ffi::{OsStr, OsString};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind, FsError};
+use crate::lock::LOCKS;
 use crate::store::files::Store;
+use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::files::writable::{immutable, is_immutable};
-use crate::store::layout::{CONFIG, SIGNALS, STAGED_PREFIX};
+use crate::store::layout::{CHECKPOINTS, CONFIG, SIGNALS, STAGED_PREFIX};
 use crate::store::options::LockPurpose;
 use crate::store::restore::intent::Manner;
 use crate::tree;
@@ -48,6 +51,27 @@ impl<'s> Probe<'s> {
         let lock = StateLocks::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         Probe::of(self.store).under(&lock)
+    }
+
+    /// The same for a check, which finishes no work of others and does not wait: `None` where it
+    /// would, and where there is no state.
+    pub fn plan_now(&self) -> Result<Option<RestorePlan>> {
+        let root = Root::of(self.store).open()?;
+        let is_there = |name| Ok::<_, Error>(self.store.disk.stat(&root, name)?.is_some());
+        if !is_there(LOCKS)? || !is_there(CHECKPOINTS)? {
+            return Ok(None);
+        }
+        let locked = StateLocks::of(self.store).lock_state(LockPurpose::Abort, Instant::now());
+        let lock = match locked {
+            Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::NotInitialized) => {
+                return Ok(None);
+            }
+            lock => lock?,
+        };
+        match Staging::of(self.store).is_used(&lock.root)? {
+            true => Ok(None),
+            false => self.under(&lock).map(Some),
+        }
     }
 }
 
