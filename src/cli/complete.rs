@@ -60,8 +60,13 @@ pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     Ok(ExitCode::Success as u8)
 }
 
-/// The program by its path, or by its name where the scripts could not quote that.
+/// The program as the scripts call it: by its name where it was called by that, so that packages can
+/// install them; else by its path, unless the scripts could not quote that.
 fn program() -> String {
+    let called = std::env::args_os().next().unwrap_or_default();
+    if called == NAME {
+        return NAME.to_owned();
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.,+=:@".contains(c);
     let path =
         std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());

@@ -56,12 +56,13 @@ macro_rules! page {
 }
 
 /// The pages, in the order in which they are listed.
-pub const PAGES: [Page; 12] = [
+pub const PAGES: [Page; 13] = [
     page!("scripting", "use the state in shell scripts"),
     page!("locks", "take, share, wait for and break locks"),
     page!("recovery", "checkpoints, guards, retries, repair"),
     page!("hooks", "connect editors and agents"),
     page!("report", "what happened, as a picture"),
+    page!("ci", "pipelines on one or several runners"),
     page!("exit-codes", "every exit code, and what to do"),
     page!("json", "what --json prints"),
     page!("configuration", "settings, files and variables"),

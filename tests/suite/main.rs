@@ -7,6 +7,7 @@ mod effort;
 mod folding;
 mod observed;
 mod owners;
+mod packaging;
 mod real_shells;
 mod report_events;
 mod sandbox;

@@ -126,6 +126,49 @@ fn every_script_runs() {
     assert!(seen >= 12, "{seen} scripts");
 }
 
+/// The commands of a pipeline's steps: `run: |` blocks, and lines of `script:`. Steps that load
+/// something are left out.
+fn steps(yaml: &str) -> Vec<String> {
+    let mut steps = Vec::new();
+    let mut lines = yaml.lines().peekable();
+    while let Some(line) = lines.next() {
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        if line.trim() == "run: |" {
+            let mut step = String::new();
+            while let Some(next) = lines.next_if(|next| depth(next) > depth(line)) {
+                step += &format!("{}\n", next.trim());
+            }
+            steps.push(step);
+        } else if let Some(command) = line.trim().strip_prefix("- pipeline-state ") {
+            steps.push(format!("pipeline-state {command}\n"));
+        } else if let Some(command) = line.trim().strip_prefix("entry: ") {
+            steps.push(format!("{command}\n"));
+        }
+    }
+    steps.retain(|step| !step.contains("curl"));
+    steps
+}
+
+/// In order, in one root for each pipeline, each step in a shell of its own.
+#[test]
+fn every_step_of_a_pipeline_runs() {
+    let mut seen = 0;
+    for page in pages() {
+        for pipeline in page.blocks("yaml") {
+            let sandbox = Sandbox::initialized();
+            program(&sandbox, "step.sh", "#!/bin/sh\nexit 0\n");
+            for step in steps(&pipeline) {
+                let variables = "export GITHUB_OUTPUT=output GITHUB_STEP_SUMMARY=summary";
+                let script = format!("{variables}; set -e\n{step}");
+                let ran = with_program_on_path(&sandbox, &script);
+                assert_eq!(ran.code, 0, "{}: {step}\n{ran:?}", page.path);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 7, "{seen} steps");
+}
+
 #[test]
 fn the_scripts_work_as_documented() {
     if !installed("jq") {
