@@ -4,7 +4,7 @@
 //! What callers may rely on:
 //!
 //! 1. A commit is one transaction. Its guards are that the document is still the one that was read,
-//!    that the revision has no record yet, that nobody was granted the lock `state` since, and that
+//!    that the revision has no record yet, that the lock `state` was granted to no owner since, and that
 //!    each fence still holds.
 //! 2. An acknowledged commit was carried out once, and is durable on a quorum. The transaction is
 //!    sent again until its fate is known; the record of its revision shows whose commit it was.
