@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::{Dir, Disk, FileKind, FsResult, SET_MODE, Stat, retry_eintr, with_context};
 use crate::acl::{Acl, AclKind};
+use crate::os::files::NO_ATTRIBUTE;
 
 impl Disk {
     /// Sets the permission bits of the file or directory that `was` describes, through a
@@ -104,5 +105,5 @@ impl Disk {
 
 /// Returns whether a file has no access control list, or cannot have one.
 fn has_no_acl(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::NODATA) || super::error::is_unsupported(error)
+    Errno::from_io_error(error) == Some(NO_ATTRIBUTE) || super::error::is_unsupported(error)
 }

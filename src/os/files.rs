@@ -1,8 +1,8 @@
 //! Files and file systems: what the calls of POSIX leave to the system.
 
 pub use super::system::files::{
-    confirmation, created, file_system, flock_holder, flush, is_immutable, is_mount_point, list,
-    open_of_parent, own_program, path_for_child, path_of, pin, set_mode,
+    NO_ATTRIBUTE, confirmation, created, file_system, flock_holder, flush, is_immutable,
+    is_mount_point, list, open_of_parent, own_program, path_for_child, path_of, pin, set_mode,
 };
 
 /// The kind of file system that a root lies on.

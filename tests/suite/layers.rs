@@ -87,3 +87,10 @@ fn the_operating_system_knows_nothing_of_this_program() {
     found.retain(|line| !line.contains("crate::os"));
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[test]
+fn only_one_module_knows_which_operating_system_it_runs_on() {
+    let words = ["target_os", "\"/proc", "inotify", "pidfd", "statx", "kqueue", "findmnt"];
+    let found = uses("", &words, |name| name.starts_with("os/") || name == "os.rs");
+    assert!(found.is_empty(), "{found:#?}");
+}

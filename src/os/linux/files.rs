@@ -16,6 +16,9 @@ use rustix::io::Errno;
 use super::process::text_of;
 use crate::os::files::{Confirmation, FileSystem, ListedHolder};
 
+/// The answer about an extended attribute that a file does not have.
+pub const NO_ATTRIBUTE: Errno = Errno::NODATA;
+
 /// Makes a file's content, or the names of a directory, durable.
 pub fn flush(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fsync(file)?)

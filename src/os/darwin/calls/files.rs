@@ -11,10 +11,13 @@ use nix::libc;
 use pipeline_state_darwin as sys;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fchmod, fcntl_fullfsync, fsync, getpath};
 use rustix::fs::{fstat, fstatfs, openat, statat};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::os::darwin::{file_systems, flush as decision};
 use crate::os::files::{Confirmation, FileSystem, ListedHolder};
+
+/// The answer about an extended attribute that a file does not have.
+pub const NO_ATTRIBUTE: Errno = Errno::NOATTR;
 
 /// Makes a file's content, or the names of a directory, durable.
 pub fn flush(file: BorrowedFd<'_>) -> io::Result<()> {
