@@ -20,7 +20,7 @@ use super::txn::Keys;
 use super::watch::Watch;
 use super::wire::{Call, Method, Wire};
 
-/// How long one attempt may take, whoever answers: then another member is asked.
+/// How long one attempt on a member may take: then another member is asked.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// The pause after the first attempt that failed; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -68,7 +68,7 @@ pub enum LeaseTrouble {
 pub enum Obstacle {
     /// Its name, its port or the member did not answer.
     Network(String),
-    /// It could not prove who it is, or did not accept this client's certificate.
+    /// It could not prove its identity, or did not accept this client's certificate.
     Tls(String),
 }
 

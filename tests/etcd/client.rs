@@ -135,7 +135,7 @@ fn a_connection_that_was_idle_is_tried_out_before_a_request_goes_out_on_it() {
     let proxy = format!("127.0.0.1:{port}");
     let listener = std::net::TcpListener::bind(&proxy).unwrap();
     let to = shared().port;
-    // Passes the first connection on, and drops it when told; later ones go through.
+    // Passes the first connection on, and drops it when asked to; later ones go through.
     let (cut, is_cut) = std::sync::mpsc::channel::<()>();
     std::thread::spawn(move || {
         let mut cut = Some(is_cut);

@@ -1,5 +1,5 @@
-//! Configuration files: what they may set, what commands make of wrong ones, and who may write
-//! them.
+//! Configuration files: what they may set, what commands make of wrong ones, and which users may
+//! write them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};

@@ -25,8 +25,8 @@ pub fn process_arguments(pid: i32, buffer: &mut [u8]) -> io::Result<usize> {
 fn sysctl(name: &mut [c_int], buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = buffer.len();
     let words = libc::c_uint::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: both buffers live through the call and are as long as it is told; none is kept, and
-    // nothing is set.
+    // SAFETY: both buffers live through the call and have the length that is passed; none is kept,
+    // and nothing is set.
     let result = unsafe {
         let old = buffer.as_mut_ptr().cast();
         libc::sysctl(name.as_mut_ptr(), words, old, &mut length, null_mut(), 0)
@@ -45,7 +45,7 @@ pub fn host_uuid() -> io::Result<[u8; 16]> {
 
 /// Fills the buffer with random bytes; at most 256.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
-    // SAFETY: the buffer is as long as the call is told.
+    // SAFETY: the buffer has the length that is passed.
     let result = unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), bytes.len()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -55,7 +55,7 @@ pub fn own_memory() -> Option<u64> {
     let mut facts = MaybeUninit::<libc::proc_taskinfo>::zeroed();
     let size = c_int::try_from(size_of::<libc::proc_taskinfo>()).ok()?;
     let pid = c_int::try_from(std::process::id()).ok()?;
-    // SAFETY: the buffer is as long as the call is told, and any bytes are a valid proc_taskinfo.
+    // SAFETY: the buffer has the length that is passed, and any bytes are a valid proc_taskinfo.
     let facts = unsafe {
         let buffer = facts.as_mut_ptr().cast();
         if libc::proc_pidinfo(pid, libc::PROC_PIDTASKINFO, 0, buffer, size) != size {
