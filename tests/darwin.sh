@@ -35,13 +35,13 @@ if ! python3 -c 'import ziglang' 2>/dev/null; then
   say "not linked for macOS: ziglang is not installed (python3 -m pip install ziglang)"
   exit 0
 fi
-mkdir -p "$CARGO_TARGET_DIR"
-linker=$PWD/$CARGO_TARGET_DIR/link
-# rustc names the architecture and the version in the words of Apple's linker, and a library of
-# which nothing is used.
+tools=$PWD/$CARGO_TARGET_DIR/tools
+mkdir -p "$tools/CoreFoundation.framework"
+linker=$tools/cc # rustc judges by this name which options a linker takes
+# They are in the words of Apple's compiler, with a library of which nothing is used.
 cat >"$linker" <<'LINK'
 #!/usr/bin/env bash
-words=()
+words=(-F "$(dirname "$0")")
 while (($#)); do
   case $1 in
     -arch) shift ;;
@@ -53,6 +53,18 @@ done
 exec python3 -m ziglang cc -target "$ZIG_TARGET" "${words[@]}"
 LINK
 chmod +x "$linker"
+# What the program uses of this framework: the name of the time zone.
+cat >"$tools/CoreFoundation.framework/CoreFoundation.tbd" <<'TBD'
+--- !tapi-tbd
+tbd-version: 4
+targets: [ arm64-macos, x86_64-macos ]
+install-name: '/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation'
+exports:
+  - targets: [ arm64-macos, x86_64-macos ]
+    symbols: [ _CFRelease, _CFStringGetBytes, _CFStringGetCStringPtr, _CFStringGetLength,
+               _CFTimeZoneCopySystem, _CFTimeZoneGetName, _CFTimeZoneResetSystem ]
+...
+TBD
 export ZIG_TARGET=${target/-apple-darwin/-macos.11.0}
 name=${target//-/_}
 export "CARGO_TARGET_${name^^}_LINKER=$linker"
