@@ -153,16 +153,15 @@ session() { awk '/^```/ {inside = $0 == "```console"; next} inside' README.md; }
 # try PACKAGE: in an empty root with a shell and no libraries.
 try() {
   local root=$work/root
-  mkdir -p "$root"/{bin,proc,dev,home,tmp,usr,var/lib/dpkg/{info,updates}}
+  mkdir -p "$root"/{bin,proc,dev,home,tmp,var/lib/dpkg/{info,updates}}
   touch "$root"/var/lib/dpkg/{status,available}
   cp "$(type -P busybox)" "$root/bin/busybox"
-  "$root/bin/busybox" --list | sed 's|.*/||' | while read -r applet; do
-    ln -sf busybox "$root/bin/$applet"
+  "$root/bin/busybox" --list | grep -vx busybox | while read -r applet; do
+    ln -s busybox "$root/bin/$applet"
   done
-  ln "$root/bin/busybox" "$root/bin/sh" 2>/dev/null || true
   contents "$root" >"$work/before"
   dpkg --root="$root" --log=/dev/null -i "$1" >/dev/null
-  contents "$root" | diff "$work/before" - | grep -c '^>' | sed 's/$/ files and directories installed/'
+  contents "$root" | comm -13 "$work/before" - | wc -l | sed 's/$/ files and directories installed/'
   session >"$work/session"
   unshare --map-root-user --mount --pid --fork bash -euo pipefail -s "$root" "$work/session" <<'INSIDE'
     root=$1
@@ -173,7 +172,7 @@ try() {
     compare() {
       local command=$1 printed expected line
       shift
-      printed=$(chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/home \
+      printed=$(chroot "$root" /bin/env -i PATH=/usr/bin:/bin HOME=/home \
         sh -c "cd /home && { $command
 } 2>&1" </dev/null | sed 's|/home/||g') || true
       expected=$#
