@@ -21,7 +21,7 @@ fi
 
 # The sources match this compiler only, and need its unstable options. Never for a release.
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=target/darwin CARGO_PROFILE_DEV_DEBUG=0
+export CARGO_TARGET_DIR=target/darwin CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=none
 options=(--quiet --locked --target "$target" "-Zbuild-std=std,panic_unwind" --lib --bins)
 
 if [ "${1:-}" != link ]; then
