@@ -21,6 +21,7 @@ mod history;
 mod init;
 mod keys;
 mod log;
+mod queue;
 mod read;
 
 use std::cell::RefCell;

@@ -12,9 +12,10 @@ use pipeline_state::etcd::credentials::Credentials;
 use pipeline_state::etcd::endpoints::Endpoints;
 use pipeline_state::etcd::failure::{Cause, Failure};
 use pipeline_state::etcd::fate::Fate;
-use pipeline_state::etcd::messages::TxnRequest;
+use pipeline_state::etcd::messages::{Operation, RequestOp, TxnRequest};
 use pipeline_state::etcd::txn::{Keys, absent, put};
-use pipeline_state::etcd::wire::{Call, Stream, Wire};
+use pipeline_state::etcd::wire::{Call, Method, Stream, Wire};
+use prost::Message as _;
 
 use crate::server::{Server, shared};
 
@@ -49,6 +50,8 @@ type Happening = (usize, Box<dyn FnOnce()>);
 #[derive(Clone)]
 pub struct Plan {
     pub calls: Rc<Cell<usize>>,
+    /// The transactions among them that would change something.
+    pub commits: Rc<Cell<usize>>,
     /// What happens just before a call.
     before: Rc<RefCell<Option<Happening>>>,
     /// Counted from 0; `None` for no fault.
@@ -63,12 +66,22 @@ impl fmt::Debug for Plan {
 
 impl Plan {
     pub fn new(fails: Option<(usize, Fault, Span)>) -> Self {
-        Self { calls: Rc::default(), before: Rc::default(), fails }
+        Self { calls: Rc::default(), commits: Rc::default(), before: Rc::default(), fails }
     }
 
     /// Lets something happen just before a call.
     pub fn before(&self, call: usize, happens: impl FnOnce() + 'static) {
         self.before.replace(Some((call, Box::new(happens))));
+    }
+
+    fn count(&self, call: &Call) {
+        let changes =
+            |operation: &RequestOp| !matches!(operation.request, None | Some(Operation::Range(_)));
+        if call.method == Method::Txn
+            && TxnRequest::decode(&*call.message).unwrap().success.iter().any(changes)
+        {
+            self.commits.set(self.commits.get() + 1);
+        }
     }
 
     fn fault(&self) -> Option<Fault> {
@@ -101,6 +114,7 @@ impl FaultyWire {
 
 impl Wire for FaultyWire {
     fn unary(&self, call: &Call) -> Result<Bytes, Failure> {
+        self.plan.count(call);
         match self.plan.fault() {
             None => self.network.unary(call),
             Some(Fault::NotSent) => Err(Failure::not_sent(Cause::Lost("a test".to_owned()))),

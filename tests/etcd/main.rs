@@ -16,3 +16,4 @@ mod security;
 mod server;
 mod stores;
 mod watches;
+mod writers;

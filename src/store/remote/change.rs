@@ -7,23 +7,16 @@ use bytes::Bytes;
 use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
+use super::queue::{Attempt, Place};
 use crate::document::seal::{Sealed, full_size};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::store::change::{Base, Change, Outcome, Proposal, check_document};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BackupName, pinned};
 use crate::store::next_revision::{check_growth, seal_as};
-use crate::store::options::{Author, Mode, WriteOptions, check_deadline, conflict};
+use crate::store::options::{Author, Mode, WriteOptions, conflict};
 use crate::store::signal::Signals;
 use crate::store::{AutoRecover, ForeignEdits};
-
-/// The result of an attempt on one ground.
-enum Attempt<'s> {
-    /// It has an outcome.
-    Ended(Outcome),
-    /// Another writer was faster, and this is what it left.
-    Overtaken(Box<Ground<'s>>),
-}
 
 impl RemoteStore {
     /// Changes the document: one atomic read-modify-write.
@@ -32,25 +25,8 @@ impl RemoteStore {
             return self.plan(options, make);
         }
         let start = Instant::now();
-        let deadline = start + self.settings.lock_timeout;
-        let mut next = None;
-        self.retry(|| {
-            let ground = match next.take() {
-                Some(ground) => ground,
-                None => Box::new(self.observe(&options.fences)?),
-            };
-            let ground = self.undamaged(ground, options)?;
-            if !ground.state_holders.is_empty() {
-                self.await_state_lock(deadline)?;
-                return Ok(None);
-            }
-            match ground.change(options, make, start)? {
-                Attempt::Ended(outcome) => Ok(Some(outcome)),
-                Attempt::Overtaken(ground) => {
-                    next = Some(ground);
-                    Ok(None)
-                }
-            }
+        self.in_turn(options, |ground, place| {
+            self.undamaged(ground, options)?.change(options, make, start, place)
         })
     }
 
@@ -83,24 +59,6 @@ impl RemoteStore {
             ground = Box::new(self.observe(&options.fences)?);
         }
         Ok(ground)
-    }
-
-    /// Waits until a holder of the lock `state` may be gone.
-    fn await_state_lock(&self, deadline: Instant) -> Result<()> {
-        let holders = self.keys.holders("state");
-        let mut watch = self.client.watch(&holders)?;
-        let held = self.client.range(&holders.read())?;
-        if held.kvs.is_empty() {
-            return Ok(());
-        }
-        let events = watch.next(deadline)?;
-        match events.is_empty() && check_deadline(deadline).is_err() {
-            false => Ok(()),
-            true => {
-                Err(Error::new(Kind::LockTimeout, "the lock state is held; nothing was written")
-                    .hint_command("lock list", "see which locks are held now"))
-            }
-        }
     }
 }
 
@@ -135,7 +93,8 @@ impl<'s> Ground<'s> {
         options: &WriteOptions,
         make: &mut Change<'_>,
         start: Instant,
-    ) -> Result<Attempt<'s>> {
+        place: Option<&Place>,
+    ) -> Result<Attempt<'s, Outcome>> {
         let base = self.base()?;
         let proposal = make_checked(options, &base, make)?;
         let mut draft = proposal.draft;
@@ -160,13 +119,14 @@ impl<'s> Ground<'s> {
             options,
             repeats: proposal.repeats,
             waited: start.elapsed(),
+            place,
             sealed: &sealed,
         };
         Ok(match self.publish(plan)? {
             Landed::Done => {
                 Attempt::Ended(Outcome::Committed { revision, migrated_from: base.migrated_from })
             }
-            Landed::Overtaken(ground) => Attempt::Overtaken(ground),
+            Landed::Overtaken(ground) => Attempt::Overtaken(Some(ground)),
         })
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::ground::Ground;
 use super::log::{Operation, Record, last_dropped};
+use super::queue::Place;
 use super::{DOCUMENT_LIMIT, RemoteStore};
 use crate::document::seal::{Digest, Revision, Seal, Sealed, full_size, to_bytes};
 use crate::error::{Error, Kind, Result};
@@ -46,6 +47,8 @@ pub(super) struct Plan<'a> {
     /// The earlier revision whose document it is, if it is one.
     pub repeats: Option<Revision>,
     pub waited: Duration,
+    /// The writer's place in the queue, which the commit leaves.
+    pub place: Option<&'a Place>,
 }
 
 /// What became of a commit.
@@ -85,10 +88,14 @@ impl<'s> Ground<'s> {
         };
         let answer = self.store.client.commit(&request);
         let answer = answer.map_err(|failure| failed(failure, seal, &operation))?;
-        if answer.succeeded {
-            return Ok(Landed::Done);
+        let landed = match answer.succeeded {
+            true => Landed::Done,
+            false => self.overtaken(answer, seal, &operation)?,
+        };
+        if let (Landed::Done, Some(place)) = (&landed, plan.place) {
+            place.is_left.set(true);
         }
-        self.overtaken(answer, seal, &operation)
+        Ok(landed)
     }
 
     /// What a transaction whose guards did not hold has found: perhaps that it had been carried out
@@ -175,6 +182,9 @@ impl<'s> Ground<'s> {
                 Some(content) => put(key, content.clone()),
                 None => delete(&Keys::one(key)),
             });
+        }
+        if let Some(place) = plan.place {
+            operations.push(delete(&Keys::one(place.key.clone())));
         }
         if let Some(last) = last_dropped(seal.revision) {
             operations.push(delete(&keys.logs_until(last)));

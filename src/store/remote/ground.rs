@@ -39,6 +39,8 @@ pub(super) struct Ground<'s> {
     pub backups: Vec<BackupName>,
     /// The holders of the lock `state`.
     pub state_holders: Vec<KeyValue>,
+    /// The places of writers in the queue.
+    pub writers: Vec<KeyValue>,
     /// The holders of the lock of each fence, in the order of the fences.
     pub fenced: Vec<Vec<KeyValue>>,
     pub health: Health,
@@ -54,6 +56,7 @@ impl RemoteStore {
             self.keys.logs().read_last(),
             Keys::below(&self.keys.backup_prefix()).list(),
             self.keys.holders("state").read(),
+            self.keys.writers().list(),
         ];
         ranges.extend(fences.iter().map(|fence| self.keys.holders(fence.name.as_str()).read()));
         ranges
@@ -77,6 +80,7 @@ impl RemoteStore {
         let newest = next().pop();
         let listed = next();
         let state_holders = next();
+        let writers = next();
         let prefix = self.keys.backup_prefix();
         let name = |kv: &KeyValue| {
             let key = std::str::from_utf8(&kv.key).ok()?;
@@ -95,6 +99,7 @@ impl RemoteStore {
             newest: newest.as_ref().and_then(Record::of),
             backups,
             state_holders,
+            writers,
             fenced: ranges.collect(),
             health: Health::NotInitialized,
             copies: OnceCell::new(),

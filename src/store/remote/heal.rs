@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
+use super::queue::{Attempt, Place};
 use crate::document::seal::{Revision, Sealed, to_bytes};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::txn::Keys;
@@ -25,13 +26,21 @@ const HEAL: &str = "heal";
 impl RemoteStore {
     /// `state recover`.
     pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
-        self.retry(|| self.observe(&options.fences)?.recover(wanted, options))
+        self.in_turn(options, |ground, place| {
+            let recovered = ground.recover(wanted, options, place)?;
+            Ok(recovered.map_or(Attempt::Overtaken(None), Attempt::Ended))
+        })
     }
 }
 
 impl Ground<'_> {
     /// One attempt of a recovery; `None` if another writer was faster.
-    fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Option<Recovered>> {
+    fn recover(
+        &self,
+        wanted: &Wanted,
+        options: &WriteOptions,
+        place: Option<&Place>,
+    ) -> Result<Option<Recovered>> {
         let is_valid = matches!(self.health, Health::Healthy(_) | Health::Legacy(_));
         if let Health::TooNew(_) | Health::NotInitialized = self.health {
             return Err(self.refusal());
@@ -56,7 +65,7 @@ impl Ground<'_> {
             Health::Legacy(_) => self.backed_up(None),
             _ => Kept::Evidence,
         };
-        let sealed = self.bring_back(&copy, kept, options)?;
+        let sealed = self.bring_back(&copy, kept, options, place)?;
         let revision = sealed.map(|sealed| sealed.document.seal.revision);
         Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
     }
@@ -75,7 +84,7 @@ impl Ground<'_> {
     pub(super) fn heal(&self) -> Result<Option<Sealed>> {
         let copy = self.newest_copy()?;
         let options = WriteOptions::of(HEAL);
-        let Some(sealed) = self.bring_back(&copy, Kept::Evidence, &options)? else {
+        let Some(sealed) = self.bring_back(&copy, Kept::Evidence, &options, None)? else {
             return Ok(None);
         };
         let revision = sealed.document.seal.revision;
@@ -118,6 +127,7 @@ impl Ground<'_> {
         copy: &Candidate,
         kept: Kept,
         options: &WriteOptions,
+        place: Option<&Place>,
     ) -> Result<Option<Sealed>> {
         let value = copy.document.value();
         let sealed = self.seal(value.clone(), value.pointer("/metadata/created"))?;
@@ -128,6 +138,7 @@ impl Ground<'_> {
             options,
             repeats: copy.document.revision(),
             waited: Duration::ZERO,
+            place,
             sealed: &sealed,
         };
         Ok(match self.publish(plan)? {

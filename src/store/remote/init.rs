@@ -53,6 +53,7 @@ impl Ground<'_> {
             options,
             repeats: None,
             waited: Duration::ZERO,
+            place: None,
         };
         Ok(match self.publish(plan)? {
             Landed::Done => Some(sealed.document.seal.revision),

@@ -70,6 +70,20 @@ impl KeySpace {
         format!("{}/signal/", self.prefix)
     }
 
+    /// The places of writers in the queue for the lock `state`.
+    pub(super) fn writers(&self) -> Keys {
+        Keys::below(&self.writer_prefix())
+    }
+
+    /// The place of the writer that has this lease.
+    pub(super) fn writer(&self, lease: i64) -> String {
+        format!("{}{lease:016x}", self.writer_prefix())
+    }
+
+    fn writer_prefix(&self) -> String {
+        format!("{}/wait/state/", self.prefix)
+    }
+
     /// The grants of a lock.
     pub(super) fn holders(&self, lock: &str) -> Keys {
         Keys::below(&format!("{}/hold/{lock}/", self.prefix))

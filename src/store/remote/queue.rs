@@ -1,0 +1,218 @@
+//! The queue of writers.
+//!
+//! A writer that lost some races, or finds a queue, puts a key of its own and waits until no older
+//! one is left: each watches only the key ahead of it, so that one commit wakes one writer. The
+//! commit deletes the key. A key ends with a lease that its writer renews: one that is killed
+//! leaves the queue within [`LEASE`].
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::RemoteStore;
+use super::ground::Ground;
+use crate::document::seal::to_bytes;
+use crate::error::{Error, Kind, Result};
+use crate::etcd::failure::{Cause, LeaseTrouble};
+use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::store::options::{WriteOptions, check_deadline};
+
+/// The races that a writer loses before it queues.
+const RACES: u32 = 3;
+/// How long a place outlives its writer's last renewal.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often a place is renewed. Its writer also looks again, whatever the watch reported.
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub key: String,
+    /// Whether a commit deleted the key.
+    pub is_left: Cell<bool>,
+    lease: i64,
+    renewed: Instant,
+}
+
+/// Where a place is in the queue.
+enum Standing<'w> {
+    First,
+    Behind(&'w KeyValue),
+    /// Its lease has ended, and its key with it.
+    Lost,
+}
+
+impl Place {
+    fn standing<'w>(&self, writers: &'w [KeyValue]) -> Standing<'w> {
+        let Some(own) = writers.iter().find(|kv| kv.key == self.key) else {
+            return Standing::Lost;
+        };
+        let older = writers.iter().filter(|kv| kv.create_revision < own.create_revision);
+        older.max_by_key(|kv| kv.create_revision).map_or(Standing::First, Standing::Behind)
+    }
+}
+
+/// What became of an attempt of a writer.
+pub(super) enum Attempt<'s, T> {
+    /// It has a result.
+    Ended(T),
+    /// Another writer was faster. This is what it left, if that is known.
+    Overtaken(Option<Box<Ground<'s>>>),
+}
+
+impl RemoteStore {
+    /// Runs `attempt` when its writer's turn has come, until it has a result.
+    pub(super) fn in_turn<'s, T>(
+        &'s self,
+        options: &WriteOptions,
+        attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + self.settings.lock_timeout;
+        let mut turn = Turn { store: self, deadline, lost: 0, place: None };
+        let result = turn.run(options, attempt);
+        turn.end(result.as_ref().err());
+        result
+    }
+}
+
+/// A writer on its way to a commit.
+struct Turn<'s> {
+    store: &'s RemoteStore,
+    deadline: Instant,
+    /// The races that it lost.
+    lost: u32,
+    place: Option<Place>,
+}
+
+impl<'s> Turn<'s> {
+    fn run<T>(
+        &mut self,
+        options: &WriteOptions,
+        mut attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
+    ) -> Result<T> {
+        let mut next = None;
+        loop {
+            let ground = match next.take() {
+                Some(ground) => ground,
+                None => Box::new(self.store.observe(&options.fences)?),
+            };
+            if !self.has_come(&ground)? {
+                continue;
+            }
+            match attempt(ground, self.place.as_ref())? {
+                Attempt::Ended(done) => return Ok(done),
+                Attempt::Overtaken(ground) => next = ground,
+            }
+            self.lost += 1;
+            check_deadline(self.deadline)?;
+        }
+    }
+
+    /// Returns whether the writer may try to commit on `ground`. If not, it has queued or waited,
+    /// and the ground is old.
+    fn has_come(&mut self, ground: &Ground<'_>) -> Result<bool> {
+        let joined;
+        let (place, writers) = match &self.place {
+            Some(place) => (place, &ground.writers),
+            None if self.lost < RACES && !ground.is_contended() => return Ok(true),
+            None => {
+                let Some((place, writers)) = self.join()? else { return Ok(false) };
+                joined = writers;
+                (&*self.place.insert(place), &joined)
+            }
+        };
+        match place.standing(writers) {
+            Standing::First if ground.state_holders.is_empty() => return Ok(true),
+            Standing::First => self.await_change(&self.store.keys.holders("state"), HELD)?,
+            Standing::Behind(ahead) => self.await_change(&Keys::one(ahead.key.clone()), QUEUED)?,
+            Standing::Lost => self.place = None,
+        }
+        Ok(false)
+    }
+
+    /// Takes the last place, and lists the queue; `None` if the lease ended before that.
+    fn join(&self) -> Result<Option<(Place, Vec<KeyValue>)>> {
+        if Instant::now() >= self.deadline {
+            return Err(timed_out(QUEUED));
+        }
+        let [a, b, c, d, e, f, g, h, ..] = crate::store::next_revision::random()?;
+        let lease = (i64::from_be_bytes([a, b, c, d, e, f, g, h]) & i64::MAX).max(1);
+        let renewed = Instant::now();
+        let client = &self.store.client;
+        client.grant(lease, LEASE)?;
+        let key = self.store.keys.writer(lease);
+        let origin = (self.store.surroundings.origin)(self.store.now());
+        let value = to_bytes(&json!({"purpose": "commit", "origin": origin})).unwrap_or_default();
+        let list = RequestOp::from(self.store.keys.writers().list());
+        // A place that was taken and not acknowledged fails the guard when it is sent again.
+        let request = TxnRequest {
+            compare: vec![absent(key.clone())],
+            success: vec![put_with_lease(key.clone(), value, lease), list.clone()],
+            failure: vec![list],
+        };
+        match client.commit(&request) {
+            Ok(answer) => {
+                let writers = answer.ranges().next().unwrap_or_default().kvs;
+                let place = Place { key, is_left: Cell::new(false), lease, renewed };
+                Ok(Some((place, writers)))
+            }
+            Err(failure) if failure.cause == Cause::Lease(LeaseTrouble::Missing) => Ok(None),
+            // A place in the queue changes no document.
+            Err(failure) => Err(failure.of_read().into()),
+        }
+    }
+
+    /// Waits while `keys`, which are ahead, stay as they are.
+    fn await_change(&mut self, keys: &Keys, what: &str) -> Result<()> {
+        let client = &self.store.client;
+        let mut watch = client.watch(keys)?;
+        while !client.range(&keys.list())?.kvs.is_empty() {
+            if Instant::now() >= self.deadline {
+                return Err(timed_out(what));
+            }
+            let Some(place) = &mut self.place else { break };
+            if place.renewed.elapsed() >= RENEWAL {
+                let now = Instant::now();
+                if client.renew(place.lease)?.is_none() {
+                    break;
+                }
+                place.renewed = now;
+            }
+            match watch.next(self.deadline.min(place.renewed + RENEWAL)) {
+                Ok(events) if events.is_empty() => {}
+                // Something changed, or the watch has ended: the writer looks again.
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the queue, if no commit did. Where the cluster is lost, the lease does.
+    fn end(self, error: Option<&Error>) {
+        let is_lost = error.is_some_and(|error| {
+            matches!(error.kind, Kind::Unreachable | Kind::Tls | Kind::DurabilityUnknown)
+        });
+        if let Some(place) = self.place.filter(|place| !is_lost && !place.is_left.get()) {
+            // If that fails, the lease ends by itself.
+            let _ = self.store.client.revoke(place.lease);
+        }
+    }
+}
+
+impl Ground<'_> {
+    /// Returns whether writers are queued, or kept out by a holder of the lock `state`.
+    fn is_contended(&self) -> bool {
+        !self.writers.is_empty() || !self.state_holders.is_empty()
+    }
+}
+
+/// What a writer waits for, in messages.
+const QUEUED: &str = "other writers are queued ahead";
+const HELD: &str = "the lock state is held";
+
+fn timed_out(what: &str) -> Error {
+    Error::new(Kind::LockTimeout, format!("{what}; nothing was written"))
+        .hint_command("lock list", "see which locks are held now")
+}
