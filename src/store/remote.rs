@@ -12,6 +12,7 @@
 //!    may have been healed before. A commit whose fate stays open is `durability_unknown`.
 //! 4. A reader gets an answer of the cluster or an error: never what a member remembers.
 
+mod adopt;
 mod backups;
 mod change;
 mod commit;
@@ -23,6 +24,8 @@ mod keys;
 mod log;
 mod queue;
 mod read;
+mod undo;
+mod versions;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};

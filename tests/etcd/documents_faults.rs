@@ -37,7 +37,7 @@ fn n_is_2(place: &Place) -> bool {
     document(&place.store())["n"] == 2
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 12] = [
     Case {
         name: "init",
         prepare: |_| {},
@@ -100,6 +100,26 @@ const CASES: [Case; 10] = [
         run: |store| store.read().map(drop),
         revisions: 1,
         is_done: |place| place.value("state").unwrap() != b"torn",
+    },
+    Case {
+        name: "adopt",
+        prepare: |place| {
+            initialize(place);
+            let edited = String::from_utf8(place.value("state").unwrap()).unwrap();
+            place.put("state", edited.replace("before", "after"));
+        },
+        run: |store| store.adopt(&WriteOptions::of("adopt")).map(drop),
+        revisions: 1,
+        is_done: |place| {
+            place.store().read().is_ok_and(|read| read.value.skeleton()["phase"] == "after")
+        },
+    },
+    Case {
+        name: "undo",
+        prepare: initialize,
+        run: |store| store.undo(&WriteOptions::of("undo")).map(drop),
+        revisions: 1,
+        is_done: |place| document(&place.store()).get("n").is_none(),
     },
     Case {
         name: "backup",
@@ -193,6 +213,8 @@ fn a_fault_that_stays_ends_with_the_code_that_is_true() {
         // What is there is whole, and another writer goes on.
         if before > 0 {
             let store = place.store();
+            // Where that is what failed.
+            let _ = store.adopt(&WriteOptions::of("adopt"));
             let read = document(&store);
             assert_eq!(revision(&read), logged(place), "{context}");
             add_one(&store, "m").unwrap();

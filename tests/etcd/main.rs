@@ -10,6 +10,7 @@ mod cluster;
 mod documents;
 mod documents_faults;
 mod faults;
+mod history;
 mod leases;
 mod quota;
 mod security;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
@@ -10,8 +11,8 @@ use super::ground::Ground;
 use super::queue::{Attempt, Place};
 use crate::document::seal::{Sealed, full_size};
 use crate::error::Result;
-use crate::store::change::{Base, Change, Outcome, Proposal, check_document};
-use crate::store::diagnosis::Health;
+use crate::store::change::{Base, Change, Claim, Outcome, Proposal, check_document};
+use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::layout::{BackupName, pinned};
 use crate::store::next_revision::{check_growth, seal_as};
 use crate::store::options::{Author, Mode, WriteOptions, conflict};
@@ -30,6 +31,18 @@ impl RemoteStore {
         })
     }
 
+    /// `state write`: replaces the document. One that was made from another revision than the
+    /// current one is a conflict.
+    pub fn write(&self, options: &WriteOptions, document: &Value) -> Result<Outcome> {
+        let claim = Claim::of(document);
+        self.change(options, &mut |base| {
+            if claim.is_made() && claim != base.claim {
+                return Err(conflict(&claim.differs_from(&base.claim), base.revision()));
+            }
+            Ok(Proposal { signals: Signals::Follow, ..document.clone().into() })
+        })
+    }
+
     /// Commits the document without changes: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
         let options = WriteOptions { author: Author::Program, ..options.clone() };
@@ -40,7 +53,8 @@ impl RemoteStore {
     fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
         let ground = self.observe(&options.fences)?;
         let base = ground.base()?;
-        let proposal = make_checked(options, &base, make)?;
+        check_revision(options, ground.revision())?;
+        let proposal = make(&base)?;
         base.plan(proposal, ground.text(), options.author)
     }
 
@@ -62,14 +76,14 @@ impl RemoteStore {
     }
 }
 
-/// Makes the proposal, if the current revision is the required one.
-fn make_checked(options: &WriteOptions, base: &Base, make: &mut Change<'_>) -> Result<Proposal> {
-    let current = base.revision();
-    if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
-        let message = format!("the state is at revision {current}, not {wanted}");
-        return Err(conflict(&message, current));
+/// Refuses to continue unless the current revision is the required one.
+pub(super) fn check_revision(options: &WriteOptions, current: u64) -> Result<()> {
+    match options.if_revision {
+        Some(wanted) if wanted != current => {
+            Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current))
+        }
+        _ => Ok(()),
     }
-    make(base)
 }
 
 impl<'s> Ground<'s> {
@@ -88,7 +102,7 @@ impl<'s> Ground<'s> {
     }
 
     /// One attempt of a change.
-    fn change(
+    pub(super) fn change(
         &self,
         options: &WriteOptions,
         make: &mut Change<'_>,
@@ -96,7 +110,8 @@ impl<'s> Ground<'s> {
         place: Option<&Place>,
     ) -> Result<Attempt<'s, Outcome>> {
         let base = self.base()?;
-        let proposal = make_checked(options, &base, make)?;
+        check_revision(options, self.revision())?;
+        let proposal = make(&base)?;
         let mut draft = proposal.draft;
         draft.set_schema();
         let is_same = self.health.migrates_from().is_none() && draft.is_same_as(&base.value);
@@ -134,7 +149,7 @@ impl<'s> Ground<'s> {
     pub(super) fn seal(
         &self,
         draft: impl Into<crate::document::new_document::NewDocument>,
-        created: Option<&serde_json::Value>,
+        created: Option<&Value>,
     ) -> Result<Sealed> {
         let lineage = self.lineage_to_continue()?;
         seal_as(draft, self.next_revision()?, &lineage, created, self.store.now())
@@ -142,19 +157,24 @@ impl<'s> Ground<'s> {
 
     fn replaced(&self, options: &WriteOptions, base: &Base) -> Kept {
         let Some(text) = self.text() else { return Kept::Nothing };
-        let now = self.store.now();
         if let Some(edit) = &base.edit {
-            let kept = edit.reference.as_ref().and_then(|reference| {
-                let text = crate::document::seal::to_bytes(reference.as_sealed())?;
-                let revision = Some(reference.seal.revision);
-                let name = BackupName::new(now, revision, pinned::PRE_ADOPT);
-                Some(Kept::Backup(name, Bytes::from(text)))
-            });
-            return kept.unwrap_or(Kept::Evidence);
+            return self.kept_of(edit);
         }
         let revision = base.seal.as_ref().map(|seal| seal.revision);
-        let name = BackupName::new(now, revision, &base.backup_reason(options));
+        let name = BackupName::new(self.store.now(), revision, &base.backup_reason(options));
         Kept::Backup(name, text.clone())
+    }
+
+    /// What is kept when a foreign edit is sealed: the newest copy from before it; where there is
+    /// none, the edit as it was found.
+    pub(super) fn kept_of(&self, edit: &ForeignEdit) -> Kept {
+        let kept = edit.reference.as_ref().and_then(|reference| {
+            let text = crate::document::seal::to_bytes(reference.as_sealed())?;
+            let revision = Some(reference.seal.revision);
+            let name = BackupName::new(self.store.now(), revision, pinned::PRE_ADOPT);
+            Some(Kept::Backup(name, Bytes::from(text)))
+        });
+        kept.unwrap_or(Kept::Evidence)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::RemoteStore;
+use super::change::check_revision;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
@@ -17,7 +18,7 @@ use crate::store::copies::{Copies, newest_valid};
 use crate::store::diagnosis::Health;
 use crate::store::heal::Recovered;
 use crate::store::layout::{BackupName, pinned};
-use crate::store::options::{WriteOptions, conflict};
+use crate::store::options::WriteOptions;
 use crate::store::signal::{SignalFile, Signals, blank};
 
 /// The action under which healing is logged.
@@ -45,11 +46,7 @@ impl Ground<'_> {
         if let Health::TooNew(_) | Health::NotInitialized = self.health {
             return Err(self.refusal());
         }
-        let current = self.revision();
-        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
-            let message = format!("the state is at revision {current}, not {wanted}");
-            return Err(conflict(&message, current));
-        }
+        check_revision(options, self.revision())?;
         let copy = match wanted {
             Wanted::Newest if is_valid => {
                 let mut backups = self.backups.iter().rev();
@@ -70,11 +67,13 @@ impl Ground<'_> {
         Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
     }
 
-    /// The current revision as users see it; 0 where there is none.
-    fn revision(&self) -> u64 {
-        match &self.health {
-            Health::Healthy(document) => document.seal.revision.get(),
-            Health::Foreign(edit) => edit.revision(),
+    /// The current revision as users see it; 0 where there is none. For a foreign edit the last one
+    /// that was acknowledged, kept or not.
+    pub(super) fn revision(&self) -> u64 {
+        match (&self.health, &self.newest) {
+            (Health::Healthy(document), _) => document.seal.revision.get(),
+            (Health::Foreign(_), Some(newest)) => newest.commit.revision.get(),
+            (Health::Foreign(edit), None) => edit.revision(),
             _ => 0,
         }
     }
@@ -92,11 +91,8 @@ impl Ground<'_> {
             Health::Damaged(why) => why.as_str(),
             _ => "damaged",
         };
-        let lost = self.newest.as_ref().map(|record| record.commit.revision);
-        let lost = lost.filter(|last| Some(*last) > copy.document.revision());
-        let lost = lost.map_or_else(String::new, |last| {
-            format!("; REVISION {last} IS LOST: no valid copy of it is left")
-        });
+        let lost = self.lost_after(copy.document.revision());
+        let lost = lost.map_or_else(String::new, |lost| format!("; {lost}"));
         self.store.warn(format!(
             "{} was damaged ({why}); {} was restored as revision {revision}; what was damaged is \
              kept below {}{lost}",
@@ -105,6 +101,13 @@ impl Ground<'_> {
             self.store.keys.evidence_prefix(),
         ));
         Ok(Some(sealed))
+    }
+
+    /// The warning that acknowledged revisions after `kept` are lost, if there are any.
+    pub(super) fn lost_after(&self, kept: Option<Revision>) -> Option<String> {
+        let last = self.newest.as_ref().map(|record| record.commit.revision)?;
+        let is_lost = Some(last) > kept;
+        is_lost.then(|| format!("REVISION {last} IS LOST: no valid copy of it is left"))
     }
 
     /// The newest copy that can be restored.
