@@ -341,9 +341,11 @@ fn no_store(values: &Values, is_untrusted: bool) -> Option<Error> {
         Error::new(Kind::UntrustedStore, message)
             .hint_command("config trust", "once you know that this is where the state belongs")
     } else {
-        let message = format!(
-            "the state is kept by {url}, as {place} says, and this build has no `etcd` feature"
-        );
+        let why = match cfg!(feature = "etcd") {
+            true => "commands cannot use a store on etcd yet in this version",
+            false => "this build has no `etcd` feature",
+        };
+        let message = format!("the state is kept by {url}, as {place} says, and {why}");
         Error::new(Kind::DependencyMissing, message)
     };
     let error = match source {
