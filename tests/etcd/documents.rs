@@ -268,8 +268,14 @@ fn a_holder_of_the_lock_state_keeps_writers_out() {
     });
     place.put("hold/state/other", "");
     let impatient = Settings { lock_timeout: Duration::from_millis(200), ..settings() };
-    let error = set(&place.store_with(impatient), "phase", "x").unwrap_err();
-    assert_eq!((code(&error), error.kind), (2, Kind::LockTimeout));
+    let kept_out = place.store_with(impatient);
+    for error in [
+        set(&kept_out, "phase", "x").unwrap_err(),
+        kept_out.recover(&Wanted::Revision(2), &WriteOptions::of("recover")).unwrap_err(),
+        kept_out.adopt(&WriteOptions::of("adopt")).unwrap_err(),
+    ] {
+        assert_eq!((code(&error), error.kind), (2, Kind::LockTimeout));
+    }
     assert_eq!(document(&store)["phase"], "after");
 }
 

@@ -75,6 +75,9 @@ fn diff_compares_revisions_and_backups() {
     assert!(differences(&store, Some("4"), None).is_empty());
     let backups = store.backups().unwrap();
     assert_eq!(differences(&store, Some(&backups[0].name), None), last);
+    // A copy of the current revision is not the previous one.
+    store.backup(None).unwrap();
+    assert_eq!(differences(&store, None, None), last);
     let error = store.differences(Some("77"), None).unwrap_err();
     assert_eq!((code(&error), error.kind), (1, Kind::NotFound));
 }

@@ -7,6 +7,7 @@
 mod authority;
 mod client;
 mod cluster;
+mod commands;
 mod documents;
 mod documents_faults;
 mod faults;
