@@ -2,19 +2,21 @@
 //!
 //! - alive: it exists and started when the record says; or it is hidden (`EPERM`, `hidepid`);
 //! - dead: no such process, or one that started at another time, or a zombie; or another boot of
-//!   this machine, and the root lies on a file system that no other kernel shares;
+//!   this machine, and the root lies on a file system that no other kernel shares. A grant made
+//!   since this boot is of no other one, whatever its id: some containers have an id of their own;
 //! - unknown: another machine; another pid namespace of this boot, or another boot and a shared
 //!   file system.
 //!
 //! Where a pid proves nothing, an flocked file does: the one that a command of `lock run` passes on
-//! to its descendants, and the one that a waiter holds. That works on a local file system and
-//! within one boot. Age is never a reason.
+//! to its descendants, and the one that a waiter holds. That works on a local file system: only
+//! processes of this kernel can have it locked. Age is never a reason.
 
 use std::time::SystemTime;
 
 use super::identity::{BootMatch, Identity, Namespace};
 use super::lifeline::Lifeline;
 use super::record::{Grant, Place, Waiter};
+use crate::time::parse_rfc3339;
 
 /// The liveness of a process, as far as this process can find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum Liveness {
 pub enum WaiterState {
     /// It is in its place, and blocks them.
     Waiting,
-    /// It is stopped or out of time; later waiters may go first, but it keeps its place.
+    /// It is stopped; later waiters may go first, but it keeps its place.
     Skipped,
     /// It, or the owner it waits for, is dead.
     Dead,
@@ -92,6 +94,8 @@ pub trait Host {
     fn details(&self, file: &Lifeline) -> Option<Waiter>;
     /// The time.
     fn now(&self) -> SystemTime;
+    /// When this kernel started; `None` where it does not show that.
+    fn booted(&self) -> Option<SystemTime>;
 }
 
 /// The liveness of other processes. A trait, so that tests can decide without processes.
@@ -166,13 +170,13 @@ impl<H: Host> LivenessOracle for H {
     /// its time to live decides, since a grant may expire unless its owner is known to be alive.
     fn grant(&self, grant: &Grant) -> Liveness {
         let known = grant.owner.as_ref().map_or(Liveness::Unknown, |owner| self.process(owner));
-        if known != Liveness::Unknown {
+        if known != Liveness::Unknown && !is_of_this_boot(self, grant) {
             return known;
         }
         // A living command, or a child of it, holds its file locked. If the file is gone, the
         // command may still live.
-        if let (Some(file), Some(owner)) = (&grant.live_file, &grant.owner) {
-            match lifeline_of(self, file, owner) {
+        if let Some(file) = &grant.live_file {
+            match lifeline_of(self, file) {
                 LifelineState::Locked => return Liveness::Alive,
                 LifelineState::Free => return Liveness::Dead,
                 LifelineState::Missing | LifelineState::Unknown => {}
@@ -188,10 +192,12 @@ impl<H: Host> LivenessOracle for H {
         if self.is_dead_waiter(waiter) {
             return WaiterState::Dead;
         }
-        if waiter.until <= unix_seconds(self.now()) {
-            // A living waiter removes itself; one that cannot be judged never shows another sign.
-            let is_unknown = self.waiting_process(waiter) == Liveness::Unknown;
-            return if is_unknown { WaiterState::Dead } else { WaiterState::Skipped };
+        // A living waiter removes itself when its time is up, whatever the clock of this process
+        // says. One that cannot be judged never shows another sign.
+        if waiter.until <= unix_seconds(self.now())
+            && self.waiting_process(waiter) == Liveness::Unknown
+        {
+            return WaiterState::Dead;
         }
         let is_stopped = self.process(&waiter.process) == Liveness::Alive
             && matches!(
@@ -202,9 +208,15 @@ impl<H: Host> LivenessOracle for H {
     }
 
     /// A waiter's lifeline is removed by the change that removes the waiter from the record, so a
-    /// waiter without its file is dead.
+    /// waiter without its file is dead. One in a queue that has no lifeline at all, as on a full
+    /// disk, loses its place to those that cannot judge it: nothing would show them its end.
     fn waiting_process(&self, waiter: &Waiter) -> Liveness {
-        process_or_lifeline(self, &waiter.process, waiter.lifeline.as_ref())
+        match process_or_lifeline(self, &waiter.process, waiter.lifeline.as_ref()) {
+            Liveness::Unknown if waiter.lifeline.is_none() && waiter.ticket().is_some() => {
+                Liveness::Dead
+            }
+            known => known,
+        }
     }
 
     fn is_dead_waiter(&self, waiter: &Waiter) -> bool {
@@ -236,24 +248,34 @@ pub fn process_or_lifeline<H: Host>(
     process: &Identity,
     lifeline: Option<&Lifeline>,
 ) -> Liveness {
-    match (host.process(process), lifeline) {
-        (Liveness::Unknown, Some(file)) => match lifeline_of(host, file, process) {
+    let known = host.process(process);
+    let is_proof = known != Liveness::Unknown && !is_of_another_boot(host, process);
+    match lifeline {
+        Some(file) if !is_proof => match lifeline_of(host, file) {
             LifelineState::Locked => Liveness::Alive,
             LifelineState::Free | LifelineState::Missing => Liveness::Dead,
-            LifelineState::Unknown => Liveness::Unknown,
+            LifelineState::Unknown => known,
         },
-        (known, _) => known,
+        _ => known,
     }
 }
 
-/// The state of a process's lifeline. Of another boot, or on a file system that another kernel may
-/// have mounted, an flock proves nothing.
-fn lifeline_of<H: Host>(host: &H, file: &Lifeline, process: &Identity) -> LifelineState {
-    let boots = host.namespace().compare_boot(&process.namespace.boot);
-    match boots == BootMatch::Same && host.is_local() {
-        true => host.lifeline(file),
-        false => LifelineState::Unknown,
-    }
+/// The state of a lifeline. On a file system that another kernel may have mounted, an flock proves
+/// nothing.
+fn lifeline_of<H: Host>(host: &H, file: &Lifeline) -> LifelineState {
+    if host.is_local() { host.lifeline(file) } else { LifelineState::Unknown }
+}
+
+/// Returns whether the id of a process's boot is not that of this process.
+fn is_of_another_boot<H: Host>(host: &H, process: &Identity) -> bool {
+    host.namespace().compare_boot(&process.namespace.boot) == BootMatch::Different
+}
+
+/// Returns whether a grant was made since this kernel started, though its owner's boot has another
+/// id: systemd-nspawn(1) and LXC give containers an id of their own.
+fn is_of_this_boot<H: Host>(host: &H, grant: &Grant) -> bool {
+    grant.owner.as_ref().is_some_and(|owner| is_of_another_boot(host, owner))
+        && host.booted().zip(parse_rfc3339(&grant.since)).is_some_and(|(boot, made)| made >= boot)
 }
 
 /// Seconds since 1970.
@@ -264,6 +286,8 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::queue::tests::{grant, waiter};
+    use crate::lock::record::Mode;
 
     /// A host with one process: pid 7, started at 3.
     struct OneProcess(Namespace, RunState);
@@ -295,6 +319,10 @@ mod tests {
 
         fn now(&self) -> SystemTime {
             SystemTime::UNIX_EPOCH
+        }
+
+        fn booted(&self) -> Option<SystemTime> {
+            parse_rfc3339("2026-11-30T12:00:00Z")
         }
     }
 
@@ -334,5 +362,34 @@ mod tests {
             it.namespace.machine = "another".to_owned();
         };
         assert_eq!(judged(other_machine), Liveness::Unknown);
+    }
+
+    #[test]
+    fn a_grant_made_since_this_boot_is_of_no_earlier_one() {
+        let here =
+            Namespace { boot: "b".to_owned(), machine: "m".to_owned(), ..Namespace::default() };
+        let host = OneProcess(here.clone(), RunState::Running);
+        let namespace = Namespace { boot: "of a container".to_owned(), ..here };
+        let judged = |since: &str| {
+            let owner = Some(Identity { pid: 7, start: 3, namespace: namespace.clone() });
+            let since = since.to_owned();
+            host.grant(&Grant { owner, since, ..grant(1, Mode::Exclusive, 7) })
+        };
+        assert_eq!(judged("2026-11-30T11:59:59Z"), Liveness::Dead);
+        assert_eq!(judged("2026-11-30T12:00:01Z"), Liveness::Unknown);
+    }
+
+    #[test]
+    fn the_deadline_of_a_waiter_that_lives_proves_nothing() {
+        let here = Namespace { boot: "b".to_owned(), ..Namespace::default() };
+        let host = OneProcess(here.clone(), RunState::Running);
+        let judged = |pid, namespace: Namespace| {
+            let process = Identity { pid, start: 3, namespace };
+            let owner = Identity { pid: 7, ..process.clone() };
+            host.waiter(&Waiter { process, owner, until: 0.0, ..waiter(Mode::Exclusive, 7) })
+        };
+        assert_eq!(judged(7, here.clone()), WaiterState::Waiting, "a clock that was set forward");
+        let elsewhere = Namespace { pid_namespace: 1, ..here };
+        assert_eq!(judged(7, elsewhere), WaiterState::Dead, "nothing else shows its end");
     }
 }

@@ -102,15 +102,20 @@ impl Namespace {
         }
         let place = crate::os::place().map_err(no_proc)?;
         let here = Self {
-            boot: place.boot,
+            boot: plain(&place.boot),
             pid_namespace: place.pid_namespace,
             time_namespace: place.time_namespace,
             // 32 digits: machine-id(5). Any other content must fit into the files that hold it.
-            machine: place.machine.chars().take(64).collect(),
+            machine: plain(&place.machine).chars().take(64).collect(),
             host: Self::host_name(),
         };
         Ok(HERE.get_or_init(|| here))
     }
+}
+
+/// An id as it stands in names of files.
+fn plain(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect()
 }
 
 /// The error where the system shows no processes.

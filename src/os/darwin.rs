@@ -12,4 +12,6 @@ mod seen;
 #[cfg(target_os = "macos")]
 mod calls;
 #[cfg(target_os = "macos")]
-pub use self::calls::{events, files, fill_random, ignored_signals, memory, place, process};
+pub use self::calls::{
+    booted, events, files, fill_random, ignored_signals, memory, place, process,
+};

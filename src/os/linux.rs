@@ -6,8 +6,10 @@ pub mod process;
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime};
 
 use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
 
 use self::process::text_of;
 use super::Place;
@@ -22,6 +24,13 @@ pub fn place() -> io::Result<Place> {
         time_namespace: namespace("time").unwrap_or(0),
         machine: text_of("/etc/machine-id").unwrap_or_default(),
     })
+}
+
+/// When this kernel started, by the clock of today.
+pub fn booted() -> Option<SystemTime> {
+    let since = clock_gettime(ClockId::Boottime);
+    let since = Duration::new(since.tv_sec.try_into().ok()?, since.tv_nsec.try_into().ok()?);
+    SystemTime::now().checked_sub(since)
 }
 
 /// The signals that this process ignores, a bit each, from /proc (see proc_pid_status(5), SigIgn).

@@ -237,7 +237,10 @@ fn place<'a>(record: &'a mut Value, field: &str) -> &'a mut Value {
 fn an_owner_that_is_certainly_dead_holds_nothing() {
     let other_start = |record: &mut Value| record["holders"][0]["owner"]["start"] = json!(1);
     let no_process = |record: &mut Value| record["holders"][0]["owner"]["pid"] = json!(i32::MAX);
-    let other_boot = |record: &mut Value| *place(record, "boot") = json!("an earlier one");
+    let other_boot = |record: &mut Value| {
+        *place(record, "boot") = json!("an earlier one");
+        record["holders"][0]["since"] = json!("2001-01-02T03:04:05.678Z");
+    };
     let mut forgeries: Vec<Forgery<'_>> =
         vec![("a pid used again", &other_start), ("none", &no_process)];
     let (sandbox, _script) = forged(|_| {});

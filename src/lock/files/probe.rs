@@ -74,6 +74,10 @@ impl Host for LivenessProbe<'_> {
     fn now(&self) -> SystemTime {
         self.disk.now()
     }
+
+    fn booted(&self) -> Option<SystemTime> {
+        crate::os::booted()
+    }
 }
 
 /// Looks a process up.

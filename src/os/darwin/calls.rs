@@ -5,6 +5,7 @@ pub mod files;
 pub mod process;
 
 use std::io;
+use std::time::SystemTime;
 
 use pipeline_state_darwin as sys;
 
@@ -21,6 +22,11 @@ pub fn place() -> io::Result<Place> {
     let boot = process::of(1).map(|first| format!("{:x}", first.start)).unwrap_or_default();
     let machine = sys::host_uuid().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect());
     Ok(Place { boot, pid_namespace: 0, time_namespace: 0, machine: machine.unwrap_or_default() })
+}
+
+/// Not shown: there are no containers with ids of their own.
+pub fn booted() -> Option<SystemTime> {
+    None
 }
 
 /// The signals that this process ignores, a bit each.

@@ -137,7 +137,7 @@ impl Image {
                 && let Ok(text) = std::str::from_utf8(bytes)
                 && text.contains(boot)
             {
-                let other = text.replace(boot, earlier);
+                let other = backdated(&text.replace(boot, earlier));
                 let resealed = || with_digest(serde_json::from_str(&other).ok()?);
                 let resealed = verified(bytes).and_then(|_| resealed());
                 *bytes = resealed.unwrap_or_else(|| other.clone().into_bytes());
@@ -145,6 +145,16 @@ impl Image {
         }
         self
     }
+}
+
+/// The text with all grants and waits a quarter of a century ago, before this boot.
+fn backdated(text: &str) -> String {
+    let now = pipeline_state::time::rfc3339(SystemTime::now());
+    let year = now.split('-').next().unwrap();
+    let before = ["since\":\"", "since\": \"", "since\\\":\\\""];
+    before.iter().fold(text.to_owned(), |text, before| {
+        text.replace(&format!("{before}{year}"), &format!("{before}2001"))
+    })
 }
 
 /// Rewrites the intent of an interrupted restore or `init --fresh` for this directory: the tree
