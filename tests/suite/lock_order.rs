@@ -177,6 +177,25 @@ fn a_cycle_through_an_earlier_waiter_is_found() {
 }
 
 #[test]
+fn a_cycle_that_a_grant_closes_in_a_long_wait_is_found() {
+    let sandbox = Sandbox::with_locks();
+    let mut one = Shell::holding(&sandbox, "a");
+    let mut other = Shell::holding(&sandbox, "b");
+    let mut both = Shell::start(&sandbox);
+    both.begin(&format!("{} 2>first & {} 2>second", lock("acquire a 60"), lock("acquire b 60")));
+    until("both wait", || waiting(&sandbox) == [both.pid(), both.pid()]);
+    one.begin(&format!("{} 2>third", lock("acquire b 60")));
+    let said = |file: &str| fs::read_to_string(sandbox.file(file)).unwrap_or_default();
+    until("both waits are long", || ["first", "third"].iter().all(|file| !said(file).is_empty()));
+
+    other.lock("release b").expect(0);
+
+    until("one is refused", || {
+        ["first", "third"].iter().any(|file| said(file).contains("would never end"))
+    });
+}
+
+#[test]
 fn without_the_check_a_cycle_waits_until_its_timeout() {
     let sandbox = Sandbox::with_locks();
     let mut one = Shell::holding(&sandbox, "a");

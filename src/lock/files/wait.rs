@@ -48,6 +48,8 @@ pub(super) struct Wait<'a, 'r> {
     request: &'r Request,
     started: Instant,
     notice: Notice,
+    /// When to search for a cycle again, once the wait is long.
+    next_search: Instant,
     parker: Parker,
     /// The waiter that was next at the last check.
     watched: Option<IdleWaiter>,
@@ -56,6 +58,9 @@ pub(super) struct Wait<'a, 'r> {
     /// A search without the gate found a cycle.
     seems_deadlocked: bool,
 }
+
+/// The longest time between two searches for a cycle: each doubles the wait until then.
+const LONGEST_BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
 
 /// The notice of what blocks a long wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,11 +91,13 @@ enum Woken {
 
 impl<'a, 'r> Wait<'a, 'r> {
     pub(super) fn new(locks: &'a LockRoot, request: &'r Request) -> Self {
+        let started = Instant::now();
         Self {
             locks,
             request,
-            started: Instant::now(),
+            started,
             notice: Notice::Due,
+            next_search: started + NOTICE_AFTER,
             parker: Parker::new(),
             watched: None,
             waits: Waits::default(),
@@ -139,9 +146,7 @@ impl<'a, 'r> Wait<'a, 'r> {
                 let records = Records { locks: self.locks, dir: &dir };
                 super::tokens::reserve_ahead(records, deadline.at);
             }
-            // A grant may close a cycle, too, if its owner waits for another lock: hence the second
-            // search, once the wait is long.
-            if queued == Queued::Newly || self.notice == Notice::Given {
+            if queued == Queued::Newly {
                 self.seems_deadlocked = self.seems_to_close_cycle()?;
             }
             if !self.seems_deadlocked {
@@ -152,17 +157,20 @@ impl<'a, 'r> Wait<'a, 'r> {
 
     /// Sleeps until the gate must be taken, and reports once what blocks a long wait. Returns the
     /// waiter to pass over, if that is why.
+    ///
+    /// A grant to an owner that waits for another lock may close a cycle, too. It stays closed, so
+    /// a search that is repeated finds it.
     fn rest(&mut self) -> Result<Option<IdleWaiter>> {
         let deadline = self.request.deadline;
         loop {
-            let until = match self.notice {
-                Notice::Due => (self.started + NOTICE_AFTER).min(deadline.at),
-                Notice::Given => deadline.at,
-            };
-            match self.sleep(until)? {
-                Woken::Blocked(by) if self.notice == Notice::Due && !deadline.is_over() => {
-                    self.notice = Notice::Given;
-                    self.locks.notify(&by.to_string());
+            match self.sleep(self.next_search.min(deadline.at))? {
+                Woken::Blocked(by) if !deadline.is_over() => {
+                    if self.notice == Notice::Due {
+                        self.notice = Notice::Given;
+                        self.locks.notify(&by.to_string());
+                    }
+                    let pause = self.started.elapsed().min(LONGEST_BETWEEN_SEARCHES);
+                    self.next_search = Instant::now() + pause;
                     self.seems_deadlocked = self.seems_to_close_cycle()?;
                     if self.seems_deadlocked {
                         return Ok(None);
