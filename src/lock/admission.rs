@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::edit::RecordEdit;
 use super::identity::Identity;
+use super::limits;
 use super::liveness::{Liveness, LivenessOracle, unix_seconds};
 use super::queue::{Answer, Blocker, answer, blockers, dequeue, drop_dead_at_front, enqueue};
 use super::record::{Grant, Place, Purpose, Record, Waiter};
@@ -89,6 +90,9 @@ pub fn admit(
         dequeue(&mut edit.record, &requester.process);
         let waiter = new_waiter(request, edit, now);
         enqueue(&mut edit.record, waiter);
+        if limits::extent(&edit.record) > limits::RECORD {
+            edit.record.waiters.retain(|waiter| !oracle.is_dead_waiter(waiter));
+        }
     }
     Admission::Queued(Queued::Newly)
 }
@@ -159,4 +163,71 @@ pub fn processes_to_watch<'a>(
         Blocker::Waiter(waiter) => &[&waiter.process, &waiter.owner],
     };
     processes.iter().filter(|process| oracle.process(process) == Liveness::Alive).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::liveness::WaiterState;
+    use crate::lock::queue::tests::{grant, process, waiter};
+    use crate::lock::record::Mode;
+    use crate::lock::request::{Deadline, RequestSpec, Requester};
+
+    /// A host on which process 7, its waiter and the requester are alive and all others dead.
+    #[derive(Debug)]
+    struct FewAlive;
+
+    impl LivenessOracle for FewAlive {
+        fn process(&self, process: &Identity) -> Liveness {
+            if [1, 7, 1007, 8, 1008].contains(&process.pid) {
+                Liveness::Alive
+            } else {
+                Liveness::Dead
+            }
+        }
+
+        fn grant(&self, _: &Grant) -> Liveness {
+            Liveness::Alive
+        }
+
+        fn waiter(&self, waiter: &Waiter) -> WaiterState {
+            match self.process(&waiter.process) {
+                Liveness::Dead => WaiterState::Dead,
+                _ => WaiterState::Waiting,
+            }
+        }
+    }
+
+    #[test]
+    fn dead_waiters_leave_a_full_queue() {
+        let large = |owner| Waiter {
+            place: Place::File { ticket: u64::from(owner), size: 300_000 },
+            ..waiter(Mode::Exclusive, owner)
+        };
+        let record = Record {
+            holders: vec![grant(1, Mode::Exclusive, 1)],
+            waiters: vec![large(7), large(20), large(21), large(22)],
+            ..Record::default()
+        };
+        let Ok(name) = Name::parse("lock", "a") else { return };
+        let requester = Requester {
+            owner: process(8),
+            ancestry: Vec::new(),
+            explicit: false,
+            process: process(1008),
+            env_tokens: Vec::new(),
+        };
+        let spec = RequestSpec::hold(Mode::Exclusive);
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let request = Request::new(vec![name.clone()], spec, requester, deadline);
+        let mut edits = [RecordEdit::new(&name, record)];
+        let now = Now { time: SystemTime::UNIX_EPOCH, left: Duration::from_secs(60) };
+        assert!(matches!(
+            admit(&mut edits, &request, now, &FewAlive),
+            Admission::Queued(Queued::Newly)
+        ));
+        let waiting: Vec<u32> =
+            edits[0].record.waiters.iter().map(|waiter| waiter.owner.pid).collect();
+        assert_eq!(waiting, [7, 8]);
+    }
 }

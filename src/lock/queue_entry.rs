@@ -6,6 +6,7 @@
 
 use super::identity::{Identity, Namespace};
 use super::lifeline::Lifeline;
+use super::limits;
 use super::record::{Mode, Place, Purpose, Token, Waiter};
 
 /// The longest name of a file: `NAME_MAX`.
@@ -62,6 +63,9 @@ pub fn parse(name: &str) -> Option<Waiter> {
     let (owner_pid, owner_start) = (number(next()?)?, number(next()?)?);
     let until = number::<u64>(next()?)?;
     let (locks, size, own) = (number(next()?)?, number(next()?)?, number(next()?)?);
+    if size as usize > limits::RECORD {
+        return None;
+    }
     let lifeline = match next()? {
         NONE => None,
         id => Some(Lifeline::of_waiter(id)?),
@@ -78,7 +82,7 @@ pub fn parse(name: &str) -> Option<Waiter> {
         machine: machine.to_owned(),
         host: String::new(),
     };
-    is_whole.then(|| Waiter {
+    let waiter = Waiter {
         mode,
         owner: Identity { pid: owner_pid, start: owner_start, namespace: namespace.clone() },
         process: Identity { pid, start, namespace },
@@ -93,7 +97,9 @@ pub fn parse(name: &str) -> Option<Waiter> {
         passed_over: marks.contains(&PASSED_OVER),
         broken: marks.contains(&BROKEN),
         place: Place::File { ticket, size },
-    })
+    };
+    // Its name must be found again.
+    (is_whole && name_of(&waiter).as_deref() == Some(name)).then_some(waiter)
 }
 
 /// A number as it is written in decimal, without a sign.
@@ -154,6 +160,8 @@ mod tests {
             &name.replace("xh", "xx"),
             &name.replace("xh", "xhq"),
             &name.replacen(".7.", ".+7.", 1),
+            name.trim_start_matches('0'),
+            &name.replacen(".700.", ".1048577.", 1),
             &name.replacen(".-.", ".../../x.", 1),
             &format!("{name}.1"),
             &format!("{name}{}", "b".repeat(255)),

@@ -9,7 +9,7 @@ fn name() -> Name {
     Name::parse("lock", "deploy").unwrap()
 }
 
-fn process(pid: u32) -> Identity {
+pub fn process(pid: u32) -> Identity {
     Identity { pid, start: u64::from(pid), namespace: Default::default() }
 }
 
