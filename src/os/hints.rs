@@ -10,6 +10,8 @@ struct Words {
     look_at_flags: &'static str,
     remove_flags: &'static str,
     look_at_clock: &'static str,
+    look_at_watches: [&'static str; 2],
+    look_at_ends: [&'static str; 2],
 }
 
 const LINUX: Words = Words {
@@ -21,6 +23,11 @@ const LINUX: Words = Words {
     look_at_flags: "lsattr -d {}",
     remove_flags: "sudo chattr -ia {}",
     look_at_clock: "date -u; timedatectl",
+    look_at_watches: [
+        "sysctl fs.inotify",
+        "see how many watches a user may have; other programs may use them up",
+    ],
+    look_at_ends: ["uname -r", "pidfds came with 5.3; a sandbox may deny them"],
 };
 
 const DARWIN: Words = Words {
@@ -32,6 +39,8 @@ const DARWIN: Words = Words {
     look_at_flags: "ls -ldO {}",
     remove_flags: "sudo chflags nouchg,nouappnd,noschg,nosappnd {}",
     look_at_clock: "date -u; sntp time.apple.com",
+    look_at_watches: ["ulimit -n", "each watched file takes a descriptor"],
+    look_at_ends: ["ps -p 1 -o pid,lstart", "a sandbox may deny events of processes"],
 };
 
 const HERE: Words = if cfg!(target_os = "macos") { DARWIN } else { LINUX };
@@ -46,6 +55,11 @@ pub const LOOK_AT_PROCESSES: &str = HERE.look_at_processes;
 pub const LOOK_AT_HIDING: [&str; 2] = HERE.look_at_hiding;
 /// Shows the time, and whether it is kept right.
 pub const LOOK_AT_CLOCK: &str = HERE.look_at_clock;
+
+/// Shows why changes of files may not be reported, and what that shows.
+pub const LOOK_AT_WATCHES: [&str; 2] = HERE.look_at_watches;
+/// Shows why the ends of processes may not be reported, and what that shows.
+pub const LOOK_AT_ENDS: [&str; 2] = HERE.look_at_ends;
 
 /// Shows the mount that a path lies on.
 pub fn mount_of(path: &str) -> String {
@@ -84,9 +98,11 @@ mod tests {
             ]
             .join("\n")
                 + &words.look_at_hiding.concat()
+                + &words.look_at_watches.concat()
+                + &words.look_at_ends.concat()
         };
         let of_linux =
-            ["findmnt", "/proc", "lsattr", "chattr", "timedatectl", "inotify", "hidepid"];
+            ["findmnt", "/proc", "lsattr", "chattr", "timedatectl", "inotify", "hidepid", "pidfd"];
         for word in of_linux {
             assert!(all(&LINUX).contains(word), "{word}");
             assert!(!all(&DARWIN).contains(word), "{word}");

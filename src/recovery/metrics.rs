@@ -15,7 +15,7 @@ use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
 use crate::store::checkpoint::id::time_of;
 use crate::store::{EventLog, Store};
-use crate::time::parse_rfc3339;
+use crate::time::{parse_rfc3339, with_millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -269,7 +269,7 @@ impl Metrics {
     fn count_since(&mut self, time: &str) {
         let earlier = |since: &str| parse_rfc3339(since) > parse_rfc3339(time);
         if self.since.as_deref().is_none_or(earlier) {
-            self.since = Some(time.to_owned());
+            self.since = Some(with_millis(time));
         }
     }
 

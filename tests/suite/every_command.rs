@@ -443,7 +443,12 @@ impl Job {
             "{:?}, {error} from {} #{}: {}\n{ran:?}",
             self.row.words, call.name, call.nth, call.line
         );
-        let expected = if self.row.words.starts_with("hook post") { 1 } else { code }; // an editor reads some codes its own way
+        let expected =
+            if ["hook post", "hook session"].iter().any(|hook| self.row.words.starts_with(hook)) {
+                1
+            } else {
+                code
+            }; // an editor reads some codes its own way
         let said: Vec<&str> =
             ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         let unconfirmed = ran.stderr.contains("did not confirm") || ran.stderr.contains("decided");

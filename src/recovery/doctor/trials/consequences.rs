@@ -3,6 +3,7 @@
 use super::{ROOT, Trial};
 use crate::error::{Error, ExitCode, quote_path};
 use crate::fs::Dir;
+use crate::os::hints;
 use crate::recovery::doctor::{Finding, Subject};
 
 /// The consequence of a failing trial.
@@ -34,7 +35,7 @@ impl Trial {
                 ("nothing can be synced", "a power cut may take what was acknowledged", General)
             }
             Self::Link => {
-                ("there are no hard links", "each commit copies what it replaces", General)
+                ("hard links cannot be made", "each commit copies what it replaces", General)
             }
             Self::Rename => ("no file can be replaced", "no command can commit", General),
             Self::Exchange => (
@@ -123,18 +124,21 @@ fn sentence(root: &Dir, test: Trial, place: Option<&str>, why: &str) -> String {
 
 fn with_hint(finding: Finding, root: &Dir, test: Trial, place: Option<&str>) -> Finding {
     match (test, place) {
-        (Trial::StartTime, _) => finding.hint_shell("findmnt /proc", "is it mounted?"),
+        (Trial::StartTime, _) => {
+            finding.hint_shell(hints::LOOK_AT_PROCESSES, "see whether it is mounted")
+        }
         (Trial::Events, _) => {
-            let why = "see how many watches a user may have; other programs may use them up";
-            finding.hint_shell("sysctl fs.inotify", why)
+            let [command, why] = hints::LOOK_AT_WATCHES;
+            finding.hint_shell(command, why)
         }
         (Trial::ChildEnd, _) => {
-            finding.hint_shell("uname -r", "pidfds came with 5.3; a sandbox may deny them")
+            let [command, why] = hints::LOOK_AT_ENDS;
+            finding.hint_shell(command, why)
         }
         (_, place) => {
             let path = place.map_or(root.path().to_owned(), |place| root.path_of(place));
             let why = "see which file system it is; --root names a directory elsewhere";
-            finding.hint_shell(format!("findmnt -T {}", quote_path(&path)), why)
+            finding.hint_shell(hints::mount_of(&quote_path(&path)), why)
         }
     }
 }
