@@ -392,7 +392,7 @@ fn the_doctor_names_a_waiter_of_another_machine_and_how_to_end_it() {
     });
     let id = waiters(&sandbox)[0]["waiter"].as_str().unwrap().to_owned();
     // Its lifeline would prove its death; another kind of file proves nothing.
-    let lifeline = sandbox.file(&format!(".locks/.wait-{id}"));
+    let lifeline = sandbox.file(format!(".locks/.wait-{id}"));
     fs::remove_file(&lifeline).unwrap();
     fs::create_dir(&lifeline).unwrap();
     let ran = sandbox.run("recover doctor").expect(1);
