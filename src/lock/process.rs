@@ -257,4 +257,10 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(abridged(&"x\n".repeat(300)).chars().count(), 200);
     }
+
+    #[test]
+    fn an_id_of_any_machine_fits_into_the_name_of_a_file() {
+        assert_eq!(plain("0d1e2f3a-0000"), "0d1e2f3a-0000");
+        assert_eq!(plain("build_host.7/x"), "build-host-7-x");
+    }
 }
