@@ -12,6 +12,7 @@
  * If SUMMARY names a file, a line for each way is appended to it: what, ours, the peer's, the ratio, the target; tabs between.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -24,11 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAYS = 4, RECORD = 1 << 16 };
+enum { WAYS = 4 };
 
 extern char **environ;
 static const char *binary, *root, *flock_program;
-static char locks_path[4096], record_path[4096], flock_path[4096];
+static char locks_path[4096], queue_path[4096], flock_path[4096];
 static int watch = -1;
 
 static void fail(const char *what)
@@ -99,14 +100,17 @@ static void lock(const char *what, pid_t of)
     finish(start(argv));
 }
 
-static size_t read_record(char *text)
+/* Returns whether the queue of the lock has a waiter's file. */
+static int is_waited_for(void)
 {
-    int fd = open(record_path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? 0 : read(fd, text, RECORD - 1);
-    if (fd >= 0)
-        close(fd);
-    text[length < 0 ? 0 : length] = '\0';
-    return strlen(text);
+    DIR *queue = opendir(queue_path);
+    int found = 0;
+    if (queue == NULL)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(queue)) != NULL;)
+        found |= entry->d_name[0] != '.';
+    closedir(queue);
+    return found;
 }
 
 /* Sleeps, for 20 ms at least, until the process does: state `S` in proc_pid_stat(5), four times in a row. */
@@ -127,7 +131,7 @@ static void sleep_until_it_sleeps(pid_t pid)
     }
 }
 
-/* Waits until somebody puts the lock's record in place. */
+/* Waits until the lock's record is put in place. */
 static void await_record(void)
 {
     static char events[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
@@ -146,14 +150,12 @@ static void await_record(void)
 
 static double ours(int kills)
 {
-    static char record[RECORD];
     pid_t holder = owner(NULL);
     lock("acquire", holder);
     const char *argv[] = {binary, "--root", root, "lock", "acquire", "hand", "60", NULL};
     pid_t waiter = start(argv);
-    do
-        read_record(record);
-    while (strstr(record, "\"until\":") == NULL); /* which only a waiter has */
+    while (!is_waited_for())
+        usleep(1000);
     sleep_until_it_sleeps(waiter);
 
     double began;
@@ -228,7 +230,7 @@ int main(int argc, char **argv)
     }
     int rounds = atoi(argv[1]), warm_up = (rounds + 9) / 10;
     binary = argv[2], root = argv[3], flock_program = argv[4];
-    snprintf(record_path, sizeof record_path, "%s/.locks/hand.json", root);
+    snprintf(queue_path, sizeof queue_path, "%s/.locks/.queue/hand", root);
     snprintf(locks_path, sizeof locks_path, "%s/.locks", root);
     snprintf(flock_path, sizeof flock_path, "%s/flock", root);
     close(open(flock_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
