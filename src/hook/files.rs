@@ -54,11 +54,12 @@ impl FilePattern {
             && self.compiled.get_or_init(|| self.glob.compile_matcher()).is_match(path)
     }
 
-    /// What each match begins with and ends in.
+    /// What each match begins with and ends in. The `/` of `**/` may match nothing.
     fn ends(&self) -> (&str, &str) {
         let text = self.text.as_str();
         let begin = text.find(SPECIAL).map_or(text, |at| &text[..at]);
-        (begin, text.rfind(SPECIAL).map_or(text, |at| &text[at + 1..]))
+        let end = text.rfind(SPECIAL).map_or(text, |at| text[at + 1..].trim_start_matches('/'));
+        (begin, end)
     }
 
     fn is_absolute(&self) -> bool {
@@ -284,7 +285,15 @@ mod tests {
         assert!(project.take_complaints().is_empty());
     }
 
+    #[test]
+    fn two_stars_and_a_slash_match_no_directory_too() {
+        for (glob, path) in [("**/b", "b"), ("**/", ""), ("a/**/b", "a/b"), ("{a,b/**}/c", "a/c")] {
+            assert!(FilePattern::anywhere(glob).unwrap().is_match(Path::new(path)), "{glob}");
+        }
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
         #[test]
         fn a_glob_matches_what_its_matcher_matches(
             glob in r"[ab/]{0,3}(\*|\*\*/|\?|\{a,b\}|[ab/]|\\\*|\[ab\]){0,3}[ab/]{0,3}",
