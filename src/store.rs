@@ -23,7 +23,7 @@ mod trace;
 
 pub use self::candidate::Wanted;
 pub use self::files::{
-    EventLog, Probe, SignalFiles, Space, Store, backups, fresh, heal, report, undo, writable,
+    EventLog, FileStore, Probe, SignalFiles, Space, backups, fresh, heal, report, undo, writable,
 };
 pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};

@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::config::{CliOverrides, Config, ProcessEnvironment};
 use crate::error::ExitCode;
 use crate::fs::Disk;
-use crate::store::Store;
+use crate::store::FileStore;
 
 /// Set to the shell's name by the scripts for it, which then have `--` and the words of the line as
 /// arguments.
@@ -268,7 +268,7 @@ fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<S
     let disk = Disk::real();
     let config = Config::resolve(overrides, &ProcessEnvironment, &disk)?;
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings, audit);
+    let store = FileStore::new(disk, config.settings, audit);
     Ok(match names {
         Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
         Names::Checkpoints => store.checkpoints().ids()?,

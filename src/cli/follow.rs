@@ -16,11 +16,11 @@ use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::os::process::Ends;
-use crate::store::Store;
+use crate::store::FileStore;
 
 /// Reads the document each time it may have changed.
 struct Follower<'a> {
-    store: &'a Store,
+    store: &'a FileStore,
     output: &'a Output<'a>,
     places: DirWatch,
     /// Set after the first successful read; until then an error ends the command.
@@ -32,7 +32,7 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    fn new(store: &'a Store, output: &'a Output<'a>) -> Self {
+    fn new(store: &'a FileStore, output: &'a Output<'a>) -> Self {
         let settings = store.settings();
         let place =
             WatchedDir { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
@@ -87,7 +87,7 @@ fn is_outlasted(kind: Kind) -> bool {
 
 /// Returns once the last result of `filter` is neither false nor null.
 pub fn wait(
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
     filter: &str,
     program: &Program,
@@ -116,7 +116,7 @@ pub fn wait(
 
 /// Prints the results of `filter` on each revision as a line of JSON, the present one first.
 pub fn watch(
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
     filter: &str,
     program: &Program,

@@ -22,7 +22,7 @@ use crate::lock::{
 };
 use crate::name::{Name, nearest};
 use crate::plural::count;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::layout::STATE_FILE;
 use crate::store::writable::is_writable;
 use crate::time::{from_epoch_seconds, rfc3339, rfc3339_millis};
@@ -36,7 +36,7 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
     if config.settings.file_name != STATE_FILE {
         // locks belong to one state file
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-        Store::new(disk.clone(), config.settings.clone(), audit).check_ownership()?;
+        FileStore::new(disk.clone(), config.settings.clone(), audit).check_ownership()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
     let locks = Locks::new(

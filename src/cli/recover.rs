@@ -24,7 +24,7 @@ use crate::name::Name;
 use crate::owner_view::OwnerView;
 use crate::plural::count;
 use crate::recovery::degraded::{Degraded, features};
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::options::{Author, Mode, WriteOptions};
@@ -56,7 +56,7 @@ fn action_of(command: &Recover) -> Option<&'static str> {
     })
 }
 
-fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'_>) -> Run {
+fn dispatch(command: &Recover, config: &Config, store: &FileStore, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     match command {
         Recover::Checkpoint(arguments) => checkpoint(arguments, store, output).map(done),
@@ -111,7 +111,7 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
 
 fn checkpoint(
     arguments: &args::Checkpoint,
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
     let operation = Name::parse_operation(&arguments.operation)?;
@@ -150,7 +150,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
     Ok((phase.filter(|phase| !phase.is_empty()), metadata.unwrap_or_else(|| json!({}))))
 }
 
-fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn abort(store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
     let (text, checkpoint, undone) = match store.restores().abort()? {
         Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
         Aborted::Dropped { checkpoint: None } => {
@@ -167,7 +167,11 @@ fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn restore(
+    arguments: &args::Restore,
+    store: &FileStore,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     if arguments.abort {
         return abort(store, output);
     }
@@ -202,7 +206,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
 }
 
 /// Lists the revisions that restoring a checkpoint undoes, and asks for confirmation.
-fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which> {
+fn asked_for(which: &Which, store: &FileStore, output: &Output<'_>) -> Result<Which> {
     const SHOWN: usize = 20;
     let checkpoint = store.checkpoints().find(which)?;
     let id = checkpoint.id;
@@ -233,7 +237,7 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
         .hint_command(format!("recover restore {id} --dry-run"), "see what it would change"))
 }
 
-fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
+fn list(store: &FileStore, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
     let checkpoints = store.checkpoints().list()?;
     if as_json {
         output.json(&json!(checkpoints))?;
@@ -287,7 +291,7 @@ fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
     ids.iter().try_for_each(|id| output.line(&format!("Checkpoint would be removed: {id}")))
 }
 
-fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn show(id: &str, store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
     let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
     let entries = checkpoint.listing.entries();
     if output.is_json() {
@@ -336,7 +340,7 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     output.table(table)
 }
 
-fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
+fn verify(id: Option<&str>, store: &FileStore, output: &Output<'_>) -> Run {
     if let Some(id) = id {
         let progress = output.progress(format!("reading {id}"));
         store.checkpoints().verify(id)?;
@@ -367,7 +371,7 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
 }
 
 /// Read-only commands announce the restore that the next writer will finish.
-fn report_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+fn report_interrupted_restore(store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
     match store.intents().interrupted()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
             "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
@@ -380,7 +384,7 @@ fn report_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Res
 
 // ---- degraded mode ----
 
-fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run {
+fn degrade(arguments: &args::Degrade, store: &FileStore, output: &Output<'_>) -> Run {
     let mut order = write_options("recover", "degrade", &arguments.writer)?;
     order.reason = order.reason.or_else(|| Some(format!("degraded {}", arguments.cause)));
     let noted = Degraded {
@@ -394,7 +398,7 @@ fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run
 }
 
 fn set_mode(
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
     order: &WriteOptions,
     done: &str,
@@ -410,7 +414,7 @@ fn set_mode(
 }
 
 /// Answers whether the state is degraded, or a feature disabled.
-fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow::Result<bool> {
+fn degraded(feature: Option<&str>, store: &FileStore, output: &Output<'_>) -> anyhow::Result<bool> {
     let mode = Degraded::of(&store.read()?.value);
     let answer = feature.map_or(mode.is_on, |feature| mode.disables(feature));
     if output.is_json() {

@@ -16,7 +16,7 @@ use crate::fs::{At, Dir, Disk, FileKind};
 use crate::lock::EntryStatus;
 use crate::placement::{is_kept_by_a_root, unfit_for_output};
 use crate::report::{HeldGrant, Subject, Timeline, page};
-use crate::store::Store;
+use crate::store::FileStore;
 
 /// Runs the command; its exit code.
 pub fn run(
@@ -46,7 +46,7 @@ pub fn run(
     })
 }
 
-fn timeline(command: &Report, store: &Store) -> Result<Timeline> {
+fn timeline(command: &Report, store: &FileStore) -> Result<Timeline> {
     let events = store.report().events()?;
     let locks = store.locks().list()?.into_iter();
     let locks = locks.filter(|entry| entry.status != EntryStatus::Stale);
@@ -70,7 +70,7 @@ struct Target {
 
 impl Target {
     /// Opens the directory. A file of a root, a link, and what is not a regular file are refused.
-    fn of(path: &Path, store: &Store) -> Result<Self> {
+    fn of(path: &Path, store: &FileStore) -> Result<Self> {
         let name = match path.file_name() {
             Some(name) if !path.as_os_str().as_encoded_bytes().ends_with(b"/") => name,
             _ => return Err(refusal(path, "names a directory")),

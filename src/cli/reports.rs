@@ -12,7 +12,7 @@ use crate::journal::changes::Change;
 use crate::lock::LockSummary;
 use crate::os::Confirmation;
 use crate::owner_view::OwnerView;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::report::Validation;
 use crate::time::rfc3339;
 
@@ -42,7 +42,7 @@ pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
     validation.error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
-pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn backups(store: &FileStore, output: &Output<'_>) -> Run {
     let listed = store.report().backups()?;
     if output.is_json() {
         output.json(&json!(listed))?;
@@ -82,7 +82,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
     Ok(ExitCode::Success)
 }
 
-pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn history(args: &History, store: &FileStore, output: &Output<'_>) -> Run {
     let revisions = store.report().history(args.limit, args.since)?;
     if output.is_json() {
         output.json(&json!(revisions))?;

@@ -29,7 +29,7 @@ use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::options::WriteOptions;
 use crate::store::report::validate_input;
-use crate::store::{Store, Wanted};
+use crate::store::{FileStore, Wanted};
 
 type Run = anyhow::Result<ExitCode>;
 
@@ -84,7 +84,7 @@ fn write_options(action: &'static str, writer: &Writer) -> Result<WriteOptions> 
     write_command::write_options("state", action, writer)
 }
 
-fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
+fn dispatch(command: &State, store: &FileStore, output: &Output<'_>) -> Run {
     match command {
         State::Init { fresh, yes } => init::run(*fresh, *yes, store, output),
         State::Read => read(store, output),
@@ -132,12 +132,12 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
     }
 }
 
-fn read(store: &Store, output: &Output<'_>) -> Run {
+fn read(store: &FileStore, output: &Output<'_>) -> Run {
     output.bytes(&store.read()?.bytes)?;
     Ok(ExitCode::Success)
 }
 
-fn backup(name: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
+fn backup(name: Option<&str>, store: &FileStore, output: &Output<'_>) -> Run {
     let name = name.map(|name| Name::parse("backup", name)).transpose()?;
     let path = store.backup(name.as_ref())?.display().to_string();
     output.confirm(&format!("Backup created: {path}"), &json!({ "file": path }));

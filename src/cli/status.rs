@@ -14,7 +14,7 @@ use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::WatchedDir;
 use crate::plural::count;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
 use crate::store::report::Status;
@@ -23,7 +23,7 @@ use crate::store::report::Status;
 const MOST_FINDINGS: usize = 10;
 
 pub(super) fn status(
-    store: &Store,
+    store: &FileStore,
     watched: Watched,
     output: &Output<'_>,
 ) -> anyhow::Result<ExitCode> {
@@ -32,7 +32,7 @@ pub(super) fn status(
 }
 
 /// DirWatch to watch for changes.
-fn places(store: &Store) -> Vec<WatchedDir> {
+fn places(store: &FileStore) -> Vec<WatchedDir> {
     let settings = store.settings();
     let dir = settings.directory.clone();
     let inside = SIDE_DIRECTORIES.map(|name| WatchedDir { dir: dir.join(name), names: Vec::new() });
@@ -42,7 +42,7 @@ fn places(store: &Store) -> Vec<WatchedDir> {
     std::iter::once(WatchedDir { dir, names }).chain(inside).collect()
 }
 
-fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
+fn look(store: &FileStore, output: &Output<'_>) -> anyhow::Result<StatusView> {
     let (status, error) = store.report().status()?;
     let now = store.disk().now();
     let text = [

@@ -10,7 +10,7 @@ use crate::document::diff::Difference;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::journal::event::REASON_LIMIT;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
 use crate::store::options::{Mode, WriteOptions, conflict};
 
@@ -23,10 +23,10 @@ pub(super) fn with_store<T>(
     disk: Disk,
     output: &Output<'_>,
     action: Option<&'static str>,
-    work: impl FnOnce(&Store) -> anyhow::Result<T>,
+    work: impl FnOnce(&FileStore) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings.clone(), audit);
+    let store = FileStore::new(disk, config.settings.clone(), audit);
     output.report_waits(store.locks());
     let result = work(&store);
     if let (Some(action), Err(error)) = (action, &result)
@@ -71,7 +71,7 @@ pub(super) fn write_options(
 
 /// Makes a change and shows its result.
 pub(super) fn change(
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
     order: &WriteOptions,
     done: &str,

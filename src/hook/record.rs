@@ -7,12 +7,12 @@ use crate::error::Result;
 use crate::store::change::{Outcome, Proposal};
 use crate::store::options::WriteOptions;
 use crate::store::signal::Signals;
-use crate::store::{SignalFile, Store};
+use crate::store::{FileStore, SignalFile};
 
 /// Commits the effects that `decide` computes from the state, under the lock. Commits nothing
 /// without a change. `reason` goes into the history, `about` into the signals' files.
 pub fn record(
-    store: &Store,
+    store: &FileStore,
     action: &'static str,
     reason: Option<String>,
     about: &Value,
@@ -30,7 +30,7 @@ pub fn record(
     Ok(decided)
 }
 
-fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Result<Proposal> {
+fn propose(effects: &Effects, state: &Value, about: &Value, store: &FileStore) -> Result<Proposal> {
     let mut value = state.clone();
     if let Some(fields) = value.as_object_mut() {
         if let Some(phase) = &effects.phase {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::{Error, ExitCode, Hint, Result};
 use crate::fs::{Dir, FileKind};
 use crate::lock::Deadline;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::{side, user};
 
 pub use self::trials::{Answer, Place, Trial, Trials};
@@ -143,7 +143,7 @@ pub struct Report {
 }
 
 /// Checks everything, and changes nothing but a scratch directory.
-pub fn examine(store: &Store) -> Report {
+pub fn examine(store: &FileStore) -> Report {
     let mut findings = checks::all(store).findings;
     let (trials, failures) = trials::run(store);
     for failure in failures {
@@ -157,7 +157,7 @@ pub fn examine(store: &Store) -> Report {
 
 /// Checks everything, makes the safe repairs, and checks again. Failed repairs are among the
 /// findings.
-pub fn repair(store: &Store) -> Report {
+pub fn repair(store: &FileStore) -> Report {
     let before = checks::all(store);
     let mut failed = Vec::new();
     let mut attempt = |what: Subject, result: Result<()>| {
@@ -195,7 +195,7 @@ pub fn repair(store: &Store) -> Report {
 
 /// Removes other users' access to a file of this program: one beside the state, or in a side
 /// directory.
-fn tighten(store: &Store, path: &str, mode: u32) -> Result<()> {
+fn tighten(store: &FileStore, path: &str, mode: u32) -> Result<()> {
     let disk = store.disk();
     let root = side::open_root(disk, &store.settings().directory)?;
     let set = |dir: &Dir, name: &str| match disk.stat(dir, name)? {

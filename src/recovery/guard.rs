@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{GUARD_TOKEN, OnRecord, Settlement};
 use crate::store::options::WriteOptions;
-use crate::store::{Probe, Store};
+use crate::store::{FileStore, Probe};
 
 /// A progress event, for people.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub struct Guarded {
 /// Makes a checkpoint, runs the command, and puts its changes back if it failed for good. An error
 /// means that the guard could not begin, and the command was not run.
 pub fn guard(
-    store: &Store,
+    store: &FileStore,
     snapshot: &Snapshot,
     policy: &Policy,
     command: &[OsString],
@@ -104,7 +104,7 @@ pub fn guard(
     Ok(Guarded { ended, unrestored })
 }
 
-fn unrestored(store: &Store, id: &str, why: String) -> Error {
+fn unrestored(store: &FileStore, id: &str, why: String) -> Error {
     let guard: OnRecord = store.guards().unrestored(id.to_owned(), why);
     let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default())
         .detail("guard", guard.id.as_str());

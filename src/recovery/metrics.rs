@@ -14,7 +14,7 @@ use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
 use crate::store::checkpoint::id::time_of;
-use crate::store::{EventLog, Store};
+use crate::store::{EventLog, FileStore};
 use crate::time::{parse_rfc3339, with_millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -129,7 +129,7 @@ pub struct Metrics {
 impl Metrics {
     /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
     /// Only what is missing from the journal leaves a warning.
-    pub fn gather(store: &Store) -> Self {
+    pub fn gather(store: &FileStore) -> Self {
         let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
         for kind in ["automatic", "manual"] {
             metrics.backups.insert(kind, 0);
@@ -148,7 +148,7 @@ impl Metrics {
 
     /// Counts the commits in the journal, and those in the audit log that the journal has no line
     /// of.
-    fn read_logs(&mut self, store: &Store) {
+    fn read_logs(&mut self, store: &FileStore) {
         let yesterday = store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut journaled = HashSet::new();
         let journal = EventLog::of(store).journal();
@@ -299,7 +299,7 @@ impl Metrics {
         None
     }
 
-    fn look(&mut self, store: &Store) {
+    fn look(&mut self, store: &FileStore) {
         if let Ok((status, refusal)) = store.report().status() {
             self.is_writable = status.writable;
             self.is_healthy = refusal.is_none() && status.writable;

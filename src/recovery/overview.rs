@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::degraded::Degraded;
 use crate::audit::ErrorLogEntry;
 use crate::error::{Error, Hint};
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
@@ -65,7 +65,7 @@ fn health_or_unknown<S: Serializer>(
 impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
-    pub fn of(store: &Store) -> Self {
+    pub fn of(store: &FileStore) -> Self {
         let (health, revision, refusal) = match store.report().status() {
             Ok((status, refusal)) => (Some(status.health), status.revision, refusal),
             Err(error) => (None, None, Some(error)),

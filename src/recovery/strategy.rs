@@ -13,7 +13,7 @@ use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
 use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
-use crate::store::{Space, Store, Wanted};
+use crate::store::{FileStore, Space, Wanted};
 
 /// The pauses while waiting for resources.
 const PAUSES: [Duration; 4] =
@@ -44,7 +44,7 @@ pub enum NextStep {
 /// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
 /// the error log.
 pub fn handle(
-    store: &Store,
+    store: &FileStore,
     code: u8,
     operation: Option<&Name>,
     message: Option<&str>,
@@ -130,7 +130,7 @@ impl Handled {
     }
 }
 
-fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
+fn clean_locks(store: &FileStore, handled: &mut Handled) -> Result<()> {
     let deadline = Deadline::after(store.settings().lock_timeout).at;
     let cleaned = store.locks().clean(deadline)?;
     let held = store.locks().summary()?;
@@ -146,7 +146,7 @@ fn clean_locks(store: &Store, handled: &mut Handled) -> Result<()> {
     Ok(())
 }
 
-fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
+fn recover(store: &FileStore, handled: &mut Handled) -> Result<()> {
     let (status, error) = store.report().status()?;
     match (status.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
@@ -173,7 +173,7 @@ fn is_without_copy(error: &Error) -> bool {
 }
 
 fn restore_if_invalid(
-    store: &Store,
+    store: &FileStore,
     operation: Option<&Name>,
     handled: &mut Handled,
 ) -> Result<()> {
@@ -202,7 +202,7 @@ fn restore_if_invalid(
 /// Restores the newest checkpoint, of the operation if there is one. Where there is none, the
 /// refusal stands.
 fn restore(
-    store: &Store,
+    store: &FileStore,
     operation: Option<&Name>,
     health: HealthKind,
     refusal: Error,
@@ -226,7 +226,7 @@ fn restore(
     }
 }
 
-fn make_room(store: &Store, handled: &mut Handled) -> Result<()> {
+fn make_room(store: &FileStore, handled: &mut Handled) -> Result<()> {
     match Space::of(store).free_space_now() {
         Ok(removed) => {
             handled.did(format!(

@@ -1,7 +1,7 @@
 //! The store on a local file system: everything here touches files.
 //!
-//! [`Store::read`] takes no lock unless it has to heal, or to finish an interrupted restore. Every
-//! replacement of the state file is one call of `Store::publish` in `commit`. Its callers hold the
+//! [`FileStore::read`] takes no lock unless it has to heal, or to finish an interrupted restore. Every
+//! replacement of the state file is one call of `FileStore::publish` in `commit`. Its callers hold the
 //! state lock from their read to that call, and differ in the document that they publish:
 //!
 //! - [`change`]: the read-modify-write of ordinary writers,
@@ -76,7 +76,7 @@ use crate::store::{Served, Settings, Wanted};
 
 /// The state of one root.
 #[derive(Debug)]
-pub struct Store {
+pub struct FileStore {
     disk: Disk,
     settings: Settings,
     audit: Rc<Audit>,
@@ -87,7 +87,7 @@ pub struct Store {
     absence: Absence,
 }
 
-impl Store {
+impl FileStore {
     /// The store that `settings` describe, on `disk`.
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
         let audit = Rc::new(audit);

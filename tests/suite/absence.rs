@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::observed::{Call, Fault, Observed};
 use pipeline_state::fs::Disk;
-use pipeline_state::store::Store;
+use pipeline_state::store::FileStore;
 
 use crate::races::{increment, store_on};
 use crate::sandbox::{Ran, Sandbox, until};
@@ -42,7 +42,7 @@ fn date(root: &Sandbox, time: SystemTime) {
     fs::File::open(root.path()).unwrap().set_modified(time).unwrap();
 }
 
-fn store(root: &Sandbox) -> Store {
+fn store(root: &Sandbox) -> FileStore {
     store_on(root, returning(root))
 }
 

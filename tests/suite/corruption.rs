@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use pipeline_state::error::Kind;
 use pipeline_state::fs::Disk;
-use pipeline_state::store::Store;
+use pipeline_state::store::FileStore;
 use pipeline_state::store::Wanted;
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::heal::Recovered;
@@ -268,7 +268,7 @@ fn highest_left(damages: &Damages) -> Option<u64> {
 }
 
 /// Expects the restored revision under the next number, and a warning about a lost one.
-fn assert_restored(root: &Sandbox, store: &Store, left: u64) {
+fn assert_restored(root: &Sandbox, store: &FileStore, left: u64) {
     let live = fs::read(root.state()).unwrap();
     let (document, revision) = content(&live);
     assert_eq!((document["n"].as_u64(), revision), (Some(left), LAST + 1));

@@ -15,7 +15,7 @@ use pipeline_state::lock::{Deadline, Mode, Request, RequestSpec, owner};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{Settings, Store};
+use pipeline_state::store::{FileStore, Settings};
 use serde_json::json;
 
 use crate::faults::store;
@@ -40,7 +40,7 @@ fn flipped(
     })
 }
 
-fn set(store: &Store) -> pipeline_state::error::Result<()> {
+fn set(store: &FileStore) -> pipeline_state::error::Result<()> {
     let outcome = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value["z"] = json!(1);
@@ -128,10 +128,10 @@ fn asks(name: &str) -> Request {
     Request::new(names, RequestSpec::hold(Mode::Shared), requester, deadline)
 }
 
-fn impatient(root: &Sandbox) -> Store {
+fn impatient(root: &Sandbox) -> FileStore {
     let settings =
         Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
-    Store::new(
+    FileStore::new(
         Disk::real(),
         settings,
         Audit::new(Disk::real(), root.file("audit.log"), root.path()),

@@ -22,7 +22,7 @@ use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::guard::record::{Record, file_name};
 use pipeline_state::store::guard::{Settlement, Standing};
 use pipeline_state::store::options::{Mode, WriteOptions};
-use pipeline_state::store::{Store, Wanted};
+use pipeline_state::store::{FileStore, Wanted};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ use crate::kill::damaged;
 use crate::sandbox::Sandbox;
 use crate::snapshots::with_small_checkpoint;
 
-fn set(store: &Store, field: &str, value: Value) -> Result<()> {
+fn set(store: &FileStore, field: &str, value: Value) -> Result<()> {
     let change = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut document = base.draft();
         document[field] = value.clone();
@@ -43,27 +43,27 @@ fn set(store: &Store, field: &str, value: Value) -> Result<()> {
     change.map(|_| ())
 }
 
-fn init(store: &Store) -> Result<()> {
+fn init(store: &FileStore) -> Result<()> {
     store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
-fn read(store: &Store) -> Result<()> {
+fn read(store: &FileStore) -> Result<()> {
     store.read().map(|_| ())
 }
 
-fn adopt(store: &Store) -> Result<()> {
+fn adopt(store: &FileStore) -> Result<()> {
     store.adopt(&WriteOptions::of("adopt")).map(|_| ())
 }
 
-fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
+fn recover(store: &FileStore, wanted: &Wanted) -> Result<()> {
     store.recover(wanted, &WriteOptions::of("recover")).map(|_| ())
 }
 
-fn newest(store: &Store) -> Result<()> {
+fn newest(store: &FileStore) -> Result<()> {
     recover(store, &Wanted::Newest)
 }
 
-fn checkpoint(store: &Store) -> Result<()> {
+fn checkpoint(store: &FileStore) -> Result<()> {
     let snapshot = Snapshot {
         operation: Name::parse("operation", "second")?,
         phase: None,
@@ -72,7 +72,7 @@ fn checkpoint(store: &Store) -> Result<()> {
     store.checkpoints().create(&snapshot).map(|_| ())
 }
 
-fn restore(store: &Store) -> Result<()> {
+fn restore(store: &FileStore) -> Result<()> {
     store
         .restores()
         .restore(
@@ -83,7 +83,7 @@ fn restore(store: &Store) -> Result<()> {
 }
 
 /// Files besides the state that must survive: pinned backups, evidence, checkpoints.
-fn kept(root: &Sandbox, store: &Store) -> Facts {
+fn kept(root: &Sandbox, store: &FileStore) -> Facts {
     let backups = store
         .report()
         .backups()
@@ -268,7 +268,7 @@ fn no_power_cut_makes_an_abort_a_mix() {
     aborting().holds();
 }
 
-fn begin_guard(store: &Store) -> Result<()> {
+fn begin_guard(store: &FileStore) -> Result<()> {
     let snapshot = Snapshot {
         operation: Name::parse("operation", "guarded")?,
         phase: None,
@@ -277,7 +277,7 @@ fn begin_guard(store: &Store) -> Result<()> {
     store.guards().begin(&snapshot).map(|_| ())
 }
 
-fn settle_guard(store: &Store) -> Result<()> {
+fn settle_guard(store: &FileStore) -> Result<()> {
     let id = store.guards().list()?.pop().map(|guard| guard.id).unwrap_or_default();
     let path = store.settings().root.join(".state-backups").join(file_name(&id));
     let record = Record::read(&id, &fs::read(path).unwrap_or_default()).expect("a record");
@@ -287,7 +287,7 @@ fn settle_guard(store: &Store) -> Result<()> {
 }
 
 /// Readable records that have their checkpoint.
-fn guarded(_: &Sandbox, store: &Store) -> Facts {
+fn guarded(_: &Sandbox, store: &FileStore) -> Facts {
     let ids = store.checkpoints().ids().unwrap();
     let records = store.guards().list().unwrap().into_iter();
     let sound =

@@ -12,7 +12,7 @@ use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{Settings, Store};
+use pipeline_state::store::{FileStore, Settings};
 use rustix::io::Errno;
 use serde_json::json;
 
@@ -224,9 +224,12 @@ fn it_is_so_where_the_configuration_lies_elsewhere() {
     let audit = || Audit::new(Disk::real(), root.file("audit.log"), root.path());
     let operation = Name::parse("operation", "good").unwrap();
     let snapshot = Snapshot { operation, phase: None, metadata: json!({}) };
-    Store::new(Disk::real(), settings.clone(), audit()).checkpoints().create(&snapshot).unwrap();
+    FileStore::new(Disk::real(), settings.clone(), audit())
+        .checkpoints()
+        .create(&snapshot)
+        .unwrap();
     let (disk, steps) = checked(&root);
-    Store::new(disk, settings, audit())
+    FileStore::new(disk, settings, audit())
         .restores()
         .restore(&GOOD, &WriteOptions::of("restore"))
         .unwrap();

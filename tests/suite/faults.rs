@@ -27,7 +27,7 @@ use pipeline_state::store::heal::Recovered;
 use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::signal::Signals;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile, Store};
+use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings, SignalFile};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl InjectedFault {
     }
 }
 
-pub fn store(root: &Sandbox, disk: Disk) -> Store {
+pub fn store(root: &Sandbox, disk: Disk) -> FileStore {
     let settings = Settings {
         directory: root.path().to_owned(),
         file_name: STATE_FILE.into(),
@@ -154,7 +154,7 @@ pub fn store(root: &Sandbox, disk: Disk) -> Store {
         foreign_edits: ForeignEdits::Refuse,
         lock_env: Default::default(),
     };
-    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+    FileStore::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
         .reporting_absence()
 }
 
@@ -163,7 +163,7 @@ fn committed(outcome: Result<Outcome>) -> Result<()> {
 }
 
 /// A change of one field.
-pub fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
+pub fn set(store: &FileStore, field: &str, make: impl Fn(&Value) -> Value) -> Result<()> {
     committed(store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value[field] = make(&base.value);
@@ -174,13 +174,13 @@ pub fn set(store: &Store, field: &str, make: impl Fn(&Value) -> Value) -> Result
 struct Job {
     name: &'static str,
     start: Sandbox,
-    run: fn(&Store) -> Result<()>,
+    run: fn(&FileStore) -> Result<()>,
     /// The effect of the operation.
     proof: (&'static str, Value),
     revisions: (u64, u64),
     precious: &'static [&'static str],
     /// The remedy for a refused initial state.
-    remedy: Option<fn(&Store) -> Result<()>>,
+    remedy: Option<fn(&FileStore) -> Result<()>>,
     /// Set if a failure leaves the live file unchanged; a failing read may have healed it already.
     untouched: Untouched,
 }
@@ -196,7 +196,7 @@ impl Job {
         name: &'static str,
         start: Sandbox,
         proof: (&'static str, Value),
-        run: fn(&Store) -> Result<()>,
+        run: fn(&FileStore) -> Result<()>,
     ) -> Self {
         Self {
             name,
@@ -363,19 +363,19 @@ impl Job {
     }
 }
 
-fn increment(store: &Store) -> Result<()> {
+fn increment(store: &FileStore) -> Result<()> {
     set(store, "n", |document| json!(document["n"].as_u64().unwrap() + 1))
 }
 
-fn begin(store: &Store) -> Result<()> {
+fn begin(store: &FileStore) -> Result<()> {
     store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
-fn adopt(store: &Store) -> Result<()> {
+fn adopt(store: &FileStore) -> Result<()> {
     committed(store.adopt(&WriteOptions::of("adopt")))
 }
 
-fn recover(store: &Store, wanted: &Wanted) -> Result<()> {
+fn recover(store: &FileStore, wanted: &Wanted) -> Result<()> {
     let recovered = store.recover(wanted, &WriteOptions::of("recover"));
     recovered.map(|recovered| assert!(matches!(recovered, Recovered::From { .. }), "{recovered:?}"))
 }
@@ -403,7 +403,7 @@ fn a_change_that_prunes_backups_while_calls_fail_is_old_or_new() {
 }
 
 /// Gives or clears a signal.
-pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
+pub fn signal(store: &FileStore, name: &str, gives: bool) -> Result<()> {
     let name = Name::parse("signal", name)?;
     committed(store.change(&WriteOptions::of("signal"), &mut |base| {
         let mut value = base.draft();
@@ -420,7 +420,7 @@ pub fn signal(store: &Store, name: &str, gives: bool) -> Result<()> {
 
 #[test]
 fn a_failed_signal_is_given_with_its_file_or_not_at_all() {
-    let give = |store: &Store| signal(store, "GO", true);
+    let give = |store: &FileStore| signal(store, "GO", true);
     Job::new("signal", Sandbox::with_history(), ("/lastSignal", json!("GO")), give)
         .failing_at_every_call();
 }
@@ -429,7 +429,7 @@ fn a_failed_signal_is_given_with_its_file_or_not_at_all() {
 fn a_failed_clear_removes_a_signal_with_its_file_or_not_at_all() {
     let start = Sandbox::with_history();
     start.ok("state signal GO");
-    let clear = |store: &Store| signal(store, "GO", false);
+    let clear = |store: &FileStore| signal(store, "GO", false);
     let mut job = Job::new("signal --clear", start, ("/lastSignal", Value::Null), clear);
     job.revisions = (5, 6);
     job.failing_at_every_call();
@@ -464,7 +464,7 @@ fn a_recovery_whose_calls_fail_is_finished_by_the_next_reader() {
 
 #[test]
 fn a_rollback_whose_calls_fail_brings_back_all_of_a_backup_or_nothing() {
-    let rollback = |store: &Store| recover(store, &Wanted::Matching("r2-".into()));
+    let rollback = |store: &FileStore| recover(store, &Wanted::Matching("r2-".into()));
     Job::new("recover r2-", Sandbox::with_history(), ("/n", json!(1)), rollback)
         .failing_at_every_call();
 }
@@ -493,7 +493,7 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
 fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
     const LEGACY: &str = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
-    let migrate = |store: &Store| {
+    let migrate = |store: &FileStore| {
         committed(
             store
                 .change(&WriteOptions::of("migrate"), &mut |base| Ok((*base.value).clone().into())),

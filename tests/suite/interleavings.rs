@@ -18,7 +18,7 @@ use pipeline_state::store::change::Outcome;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
+use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
 use serde_json::Value;
 
 use self::schedule::{Chooser, Diced, Exhaustive, Job, Run, is_alone, run};
@@ -34,7 +34,7 @@ struct Told {
     read: Vec<(u64, i64)>,
 }
 
-fn store(root: &Path, disk: Disk) -> Store {
+fn store(root: &Path, disk: Disk) -> FileStore {
     let settings = Settings {
         directory: root.to_owned(),
         file_name: ".workflow-state.json".into(),
@@ -49,7 +49,7 @@ fn store(root: &Path, disk: Disk) -> Store {
         lock_env: Default::default(),
     };
     let audit = Audit::new(disk.clone(), root.join("audit.log"), root);
-    Store::new(disk, settings, audit).reporting_absence()
+    FileStore::new(disk, settings, audit).reporting_absence()
 }
 
 fn increments(root: &Path, disk: Disk) -> Told {

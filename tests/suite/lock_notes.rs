@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::observed::{Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
-use pipeline_state::store::{Settings, Store};
+use pipeline_state::store::{FileStore, Settings};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -45,10 +45,10 @@ fn apart(root: &Sandbox, flags: &[&str], script: &str) -> Option<Ran> {
 }
 
 /// A store on this disk that waits for nothing.
-fn impatient(root: &Sandbox, disk: Disk) -> Store {
+fn impatient(root: &Sandbox, disk: Disk) -> FileStore {
     let settings =
         Settings { lock_timeout: Duration::ZERO, ..store(root, Disk::real()).settings().clone() };
-    Store::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
+    FileStore::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
 }
 
 #[test]

@@ -11,16 +11,16 @@ use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
+use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
 use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::sandbox::{Ran, Sandbox};
 
 /// A store in this root, on a disk that reports its calls.
-pub fn store_on(sandbox: &Sandbox, disk: Disk) -> Store {
+pub fn store_on(sandbox: &Sandbox, disk: Disk) -> FileStore {
     let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
-    Store::new(disk, settings_of(sandbox), audit)
+    FileStore::new(disk, settings_of(sandbox), audit)
 }
 
 pub fn settings_of(sandbox: &Sandbox) -> Settings {
@@ -50,7 +50,7 @@ fn interrupted(name: &'static str, interfere: impl Fn() + 'static) -> Disk {
     })))
 }
 
-pub fn increment(store: &Store) -> pipeline_state::error::Result<Outcome> {
+pub fn increment(store: &FileStore) -> pipeline_state::error::Result<Outcome> {
     store.change(&WriteOptions::of("update"), &mut |base| {
         let mut value = base.draft();
         let n = value["n"].as_u64().unwrap_or(0);
@@ -113,7 +113,7 @@ fn a_change_is_not_acknowledged_in_a_root_that_was_moved_away() {
         });
         let settings = Settings { directory: root.to_path_buf(), ..settings_of(&outer) };
         let audit = Audit::new(disk.clone(), outer.file("audit.log"), &root);
-        increment(&Store::new(disk, settings, audit)).unwrap();
+        increment(&FileStore::new(disk, settings, audit)).unwrap();
         assert_eq!(outer.ok("--root root state get .n"), "1", "{instead}");
         assert_eq!(outer.run("--root aside state get .n").code, 1, "{instead}: nothing went there");
     }

@@ -7,7 +7,7 @@ use crate::observed::{Fault, Observed};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
 use pipeline_state::name::Name;
-use pipeline_state::store::Store;
+use pipeline_state::store::FileStore;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
@@ -34,7 +34,7 @@ const FAULTS: [(Errno, u8, Lasting, Manner); 5] = [
 /// one run ends without the fault; `check` examines the result.
 fn failing_at_every_call(
     start: &Sandbox,
-    run: fn(&Store) -> Result<()>,
+    run: fn(&FileStore) -> Result<()>,
     check: impl Fn(&Sandbox, InjectedFault, &Result<()>, &str) + Sync,
 ) {
     let faults =
@@ -71,7 +71,7 @@ fn next_writer(root: &Sandbox, place: &str) {
     assert_tidy(root, place);
 }
 
-fn restore(store: &Store) -> Result<()> {
+fn restore(store: &FileStore) -> Result<()> {
     let which = Which::Latest(Some(Name::parse("operation", "good")?));
     store
         .restores()
@@ -132,7 +132,7 @@ fn with_decided_restore() -> (Sandbox, Whole) {
 #[test]
 fn a_failing_writer_finishes_the_restore_or_writes_nothing() {
     let (start, new) = with_decided_restore();
-    let write = |store: &Store| {
+    let write = |store: &FileStore| {
         let outcome = store.change(&WriteOptions::of("set"), &mut |base| {
             assert_eq!(base.value["n"], 3, "it is made to what is restored");
             let mut value = (*base.value).clone();
@@ -158,7 +158,7 @@ fn a_failing_writer_finishes_the_restore_or_writes_nothing() {
 #[test]
 fn a_failing_reader_finishes_the_restore_or_reports_why() {
     let (start, new) = with_decided_restore();
-    let read = |store: &Store| store.read().map(|served| assert_eq!(served.value["n"], 3));
+    let read = |store: &FileStore| store.read().map(|served| assert_eq!(served.value["n"], 3));
     failing_at_every_call(&start, read, |root, _, _, place| {
         let real = store(root, Disk::real());
         let read = real.read().unwrap_or_else(|error| panic!("a bad read: {error}: {place}"));
@@ -313,7 +313,7 @@ fn edits_during_a_restore_file_by_file_are_kept() {
 fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
     let start = with_small_checkpoint();
     let old = Whole::of(&start);
-    let make = |store: &Store| {
+    let make = |store: &FileStore| {
         let operation = Name::parse("operation", "again")?;
         store
             .checkpoints()
@@ -344,7 +344,8 @@ fn a_checkpoint_whose_calls_fail_is_complete_or_absent() {
 fn a_failed_init_fresh_keeps_the_state_or_begins() {
     let start = with_small_checkpoint();
     start.ok("state signal GO");
-    let begin = |store: &Store| store.init(InitMode::Fresh, &WriteOptions::of("init")).map(|_| ());
+    let begin =
+        |store: &FileStore| store.init(InitMode::Fresh, &WriteOptions::of("init")).map(|_| ());
     failing_at_every_call(&start, begin, |root, fault, result, place| {
         assert_right_code(fault, result, place);
         let real = store(root, Disk::real());

@@ -25,7 +25,7 @@ use crate::hook::record::record;
 use crate::hook::rules::{Form, RuleFinding, Rules, Scope, ToolRule};
 use crate::hook::session;
 use crate::name::Name;
-use crate::store::{ForeignEdits, Served, Store};
+use crate::store::{FileStore, ForeignEdits, Served};
 
 /// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
@@ -48,7 +48,7 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
         output.warning(warning);
     }
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = Store::new(disk, config.settings.clone(), audit).reporting_absence();
+    let store = FileStore::new(disk, config.settings.clone(), audit).reporting_absence();
     let hook = Hook { event, store: &store, output: &output, bound: &bound };
     let result = hook.respond(&received);
     for warning in store.take_warnings() {
@@ -125,7 +125,7 @@ fn check(event: EventKind, received: &HookEvent) -> Result<()> {
 
 struct Hook<'a> {
     event: EventKind,
-    store: &'a Store,
+    store: &'a FileStore,
     output: &'a Output<'a>,
     bound: &'a Bound,
 }

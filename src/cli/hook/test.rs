@@ -23,7 +23,7 @@ use crate::hook::load::load;
 use crate::hook::named;
 use crate::hook::rules::{Form, Rules, Scope};
 use crate::name::Name;
-use crate::store::Store;
+use crate::store::FileStore;
 
 /// The wait for an event on standard input.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
     }
     let disk = Disk::real();
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), root);
-    let store = Store::new(disk.clone(), config.settings.clone(), audit);
+    let store = FileStore::new(disk.clone(), config.settings.clone(), audit);
     // Read as it is: nothing is healed for a test.
     let state = store.report().read_as_it_is()?;
     if state.is_none() {

@@ -12,9 +12,9 @@ use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
 use crate::recovery::doctor::{Finding, Fix, Subject, examine, repair};
 use crate::recovery::strategy::{self, NextStep};
-use crate::store::Store;
+use crate::store::FileStore;
 
-pub(super) fn doctor(fix: bool, settings: &[Error], store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn doctor(fix: bool, settings: &[Error], store: &FileStore, output: &Output<'_>) -> Run {
     let mut report = if fix { repair(store) } else { examine(store) };
     report.add(Subject::Settings, settings);
     if !report.fixed.is_empty() {
@@ -90,7 +90,7 @@ fn describe(finding: &Finding) -> String {
     one_line(&format!("{}: {}", finding.subject.name(), finding.message))
 }
 
-pub(super) fn handle(arguments: &Handle, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn handle(arguments: &Handle, store: &FileStore, output: &Output<'_>) -> Run {
     let operation =
         arguments.operation.as_deref().map(|name| Name::parse("operation", name)).transpose()?;
     let handled =

@@ -15,7 +15,7 @@ use crate::journal::event::RetryStep;
 use crate::name::Name;
 use crate::recovery::guard::{GuardStep, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::checkpoint::Snapshot;
 
 fn policy(attempts: u32, pauses: &Pauses) -> Policy {
@@ -37,7 +37,7 @@ fn code(ended: &Ended, output: &Output<'_>) -> u8 {
     ended.code
 }
 
-pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn retry(arguments: &Retry, store: &FileStore, output: &Output<'_>) -> Run {
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
     let program = program_of(&arguments.command);
@@ -76,11 +76,11 @@ fn program_of(command: &[OsString]) -> String {
     command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn record_retries(store: &Store, command: &[OsString], ended: &Ended) {
+fn record_retries(store: &FileStore, command: &[OsString], ended: &Ended) {
     store.logs().record_retries(&program_of(command), ended.attempts.saturating_sub(1), ended.code);
 }
 
-pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -> Run {
     if let Some(word) = &arguments.forget {
         let id = store.guards().forget(word)?;
         output.confirm(&format!("Guard forgotten: {id}"), &json!({"id": id}));

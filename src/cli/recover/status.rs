@@ -17,17 +17,21 @@ use crate::fs::watch::places::WatchedDir;
 use crate::plural;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::{Overview, health_name};
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
 
-pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
+pub(super) fn status(
+    store: &FileStore,
+    watched: Watched,
+    output: &Output<'_>,
+) -> anyhow::Result<()> {
     status_view::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
 }
 
 /// DirWatch to watch for changes to `status`.
-fn places(store: &Store) -> Vec<WatchedDir> {
+fn places(store: &FileStore) -> Vec<WatchedDir> {
     let settings = store.settings();
     let mut names: Vec<OsString> =
         [ErrorLog::NAME, CHECKPOINTS, BACKUPS].map(OsString::from).into();
@@ -40,7 +44,7 @@ fn places(store: &Store) -> Vec<WatchedDir> {
     ]
 }
 
-fn look(store: &Store, output: &Output<'_>) -> StatusView {
+fn look(store: &FileStore, output: &Output<'_>) -> StatusView {
     let overview = Overview::of(store);
     store.take_warnings(); // `doctor` reports them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
@@ -102,7 +106,7 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
 
 pub(super) fn metrics(
     form: Option<Form>,
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::gather(store);

@@ -8,12 +8,12 @@ use crate::cli::input::input;
 use crate::cli::output::Output;
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::side::warning_for_root;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::fresh::{Done, InitMode};
 use crate::store::options::WriteOptions;
 use crate::store::report::validate_input;
 
-pub(super) fn run(fresh: bool, yes: bool, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn run(fresh: bool, yes: bool, store: &FileStore, output: &Output<'_>) -> Run {
     if fresh {
         check_fresh(store, yes)?;
     }
@@ -24,7 +24,7 @@ pub(super) fn run(fresh: bool, yes: bool, store: &Store, output: &Output<'_>) ->
 }
 
 /// Asks before it archives a readable state; without a terminal it requires `--yes`.
-fn check_fresh(store: &Store, yes: bool) -> Result<()> {
+fn check_fresh(store: &FileStore, yes: bool) -> Result<()> {
     let Some(served) = store.lineages().served().filter(|_| !yes) else { return Ok(()) };
     let what =
         format!("{} is {served}, and --fresh archives it with its history", store.path().display());
@@ -40,7 +40,7 @@ fn check_fresh(store: &Store, yes: bool) -> Result<()> {
         .hint_command("state init", "keep it; heals and migrates where that is needed"))
 }
 
-fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
+fn init(store: &FileStore, output: &Output<'_>, beginning: InitMode) -> Run {
     let archives =
         if beginning == InitMode::Fresh { store.lineages().archives() } else { Vec::new() };
     let initialized = store.init(beginning, &WriteOptions::of("init"))?;

@@ -7,10 +7,10 @@ use crate::cli::args::Writer;
 use crate::cli::output::Output;
 use crate::document::schema;
 use crate::error::ExitCode;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::change::Outcome;
 
-pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn run(writer: &Writer, store: &FileStore, output: &Output<'_>) -> Run {
     match store.lineages().seal_as_it_is(&write_options("migrate", writer)?)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
             let facts = json!({"from": from.to_string(), "to": schema::current().version, "revision": revision.get()});

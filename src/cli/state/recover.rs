@@ -8,12 +8,12 @@ use crate::cli::write_command::show_changes;
 use crate::error::ExitCode;
 use crate::store::heal::{Healing, Recovered};
 use crate::store::options::{Mode, WriteOptions};
-use crate::store::{Store, Wanted};
+use crate::store::{FileStore, Wanted};
 
 pub(super) fn run(
     wanted: &Wanted,
     options: &WriteOptions,
-    store: &Store,
+    store: &FileStore,
     output: &Output<'_>,
 ) -> Run {
     if options.mode == Mode::DryRun {

@@ -13,9 +13,9 @@ use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::Proposal;
 use crate::store::signal::Signals;
-use crate::store::{SignalFile, Store};
+use crate::store::{FileStore, SignalFile};
 
-pub(super) fn run(args: &Arguments, store: &Store, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Arguments, store: &FileStore, output: &Output<'_>) -> Run {
     let name = Name::parse("signal", &args.name)?;
     let metadata =
         args.metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;

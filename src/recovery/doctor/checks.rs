@@ -19,7 +19,7 @@ use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
 use crate::os::hints;
 use crate::plural::count;
 use crate::recovery::degraded::Degraded;
-use crate::store::Store;
+use crate::store::FileStore;
 use crate::store::checkpoint::id::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};
 use crate::store::guard::Standing;
@@ -53,13 +53,13 @@ pub struct Found {
 type Check<'a> = fn(&mut Examination<'a>) -> Result<()>;
 
 struct Examination<'a> {
-    store: &'a Store,
+    store: &'a FileStore,
     root: Dir,
     found: Found,
 }
 
 /// Runs all checks.
-pub fn all(store: &Store) -> Found {
+pub fn all(store: &FileStore) -> Found {
     let root = match side::open_root(store.disk(), &store.settings().directory) {
         Ok(root) => root,
         Err(error) => {

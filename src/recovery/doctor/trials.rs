@@ -20,7 +20,7 @@ use crate::fs::{Dir, FsError, Stat};
 use crate::lock::{LOCKS, STATE};
 use crate::os::files::file_system;
 use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
-use crate::store::{Probe, Store};
+use crate::store::{FileStore, Probe};
 use crate::{side, user};
 
 /// The time that all trials may take together; those that begin later are left out.
@@ -182,7 +182,7 @@ impl Trials {
 
 /// The trials of one root while they are made.
 struct Run<'a> {
-    store: &'a Store,
+    store: &'a FileStore,
     root: &'a Dir,
     until: Instant,
     trials: Trials,
@@ -190,7 +190,7 @@ struct Run<'a> {
 }
 
 /// Makes all trials, and returns the findings of those that fail.
-pub(super) fn run(store: &Store) -> (Trials, Vec<Finding>) {
+pub(super) fn run(store: &FileStore) -> (Trials, Vec<Finding>) {
     let Ok(root) = side::open_root(store.disk(), &store.settings().directory) else {
         return (Trials::default(), Vec::new()); // reported by the checks
     };

@@ -71,7 +71,7 @@ impl Reader<'_> {
 }
 
 impl<'s> Transactions<'s> {
-    /// [`Store::begin_undamaged`] for writers, which wait for a file that is missing briefly.
+    /// [`FileStore::begin_undamaged`] for writers, which wait for a file that is missing briefly.
     pub(super) fn begin_write(&self, deadline: Instant) -> Result<Transaction<'s>> {
         let tx = self.begin_undamaged(LockPurpose::Write, deadline)?;
         if !matches!(tx.seen.health, Health::Missing) {

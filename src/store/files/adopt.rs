@@ -1,6 +1,6 @@
 //! `state adopt`: accepts a foreign edit as the next revision.
 
-use super::Store;
+use super::FileStore;
 use super::change::Changes;
 use super::commit::Plan;
 use super::preserve::Replaced;
@@ -15,12 +15,12 @@ use crate::store::signal::Signals;
 /// Adopts a foreign edit.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Adoption<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Adoption<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::root::Root;
 use super::state_lock::StateLock;
@@ -37,12 +37,12 @@ fn named(record: &[u8]) -> Option<&[u8]> {
 /// The state file that the side directories belong to.
 #[derive(Clone, Copy, Debug)]
 pub struct Ownership<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Ownership<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Store;
+use super::FileStore;
 use super::commit::Plan;
 use super::observe::Observation;
 use super::preserve::Replaced;
@@ -24,12 +24,12 @@ use crate::store::signal::Signals;
 /// Changes of the document by commands.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Changes<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Changes<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -1,6 +1,6 @@
 //! The commit protocol.
 //!
-//! Guarantees to callers: when [`Store::change`] returns [`Outcome::Committed`], the new document
+//! Guarantees to callers: when [`FileStore::change`] returns [`Outcome::Committed`], the new document
 //! is on the disk under the state file's name. When it fails, the old one is untouched, except for
 //! [`Kind::DurabilityUnknown`]: then the new one is in place and the disk did not confirm it. At no
 //! instant is the live file absent or partly written: it is only ever replaced, by rename(2).
@@ -23,7 +23,7 @@ use crate::store::layout::{MIRROR, SERVED_PREFIX};
 use crate::store::options::WriteOptions;
 use crate::store::signal::Signals;
 
-/// The input of [`Store::publish`].
+/// The input of [`FileStore::publish`].
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub sealed: &'a Sealed,

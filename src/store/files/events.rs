@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::Store;
+use super::FileStore;
 use super::root::Root;
 use super::state_lock::StateLock;
 use crate::fs::Dir;
@@ -13,12 +13,12 @@ use crate::lock::origin;
 /// The root's journal.
 #[derive(Clone, Copy, Debug)]
 pub struct EventLog<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> EventLog<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

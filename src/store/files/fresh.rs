@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::change::Changes;
 use super::commit::{Plan, Published};
@@ -151,7 +151,7 @@ impl Lineages<'_> {
 /// Lineages: the first one, new ones and archived ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Lineages<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Lineages<'_> {

@@ -11,7 +11,7 @@ mod since;
 use rustix::io::Errno;
 
 use self::settle::Aftermath;
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::checkpoint::Snapshot;
 use super::checkpoint::retention::Retention;
@@ -49,7 +49,7 @@ pub struct Begun<'s> {
 /// The guards of a root.
 #[derive(Clone, Copy, Debug)]
 pub struct Guards<'s> {
-    pub(super) store: &'s Store,
+    pub(super) store: &'s FileStore,
 }
 
 impl<'s> Guards<'s> {

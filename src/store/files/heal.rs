@@ -3,7 +3,7 @@
 //! The restored document is committed like any other, under a new revision. The file it replaces is
 //! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
-use super::Store;
+use super::FileStore;
 use super::change::Changes;
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
@@ -45,12 +45,12 @@ pub enum Recovered {
 /// Brings back a valid copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Healing<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Healing<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -1,6 +1,6 @@
 //! What commands note in the audit log and the error log of a root.
 
-use super::Store;
+use super::FileStore;
 use super::events::EventLog;
 use crate::audit::{AuditEntry, Level};
 use crate::error::{Error, ExitCode, Kind};
@@ -13,7 +13,7 @@ use crate::user;
 /// The logs of a root.
 #[derive(Clone, Copy, Debug)]
 pub struct Logs<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Logs<'_> {

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use super::Store;
+use super::FileStore;
 use super::commit::{OnDiskFull, Plan, Published};
 use super::fresh::Lineages;
 use super::preserve::Replaced;
@@ -113,7 +113,7 @@ fn archive_in_progress() -> String {
     format!("{STAGED_PREFIX}{NUMBER}-archive")
 }
 
-fn free_archive_name(store: &Store, backup_dir: &Dir, lineage: &str) -> Result<String> {
+fn free_archive_name(store: &FileStore, backup_dir: &Dir, lineage: &str) -> Result<String> {
     let name = format!("{ARCHIVE_PREFIX}{lineage}-{}", compact(store.disk.now()));
     Ok(first_free(&name, "", |name| store.disk.check_free(backup_dir, name))?)
 }

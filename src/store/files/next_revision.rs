@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Store;
+use super::FileStore;
 use super::observe::Observation;
 use crate::document::new_document::NewDocument;
 use crate::document::seal::{Lineage, Revision, Sealed};
@@ -16,12 +16,12 @@ use crate::store::next_revision::{self, Records, new_lineage};
 /// Seals the next revision.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Sealer<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Sealer<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::belongs::Ownership;
 use super::root::Root;
@@ -31,7 +31,7 @@ pub enum Depth {
 /// lock no other writer changes them; without it they are a report.
 #[derive(Debug)]
 pub(super) struct Observation<'s> {
-    pub store: &'s Store,
+    pub store: &'s FileStore,
     pub backup_dir: BackupDir,
     pub live: Option<StateFile>,
     pub health: Health,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Store;
+use super::FileStore;
 use super::observe::Observation;
 use super::root::Root;
 use super::state_file::StateFile;
@@ -129,12 +129,12 @@ fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsRe
 /// The space that backups take.
 #[derive(Clone, Copy, Debug)]
 pub struct Space<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Space<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

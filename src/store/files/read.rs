@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Store;
+use super::FileStore;
 use super::commit::OnDiskFull;
 use super::observe::{Depth, Observation};
 use super::root::Root;
@@ -30,12 +30,12 @@ const LOOKS: u32 = 100;
 /// Reads the document, and waits for one that is being written.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Reader<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Reader<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::history::Remembered;
-use super::Store;
+use super::FileStore;
 use super::events::EventLog;
 use super::observe::{Depth, Observation};
 use super::restore::Interrupted;
@@ -153,7 +153,7 @@ pub struct Validation {
 /// Reports of a root: they change nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Report<'_> {

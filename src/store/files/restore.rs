@@ -32,7 +32,7 @@ pub use self::plan::Planned;
 pub use self::probe::{Probe, RestorePlan};
 pub use self::roll_forward::Intents;
 pub(super) use self::roll_forward::Settled;
-use super::Store;
+use super::FileStore;
 use super::change::Changes;
 use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
 pub(super) use super::checkpoint::lock_lost;
@@ -129,7 +129,7 @@ impl Restores<'_> {
 /// Restores, from the decision to the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Restores<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Restores<'_> {

@@ -1,6 +1,6 @@
 //! The root directory: its state file and its backup directory, as they are now.
 
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::belongs::Ownership;
 use super::observe::{Depth, Observation};
@@ -16,12 +16,12 @@ use crate::store::layout::BACKUPS;
 /// The root directory of a store, and its files.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Root<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Root<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

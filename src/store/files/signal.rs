@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 
 use rustix::io::Errno;
 
-use super::Store;
+use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::root::Root;
 use super::staging::Staging;
@@ -34,12 +34,12 @@ use crate::store::signal::{SignalFile, named};
 /// The files of signals.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalFiles<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> SignalFiles<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

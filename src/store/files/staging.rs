@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::Store;
+use super::FileStore;
 use super::restore::probe;
 use super::root::Root;
 use super::state_lock::StateLock;
@@ -24,7 +24,7 @@ use crate::{side, tree};
 /// The open staging directory; cleared on drop, unless its contents are to stay.
 #[derive(Debug)]
 pub(super) struct StagingDir<'a> {
-    store: &'a Store,
+    store: &'a FileStore,
     root: &'a Dir,
     /// `.checkpoints`.
     pub checkpoints: Dir,
@@ -68,7 +68,7 @@ impl Drop for StagingDir<'_> {
 
 impl<'s> Staging<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 
@@ -89,7 +89,7 @@ impl<'s> Staging<'s> {
 /// The place where checkpoints and restores are prepared.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Staging<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Staging<'_> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::Store;
+use super::FileStore;
 use super::observe::{Depth, Observation};
 use super::restore::Settled;
 use super::root::Root;
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The state lock, held, with what a writer opened under it.
 #[derive(Debug)]
 pub(super) struct StateLock<'s> {
-    pub store: &'s Store,
+    pub store: &'s FileStore,
     /// The root directory, opened once.
     pub root: Dir,
     pub flock: FileLock,
@@ -59,12 +59,12 @@ impl<'s> StateLock<'s> {
 /// Acquires the state lock and the locks of trees.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct StateLocks<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> StateLocks<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Store;
+use super::FileStore;
 use super::observe::Observation;
 use super::state_lock::{StateLock, StateLocks};
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::store::options::{LockPurpose, check_deadline};
 /// The state lock, and the files as observed under it.
 #[derive(Debug)]
 pub(super) struct Transaction<'s> {
-    pub store: &'s Store,
+    pub store: &'s FileStore,
     pub seen: Observation<'s>,
     pub lock: Rc<StateLock<'s>>,
 }
@@ -20,12 +20,12 @@ pub(super) struct Transaction<'s> {
 /// Begins transactions.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Transactions<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl<'s> Transactions<'s> {
     /// Of `store`.
-    pub(in crate::store) fn of(store: &'s Store) -> Self {
+    pub(in crate::store) fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 

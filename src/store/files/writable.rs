@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, StatVfs, StatVfsMountFlags, accessat, fstatvfs};
 use rustix::io::Errno;
 
-use super::Store;
+use super::FileStore;
 use super::root::Root;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FsError};
@@ -24,7 +24,7 @@ const COMMIT_INODES: u64 = 3;
 /// Obstacles that the next command would meet, found without changing anything.
 #[derive(Clone, Copy, Debug)]
 pub struct Obstacles<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Obstacles<'_> {

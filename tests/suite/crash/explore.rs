@@ -16,7 +16,7 @@ use pipeline_state::fs::Disk;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, Store};
+use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
 use pipeline_state::tree::Listing;
 use serde_json::json;
 
@@ -29,7 +29,7 @@ use crate::sandbox::Sandbox;
 use crate::snapshots::Whole;
 use crate::strace::in_parallel;
 
-pub type Step = fn(&Store) -> Result<()>;
+pub type Step = fn(&FileStore) -> Result<()>;
 
 /// Consecutive steps, each in a process of its own.
 pub struct Job {
@@ -39,7 +39,7 @@ pub struct Job {
     /// The refusal of the state before the first step, if any, and its remedy.
     pub refused: (Kind, Step),
     /// Other effects of a step.
-    pub facts: fn(&Sandbox, &Store) -> Facts,
+    pub facts: fn(&Sandbox, &FileStore) -> Facts,
     pub trees: Trees,
     pub directories: Directories,
     /// Trees examined per moment.
@@ -106,7 +106,7 @@ pub type Facts = BTreeSet<String>;
 /// expected.
 pub type View = Option<(Whole, u64, Facts)>;
 
-pub fn store(root: &Sandbox, disk: &Disk) -> Store {
+pub fn store(root: &Sandbox, disk: &Disk) -> FileStore {
     let settings = Settings {
         directory: root.path().to_owned(),
         file_name: STATE_FILE.into(),
@@ -120,7 +120,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
         foreign_edits: ForeignEdits::Refuse,
         lock_env: Default::default(),
     };
-    Store::new(
+    FileStore::new(
         disk.clone(),
         settings,
         Audit::new(disk.clone(), root.file("audit.log"), root.path()),
@@ -128,7 +128,7 @@ pub fn store(root: &Sandbox, disk: &Disk) -> Store {
     .reporting_absence()
 }
 
-pub fn write_z(store: &Store) -> Result<()> {
+pub fn write_z(store: &FileStore) -> Result<()> {
     let change = store.change(&WriteOptions::of("set"), &mut |base| {
         let mut value = base.draft();
         value["z"] = json!(base.value["z"].as_u64().unwrap_or(0) + 1);
@@ -137,7 +137,7 @@ pub fn write_z(store: &Store) -> Result<()> {
     change.map(|_| ())
 }
 
-fn begin(store: &Store) -> Result<()> {
+fn begin(store: &FileStore) -> Result<()> {
     store.init(InitMode::Continue, &WriteOptions::of("init")).map(|_| ())
 }
 
@@ -157,7 +157,7 @@ impl Job {
         }
     }
 
-    fn view(&self, root: &Sandbox, store: &Store) -> Seen {
+    fn view(&self, root: &Sandbox, store: &FileStore) -> Seen {
         match store.read() {
             Ok(served) => {
                 let revision = content(&served.bytes).1;

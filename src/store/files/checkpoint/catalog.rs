@@ -12,7 +12,7 @@ use crate::store::checkpoint::id::{is_id, is_of, number_of, time_of};
 use crate::store::checkpoint::manifest::{
     self, Flaw, MANIFEST, METADATA, METADATA_LIMIT, Metadata,
 };
-use crate::store::files::Store;
+use crate::store::files::FileStore;
 use crate::store::files::root::Root;
 use crate::store::layout::pinned::PRE_RESTORE;
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX, WORKSHOP};
@@ -138,7 +138,7 @@ fn taking(dir: &Dir, state: &Value) -> Option<String> {
 /// The checkpoints of a root.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Checkpoints<'_> {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Dir, Disk, FileKind, FsError};
 use crate::lock::LOCKS;
-use crate::store::files::Store;
+use crate::store::files::FileStore;
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::files::state_lock::{StateLock, StateLocks};
@@ -40,7 +40,7 @@ impl RestorePlan {
 
 impl<'s> Probe<'s> {
     /// Of `store`.
-    pub fn of(store: &'s Store) -> Self {
+    pub fn of(store: &'s FileStore) -> Self {
         Self { store }
     }
 
@@ -78,7 +78,7 @@ impl<'s> Probe<'s> {
 /// Trying how the targets of a restore can be replaced.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Probe<'_> {

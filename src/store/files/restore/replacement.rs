@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::document::seal::Digest;
 use crate::error::{Kind, Result};
 use crate::fs::Dir;
-use crate::store::files::Store;
+use crate::store::files::FileStore;
 use crate::store::layout::{CONFIG, staged};
 use crate::store::restore::intent::{Intent, Manner, Swap};
 use crate::time::compact;
@@ -48,7 +48,7 @@ pub(super) enum TreeDigest {
 
 /// The replacement of `config/` or `.signals/` that an intent states.
 pub(super) struct Replacement<'a> {
-    pub store: &'a Store,
+    pub store: &'a FileStore,
     /// The staging directory.
     pub staging: &'a Dir,
     /// The directory of the tree.
@@ -63,7 +63,7 @@ pub(super) struct Replacement<'a> {
 impl<'a> Replacement<'a> {
     /// The replacements of an intent.
     pub(super) fn all(
-        store: &'a Store,
+        store: &'a FileStore,
         staging: &'a Dir,
         places: &'a Places<'_>,
         intent: &'a Intent,

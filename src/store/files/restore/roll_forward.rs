@@ -29,7 +29,7 @@ use crate::store::files::record::REPEATS;
 use crate::store::files::root::Root;
 use crate::store::files::staging::{Staging, StagingDir};
 use crate::store::files::state_lock::{StateLock, StateLocks};
-use crate::store::files::{Store, new_lineage};
+use crate::store::files::{FileStore, new_lineage};
 use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState};
@@ -92,7 +92,7 @@ impl Reader<'_> {
 /// The record of an interrupted restore or `init --fresh`.
 #[derive(Clone, Copy, Debug)]
 pub struct Intents<'s> {
-    pub(in crate::store) store: &'s Store,
+    pub(in crate::store) store: &'s FileStore,
 }
 
 impl Intents<'_> {
