@@ -1,6 +1,8 @@
 //! Checkpoints.
 
+pub mod catalog;
 pub mod id;
 pub mod manifest;
+pub mod retention;
 
-pub use super::files::checkpoint::{Snapshot, catalog, retention};
+pub use self::catalog::Snapshot;

@@ -1,5 +1,8 @@
 //! Restores.
 
 pub mod intent;
+pub mod plan;
+pub mod state;
 
-pub use super::files::restore::{Aborted, Interrupted, Planned, RestorePlan};
+pub use self::plan::Planned;
+pub use super::files::restore::{Aborted, Interrupted, RestorePlan, Restored};

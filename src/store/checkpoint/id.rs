@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use crate::name::is_plain;
+use crate::name::{Name, is_plain};
 use crate::store::layout::CHECKPOINT_PREFIX;
-use crate::time::parse_compact;
+use crate::time::{compact, parse_compact};
 
 /// Returns whether this is the name of a checkpoint's directory and nothing else. A name in
 /// `.checkpoints/` or in a record may come from another party, and appears in hints that are typed.
@@ -55,6 +55,23 @@ pub fn time_of(id: &str) -> Option<SystemTime> {
 pub fn number_of(id: &str) -> u64 {
     let number = rest_of(id).and_then(|rest| rest.split_once('-')?.0.parse().ok());
     number.unwrap_or(1)
+}
+
+/// An id that sorts after `ids`, of any operation. The order of ids is the order of creation, even
+/// where a checkpoint was removed or the clock was set back; then the new id repeats the time of
+/// the last one.
+pub fn free(ids: &[String], now: SystemTime, operation: &Name) -> String {
+    let newest = ids.iter().filter_map(|id| time_of(id)).max();
+    let stem =
+        format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
+    let highest = ids.iter().filter(|id| id.starts_with(&stem)).map(|id| number_of(id)).max();
+    // A number at the beginning of an operation would be read as the sequence number.
+    let is_plain = number_of(&format!("{stem}-{operation}")) == 1;
+    match highest {
+        None if is_plain => format!("{stem}-{operation}"),
+        None => format!("{stem}-1-{operation}"),
+        Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),
+    }
 }
 
 /// Returns whether a checkpoint's name contains this operation.

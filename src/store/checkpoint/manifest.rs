@@ -80,10 +80,7 @@ impl Metadata {
                 "note less, or keep it in a file of config/",
             ))
         };
-        let mut value = json!(self);
-        if let Some(noted) = value.get_mut("metadata") {
-            *noted = self.metadata.clone(); // serde would make `1e+5` of `1e5`
-        }
+        let value = self.to_value();
         if is_nested_too_deep(&value) {
             return refuse(
                 Kind::InvalidJson,
@@ -103,6 +100,15 @@ impl Metadata {
         }
     }
 
+    /// Its form in records.
+    pub fn to_value(&self) -> Value {
+        let mut value = json!(self);
+        if let Some(noted) = value.get_mut("metadata") {
+            *noted = self.metadata.clone(); // serde would make `1e+5` of `1e5`
+        }
+        value
+    }
+
     /// The time it was made, if the field is a valid time.
     pub fn time(&self) -> Option<SystemTime> {
         parse_rfc3339(&self.timestamp)
@@ -110,7 +116,11 @@ impl Metadata {
 
     /// Parses the output of [`Metadata::write`].
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let mut value = parse(bytes).ok()?;
+        Self::from_value(parse(bytes).ok()?)
+    }
+
+    /// Parses [`Self::to_value`].
+    pub fn from_value(mut value: Value) -> Option<Self> {
         // serde would turn an object with serde_json's own token for numbers as its key into a
         // number, or fail.
         let noted = value.get_mut("metadata")?.take();
@@ -177,6 +187,31 @@ pub enum Flaw {
     Unsafe(String),
     /// It gives this path a mode with a setuid, setgid or sticky bit.
     Privileged(String, u32),
+}
+
+impl Flaw {
+    /// The defect, in words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Damaged(why) => format!("its manifest is not what was written: {why}"),
+            Self::TooNew(version) => format!("its manifest has version {version}"),
+            Self::Unsafe(path) => {
+                format!("its manifest names {path:?}, which no checkpoint can hold")
+            }
+            Self::Privileged(path, mode) => format!(
+                "its manifest gives {path:?} the mode {mode:04o}, which lends its owner's rights"
+            ),
+        }
+    }
+}
+
+/// The refusal of a checkpoint whose manifest has a newer version.
+pub fn too_new(id: &str, version: u64) -> Error {
+    let message = format!(
+        "the checkpoint {id} was made by a newer program (its manifest has version {version})"
+    );
+    Error::new(Kind::NewerSchema, message)
+        .hint_command("--version", "a newer one is needed; nothing was changed")
 }
 
 /// Reads a manifest.

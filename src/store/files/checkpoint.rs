@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use self::retention::Retention;
 use super::checkpoint::catalog::Checkpoints;
 use super::observe::Observation;
 use super::staging::Staging;
@@ -23,42 +22,19 @@ use crate::fs::stage::Durability;
 use crate::fs::{At, FsError};
 use crate::journal::Event;
 use crate::journal::event::{CheckpointEvent, CheckpointStep};
-use crate::name::Name;
 use crate::store::ForeignEdits;
+use crate::store::checkpoint::catalog::{Made, Snapshot};
 use crate::store::checkpoint::id;
 use crate::store::checkpoint::manifest::{self, Metadata};
+use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::Health;
-use crate::store::layout::{self, CHECKPOINT_PREFIX, CHECKPOINTS};
+use crate::store::layout::{self, CHECKPOINTS};
 use crate::store::options::{LockPurpose, WriteOptions};
-use crate::time::{compact, rfc3339};
+use crate::time::rfc3339;
 use crate::tree::{self, Attributes, Entry, Listing, What};
 
 /// Attempts to copy something that changes while it is read.
 const ATTEMPTS: usize = 3;
-
-/// The purpose of a checkpoint.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The operation that the checkpoint precedes.
-    pub operation: Name,
-    /// The phase; the state's own if none is given.
-    pub phase: Option<String>,
-    /// Notes of the caller: a JSON object.
-    pub metadata: Value,
-}
-
-/// A checkpoint that was made.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// Its name.
-    pub id: String,
-    /// Files and links in it.
-    pub files: usize,
-    /// Bytes in these.
-    pub bytes: u64,
-    /// Entries of `config/` that it omits, each with the reason.
-    pub left: Vec<String>,
-}
 
 /// Treatment of entries in `config/` and `.signals/` that no checkpoint can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,25 +87,6 @@ impl Checkpoints<'_> {
                 self.store.checkpoints().retire(&tx.lock, &made.id);
             }
             Ok(Some(made))
-        })
-    }
-
-    /// An id that sorts after those of all other checkpoints of any operation. The order of ids is
-    /// the order of creation, even where a checkpoint was removed or the clock was set back; then
-    /// the new id repeats the time of the last one.
-    fn free_id(&self, now: SystemTime, operation: &Name) -> Result<String> {
-        let ids = self.store.checkpoints().ids()?;
-        let newest = ids.iter().filter_map(|id| id::time_of(id)).max();
-        let stem =
-            format!("{CHECKPOINT_PREFIX}{}", compact(newest.map_or(now, |newest| newest.max(now))));
-        let highest =
-            ids.iter().filter(|id| id.starts_with(&stem)).map(|id| id::number_of(id)).max();
-        // A number at the beginning of an operation would be read as the sequence number.
-        let is_plain = id::number_of(&format!("{stem}-{operation}")) == 1;
-        Ok(match highest {
-            None if is_plain => format!("{stem}-{operation}"),
-            None => format!("{stem}-1-{operation}"),
-            Some(highest) => format!("{stem}-{}-{operation}", highest.saturating_add(1)),
         })
     }
 
@@ -204,7 +161,7 @@ impl Transaction<'_> {
     fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
         let staging = Staging::of(self.store).open(&self.lock)?;
         let now = self.store.disk.now();
-        let id = self.store.checkpoints().free_id(now, &snapshot.operation)?;
+        let id = id::free(&self.store.checkpoints().ids()?, now, &snapshot.operation);
         let tmp = "checkpoint";
         tree::remove(&self.store.disk, &staging.dir, tmp)?;
         self.store.disk.make_dir(&staging.dir, tmp)?;

@@ -28,36 +28,36 @@ use serde_json::{Value, json};
 
 pub use self::abort::Aborted;
 pub use self::origin::Interrupted;
-pub use self::plan::Planned;
 pub use self::probe::{Probe, RestorePlan};
 pub use self::roll_forward::Intents;
 pub(super) use self::roll_forward::Settled;
 use super::FileStore;
 use super::change::Changes;
-use super::checkpoint::catalog::{Checkpoint, Unrestorable, Which};
+use super::checkpoint::Unkept;
+use super::checkpoint::catalog::Checkpoint;
 pub(super) use super::checkpoint::lock_lost;
-use super::checkpoint::retention::Retention;
-use super::checkpoint::{Made, Snapshot, Unkept};
 use super::next_revision::Sealer;
 use super::observe::Observation;
 use super::root::Root;
 use super::staging::{Staging, StagingDir};
 use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
-use crate::document::migrate::{self, Unfit};
+use crate::document::READ_LIMIT;
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
-use crate::document::{READ_LIMIT, Reading, inspect};
 use crate::error::{Error, Hint, Kind, Result};
 use crate::fs::stage::Durability;
 use crate::fs::{At, Dir, FsError, FsResult};
 use crate::lock::Fence;
 use crate::name::Name;
+use crate::store::checkpoint::catalog::{Made, Snapshot, Unrestorable, Which};
 use crate::store::checkpoint::manifest;
-use crate::store::diagnosis::{Health, newer_schema};
+use crate::store::checkpoint::retention::Retention;
+use crate::store::diagnosis::Health;
 use crate::store::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
 use crate::store::next_revision::new_lineage;
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState, Swap};
+use crate::store::restore::state;
 use crate::tree::{self, Attributes, Listing, What};
 
 /// The state, staged in the staging directory.
@@ -167,15 +167,8 @@ impl Restores<'_> {
     /// The state in a checkpoint, in the current form, and its own lineage.
     fn state_of(&self, checkpoint: &Checkpoint) -> Result<(Value, Option<Lineage>)> {
         let id = &checkpoint.id;
-        let unfit = |why: String| {
-            Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
-                .hint_command("recover list", "see which others there are")
-                .detail("checkpoint", id.as_str())
-                .caused_by(Unrestorable { id: id.clone() })
-        };
-        let Some(entry) = checkpoint.listing.get(manifest::STATE) else {
-            return Err(unfit("there was no state when it was made".to_owned()));
-        };
+        let entry =
+            checkpoint.listing.get(manifest::STATE).ok_or_else(|| state::without_state(id))?;
         let found = self
             .store
             .disk
@@ -184,33 +177,8 @@ impl Restores<'_> {
         let is_listed = |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
         let bytes = found
             .filter(is_listed)
-            .ok_or_else(|| unfit("its state.json is not what it was".to_owned()))?;
-        let (value, lineage) = match inspect(&bytes) {
-            Reading::Sealed(document) => {
-                let lineage = document.seal.lineage.clone();
-                (document.into_value(), Some(lineage))
-            }
-            Reading::Unsealed(value) => (value, None),
-            Reading::Broken(_) => {
-                return Err(unfit("its state was edited by something else".to_owned()));
-            }
-            Reading::Damaged(why) => {
-                return Err(unfit(format!("its state was damaged when it was made: {why}")));
-            }
-            Reading::Conflicted(_) => {
-                return Err(unfit("its state has git's conflict markers".to_owned()));
-            }
-        };
-        match migrate::usable(&value) {
-            Ok(migrated) => Ok((migrated.value, lineage)),
-            Err(Unfit::TooNew(too_new)) => {
-                Err(newer_schema(&format!("the checkpoint {id}"), &too_new))
-            }
-            Err(Unfit::Invalid(findings)) => {
-                let finding = findings.first().map_or_else(String::new, ToString::to_string);
-                Err(unfit(format!("its state breaks the rules: {finding}")))
-            }
-        }
+            .ok_or_else(|| state::unfit(id, "its state.json is not what it was"))?;
+        state::usable(id, &bytes)
     }
 
     /// The chosen checkpoint, if it can be restored; the error names the newest other one that can

@@ -1,33 +1,25 @@
-//! Removal of checkpoints: the old ones for `recover cleanup`, those that are named, and those that
-//! commands made on their own account, of which the settings keep so many, for so many days.
+//! Removal of checkpoints, all at once.
 
-use std::time::{Duration, SystemTime};
+use std::cell::OnceCell;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::catalog::Checkpoints;
 use crate::audit::Level;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::stage::Durability;
 use crate::journal::Event;
 use crate::journal::event::{CheckpointEvent, CheckpointStep};
-use crate::store::checkpoint::id::{Named, named, time_of};
+use crate::store::checkpoint::catalog::resolve;
 use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
+use crate::store::checkpoint::retention::{self, Shelf};
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::files::state_lock::{StateLock, StateLocks};
 use crate::store::layout::{CHECKPOINTS, DOOMED_PREFIX};
 use crate::store::options::{LockPurpose, Mode};
-
-/// The retention of a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retention {
-    /// A user requested it: it stays until it is removed by name or by `recover cleanup`.
-    Manual,
-    /// A command made it on its own account.
-    Automatic,
-}
 
 impl Checkpoints<'_> {
     /// Returns whether a record refers to a checkpoint, so that it must stay: a guard's, or that of
@@ -52,32 +44,7 @@ impl Checkpoints<'_> {
     }
 
     fn old(&self, older_than: Duration, kept: usize) -> Result<Vec<String>> {
-        let ids = self.ids()?;
-        let now = self.store.disk.now();
-        let surplus = ids.len().saturating_sub(kept.max(1));
-        let mut doomed = Vec::new();
-        for id in ids.iter().take(surplus) {
-            if self.age_of(id, now)?.is_some_and(|age| age >= older_than)
-                && !self.is_referenced(id)?
-            {
-                doomed.push(id.clone());
-            }
-        }
-        if doomed.is_empty() {
-            return Ok(doomed);
-        }
-        // A checkpoint dated in the future does not count as the newest.
-        let newest =
-            ids.iter().rev().find(|id| time_of(id).is_some_and(|time| time <= now)).cloned();
-        let mut sound = None;
-        for id in ids.iter().rev() {
-            if self.is_sound(id)? {
-                sound = Some(id.clone());
-                break;
-            }
-        }
-        doomed.retain(|id| Some(id) != newest.as_ref() && Some(id) != sound.as_ref());
-        Ok(doomed)
+        retention::old(&Shelved::of(self), &self.ids()?, self.store.disk.now(), older_than, kept)
     }
 
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
@@ -89,12 +56,7 @@ impl Checkpoints<'_> {
         for word in words {
             let id = self.resolve_id(word)?;
             if self.is_referenced(&id)? {
-                let message = format!(
-                    "the checkpoint {id} is needed by what is on record; nothing was removed"
-                );
-                return Err(Error::new(Kind::InUse, message)
-                    .hint_command("recover status", "see what needs it")
-                    .detail("checkpoint", id));
+                return Err(retention::in_use(&id));
             }
             if !doomed.contains(&id) {
                 doomed.push(id);
@@ -104,32 +66,13 @@ impl Checkpoints<'_> {
         Ok(doomed)
     }
 
-    /// Removes automatic checkpoints over the limits of number and age. Never removes the newest
-    /// checkpoint, one that a record refers to, or `used`, which the caller just made or restored.
-    /// The caller's own work is done, so a failure is a warning.
+    /// Removes automatic checkpoints over the limits of number and age, but not `used`, which the
+    /// caller just made or restored. The caller's own work is done, so a failure is a warning.
     pub(in super::super) fn retire(&self, lock: &StateLock, used: &str) {
         let retire = || -> Result<()> {
-            let ids = self.ids()?;
-            let Some(checkpoints) = self.dir()? else { return Ok(()) };
-            let now = self.store.disk.now();
-            let settings = &self.store.settings;
-            let limit = Duration::from_secs(settings.checkpoint_days.saturating_mul(86_400));
-            let (mut newer, mut doomed) = (0, Vec::new());
-            for (place, id) in ids.iter().rev().enumerate() {
-                if self.metadata_of(&checkpoints, id)?.is_none_or(|metadata| !metadata.automatic) {
-                    continue;
-                }
-                newer += 1;
-                let outlived =
-                    || Ok::<_, Error>(self.age_of(id, now)?.is_some_and(|age| age > limit));
-                if place > 0
-                    && id != used
-                    && (newer > settings.max_checkpoints.max(1) || outlived()?)
-                    && !self.is_referenced(id)?
-                {
-                    doomed.push(id.clone());
-                }
-            }
+            let (now, settings) = (self.store.disk.now(), &self.store.settings);
+            let doomed =
+                retention::outlived(&Shelved::of(self), &self.ids()?, now, settings, used)?;
             self.take_away(lock, &doomed, "retire")
         };
         if let Err(error) = retire() {
@@ -171,46 +114,45 @@ impl Checkpoints<'_> {
         Ok(())
     }
 
-    /// The age of a checkpoint. Where the previous checkpoint was later than the clock, its id
-    /// repeats that time, and its metadata has the clock's. One that both date in the future counts
-    /// as made now; `None` if nothing dates it.
-    fn age_of(&self, id: &str, now: SystemTime) -> Result<Option<Duration>> {
-        let Some(named) = time_of(id) else { return Ok(None) };
-        if let Ok(age) = now.duration_since(named) {
-            return Ok(Some(age));
-        }
-        let noted = match self.dir()? {
-            Some(checkpoints) => {
-                self.metadata_of(&checkpoints, id)?.and_then(|metadata| metadata.time())
-            }
-            None => None,
-        };
-        Ok(Some(noted.and_then(|noted| now.duration_since(noted).ok()).unwrap_or_default()))
-    }
-
-    /// A checkpoint's metadata, if it has any.
-    fn metadata_of(&self, checkpoints: &Dir, id: &str) -> Result<Option<Metadata>> {
-        let found = self.store.disk.read(checkpoints, format!("{id}/{METADATA}"), METADATA_LIMIT);
-        Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
-    }
-
     /// The id that a word names: the id itself, or a prefix of one, with or without `checkpoint-`.
     pub(in super::super) fn resolve_id(&self, word: &str) -> Result<String> {
         let word = crate::side::name_in(&self.store.settings.directory, CHECKPOINTS, word);
-        let ids = self.ids()?;
-        match named(word, &ids) {
-            Named::One(id) => Ok(id.to_owned()),
-            Named::None => Err(self.not_found(word, &ids)),
-            Named::Several(first, count) => {
-                let message =
-                    format!("{count} checkpoints begin with {word:?}; nothing was changed");
-                Err(Error::new(Kind::NotFound, message)
-                    .hint_command(
-                        format!("recover show {first}"),
-                        "name one of them; this is the oldest",
-                    )
-                    .hint_command("recover list", "see all of them"))
+        resolve(word, &self.ids()?)
+    }
+}
+
+/// The checkpoints in their directory, which is opened once.
+struct Shelved<'c> {
+    checkpoints: Checkpoints<'c>,
+    dir: OnceCell<Option<Dir>>,
+}
+
+impl<'c> Shelved<'c> {
+    fn of(checkpoints: &Checkpoints<'c>) -> Self {
+        Self { checkpoints: *checkpoints, dir: OnceCell::new() }
+    }
+}
+
+impl Shelf for Shelved<'_> {
+    fn metadata(&self, id: &str) -> Result<Option<Metadata>> {
+        let dir = match self.dir.get() {
+            Some(dir) => dir,
+            None => {
+                let dir = self.checkpoints.dir()?;
+                self.dir.get_or_init(|| dir)
             }
-        }
+        };
+        let Some(dir) = dir else { return Ok(None) };
+        let disk = &self.checkpoints.store.disk;
+        let found = disk.read(dir, format!("{id}/{METADATA}"), METADATA_LIMIT);
+        Ok(found.ok().flatten().and_then(|found| Metadata::read(&found.bytes)))
+    }
+
+    fn is_referenced(&self, id: &str) -> Result<bool> {
+        self.checkpoints.is_referenced(id)
+    }
+
+    fn is_sound(&self, id: &str) -> Result<bool> {
+        self.checkpoints.is_sound(id)
     }
 }

@@ -1,28 +1,16 @@
 //! `recover restore --dry-run`: the effect that a restore would have.
 
-use std::collections::BTreeSet;
-
-use serde_json::Value;
-
-use crate::document::diff::{Difference, diff};
+use crate::document::diff::diff;
 use crate::document::seal::without_seal;
 use crate::error::Result;
+use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;
-use crate::store::files::checkpoint::catalog::Which;
 use crate::store::files::restore::Restores;
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::layout::{CONFIG, SIGNALS};
-use crate::tree::{self, Entry, Listing, What};
-
-/// The effect that a restore would have.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The checkpoint.
-    pub id: String,
-    /// The differences in the state, and the files that differ.
-    pub changes: Vec<Difference>,
-}
+use crate::store::restore::plan::{Planned, differences};
+use crate::tree;
 
 impl Restores<'_> {
     /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
@@ -49,27 +37,4 @@ impl Restores<'_> {
         }
         Ok(Planned { id: checkpoint.id, changes })
     }
-}
-
-/// The files of a tree that would change, each with its kind and digest.
-fn differences(name: &str, old: &Listing, new: &Listing) -> Vec<Difference> {
-    let show = |entry: Option<&Entry>| {
-        entry.map(|entry| {
-            Value::from(match &entry.what {
-                What::File { bytes, sha256 } => {
-                    let digest: String = sha256.as_str().chars().take(12).collect();
-                    format!("{bytes} bytes, sha256 {digest}…, mode {:04o}", entry.mode)
-                }
-                What::Directory => format!("a directory, mode {:04o}", entry.mode),
-                What::Link { target } => format!("a link to {target}"),
-            })
-        })
-    };
-    let paths: BTreeSet<&str> =
-        old.entries().iter().chain(new.entries()).map(|entry| entry.path.as_str()).collect();
-    let both = paths.into_iter().map(|path| (path, show(old.get(path)), show(new.get(path))));
-    let changed = both.filter(|(_, old, new)| old != new);
-    changed
-        .map(|(path, old, new)| Difference { path: format!("{name}/{path}"), old, new })
-        .collect()
 }
