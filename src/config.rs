@@ -29,11 +29,12 @@ pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_
 use self::trust::UserDir;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Disk;
-use crate::lock::{LOCK_TOKEN, LockEnv, OWNER_PID};
+use crate::lock::{LEASE_TTL, LOCK_TOKEN, LockEnv, OWNER_PID};
 use crate::placement::unfit_for_output;
 use crate::store::Settings;
 use crate::store::guard::GUARD_TOKEN;
 use crate::store::layout::SETTINGS;
+use crate::time::parse_duration;
 
 /// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]
@@ -224,6 +225,7 @@ impl Config {
                         .get(GUARD_TOKEN)
                         .map(|text| LockEnv::parse_guards(&text.to_string_lossy()))
                         .unwrap_or_default(),
+                    lease_ttl: typed(env, LEASE_TTL, parse_duration)?,
                 },
             },
             audit_log: values.audit_log.value.clone(),

@@ -57,6 +57,8 @@ pub mod queue_entry;
 mod record;
 mod refusal;
 pub mod release;
+#[cfg(feature = "etcd")]
+pub mod remote;
 mod report;
 mod request;
 
@@ -90,7 +92,7 @@ pub use self::lifeline::Lifeline;
 pub use self::liveness::Liveness;
 use self::log::LockLog;
 pub use self::process::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
-pub use self::process::owner::{self, LockEnv};
+pub use self::process::owner::{self, LEASE_TTL, LockEnv};
 pub use self::process::{ancestry, command_of, process_name};
 pub use self::record::{Grant, Mode, Place, Purpose, Record, Token, Waiter};
 pub use self::refusal::AlreadyHeld;

@@ -2,7 +2,9 @@
 //! (`doc/PROTOCOL-HTTP2.md` of gRPC).
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -10,6 +12,8 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use http::{HeaderName, Method as HttpMethod, Request, StatusCode};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::time::timeout_at;
 
@@ -213,13 +217,40 @@ impl fmt::Debug for Messages {
     }
 }
 
+/// Waits until one of these descriptors can be read. One that the kernel cannot watch never can.
+async fn any_readable(descriptors: &[BorrowedFd<'_>]) {
+    // What is borrowed stays open; the other constructor is for what may not, and unsafe.
+    #[allow(deprecated)]
+    let watched: Vec<_> = descriptors
+        .iter()
+        .filter_map(|fd| AsyncFd::with_interest(*fd, Interest::READABLE).ok())
+        .collect();
+    std::future::poll_fn(|context| {
+        match watched.iter().any(|fd| fd.poll_read_ready(context).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
 impl Stream for Messages {
-    fn next(&mut self, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+    fn next(
+        &mut self,
+        deadline: Instant,
+        wake: &[BorrowedFd<'_>],
+    ) -> Result<Option<Bytes>, Failure> {
         let Self { runtime, answer, _send } = self;
-        match runtime.block_on(async { timeout_at(deadline.into(), answer.message()).await }) {
-            Err(_) => Ok(None),
-            Ok(Ok(None)) => Err(Failure::unknown(Cause::Lost("the stream ended".to_owned()))),
-            Ok(message) => message,
+        let next = async {
+            tokio::select! {
+                message = answer.message() => Some(message),
+                () = any_readable(wake) => None,
+            }
+        };
+        match runtime.block_on(async { timeout_at(deadline.into(), next).await }) {
+            Err(_) | Ok(None) => Ok(None),
+            Ok(Some(Ok(None))) => Err(Failure::unknown(Cause::Lost("the stream ended".to_owned()))),
+            Ok(Some(message)) => message,
         }
     }
 }

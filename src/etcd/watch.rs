@@ -1,5 +1,6 @@
 //! A watch: it wakes when keys change. What they are now is read afterwards.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use prost::Message as _;
@@ -19,7 +20,7 @@ impl Watch {
     pub(super) fn open(stream: Box<dyn Stream>, deadline: Instant) -> Result<Self, Failure> {
         let mut watch = Self { stream };
         loop {
-            match watch.answer(deadline)? {
+            match watch.answer(deadline, &[])? {
                 Some(answer) if answer.created => return Ok(watch),
                 Some(_) => {}
                 None => return Err(Failure::unknown(Cause::TimedOut)),
@@ -30,8 +31,17 @@ impl Watch {
     /// The next changes; none if there were none until `deadline`. After a failure the watch has
     /// ended, and changes may have been missed.
     pub fn next(&mut self, deadline: Instant) -> Result<Vec<Event>, Failure> {
+        self.next_or(deadline, &[])
+    }
+
+    /// The same; none also if one of the descriptors `wake` can be read before.
+    pub fn next_or(
+        &mut self,
+        deadline: Instant,
+        wake: &[BorrowedFd<'_>],
+    ) -> Result<Vec<Event>, Failure> {
         loop {
-            match self.answer(deadline)? {
+            match self.answer(deadline, wake)? {
                 Some(answer) if answer.events.is_empty() => {}
                 Some(answer) => return Ok(answer.events),
                 None => return Ok(Vec::new()),
@@ -39,8 +49,12 @@ impl Watch {
         }
     }
 
-    fn answer(&mut self, deadline: Instant) -> Result<Option<WatchResponse>, Failure> {
-        let Some(message) = self.stream.next(deadline)? else { return Ok(None) };
+    fn answer(
+        &mut self,
+        deadline: Instant,
+        wake: &[BorrowedFd<'_>],
+    ) -> Result<Option<WatchResponse>, Failure> {
+        let Some(message) = self.stream.next(deadline, wake)? else { return Ok(None) };
         let answer = WatchResponse::decode(message)
             .map_err(|error| Failure::unknown(Cause::Protocol(error.to_string())))?;
         if answer.canceled {

@@ -4,6 +4,7 @@
 //! and let the k-th call fail.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -84,6 +85,11 @@ pub trait Wire: fmt::Debug {
 
 /// The answers of a stream.
 pub trait Stream: fmt::Debug {
-    /// The next encoded message; `None` if there was none until `deadline`.
-    fn next(&mut self, deadline: Instant) -> Result<Option<Bytes>, Failure>;
+    /// The next encoded message; `None` if there was none until `deadline`, or until one of the
+    /// descriptors `wake` can be read.
+    fn next(
+        &mut self,
+        deadline: Instant,
+        wake: &[BorrowedFd<'_>],
+    ) -> Result<Option<Bytes>, Failure>;
 }

@@ -38,6 +38,7 @@ struct Blocking<'a> {
 /// One edge of a cycle.
 #[derive(Clone, Debug)]
 struct CycleEdge {
+    process: Identity,
     owner: Identity,
     command: String,
     lock: Name,
@@ -59,13 +60,22 @@ pub trait Ancestry {
     fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity>;
 }
 
-/// The cycle in which this process would wait for itself, as an error; `None` if there is none.
+/// A cycle of waiters.
+#[derive(Debug)]
+pub struct Cycle {
+    /// The error for the request that closed it.
+    pub error: Error,
+    /// The processes that wait in it.
+    pub waiting: Vec<Identity>,
+}
+
+/// The cycle in which this process would wait for itself; `None` if there is none.
 pub fn find_cycle(
     process: &Identity,
     records: &[(Name, Record)],
     oracle: &dyn LivenessOracle,
     tree: &mut dyn Ancestry,
-) -> Option<Error> {
+) -> Option<Cycle> {
     WaitGraph::new(records, oracle, tree).cycle_of(process)
 }
 
@@ -112,9 +122,10 @@ impl<'a> WaitGraph<'a> {
         Self { waits, oracle }
     }
 
-    fn cycle_of(&self, process: &Identity) -> Option<Error> {
-        let mut seen = Vec::new();
-        self.path(process, process, &mut seen).map(|edges| deadlock(&edges))
+    fn cycle_of(&self, process: &Identity) -> Option<Cycle> {
+        let edges = self.path(process, process, &mut Vec::new())?;
+        let waiting = edges.iter().map(|edge| edge.process.clone()).collect();
+        Some(Cycle { error: deadlock(&edges), waiting })
     }
 
     fn path(
@@ -167,6 +178,7 @@ impl CycleEdge {
             }
         };
         Self {
+            process: waiter.process,
             owner: waiter.owner,
             command: waiter.command,
             lock: wait.lock.clone(),
@@ -295,7 +307,7 @@ mod tests {
             .map(|(name, record)| (Name::parse("lock", name).unwrap(), record.clone()))
             .collect();
         find_cycle(&process(owner + 100), &records, &AllAlive, &mut ProcessTree::default())
-            .map(|error| error.message)
+            .map(|cycle| cycle.error.message)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use super::deadlock::Ancestry;
 use super::identity::{BootMatch, Identity, Namespace};
+use super::liveness::{Lookup, RunState};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;
 use crate::os::files::OpenFile;
@@ -125,6 +126,24 @@ pub fn no_proc(error: io::Error) -> Error {
         format!("the owner of a lock cannot be found without {}: {error}", hints::PROCESSES),
     )
     .hint_shell(hints::LOOK_AT_PROCESSES, "is it there?")
+}
+
+/// Looks a process up.
+pub fn lookup(pid: u32) -> Lookup {
+    let process = match Process::of(pid) {
+        Ok(process) => process,
+        Err(_) if !exists(pid) => return Lookup::Missing,
+        Err(_) => match Process::of(pid) {
+            Ok(process) => process,
+            Err(_) => return Lookup::Hidden,
+        },
+    };
+    let state = match process.state {
+        State::Zombie if has_ended(pid) => RunState::Ended,
+        State::Stopped => RunState::Stopped,
+        State::Zombie | State::Running => RunState::Running,
+    };
+    Lookup::Visible { start: process.start, state }
 }
 
 impl Identity {

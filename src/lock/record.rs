@@ -50,6 +50,10 @@ impl fmt::Display for Mode {
 pub struct Token(u64);
 
 impl Token {
+    /// In place of the number of a grant that is about to be made.
+    #[cfg(feature = "etcd")]
+    pub(super) const UNKNOWN: Self = Self(u64::MAX);
+
     /// The token of this number; tokens begin at 1.
     pub fn new(number: u64) -> Option<Self> {
         (number > 0).then_some(Self(number))

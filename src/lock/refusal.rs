@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::describe::{BlockerInfo, Blockers, describe_holder, join};
+use super::edit::BreakTarget;
+use super::lifeline::Lifeline;
 use super::liveness::Liveness;
 use super::record::{Grant, Purpose};
 use super::request::Request;
@@ -114,4 +116,24 @@ pub(super) fn owner_ended(request: &Request) -> Error {
     let message = format!("process {pid}, which was to own the lock, has ended");
     let command = format!("lock acquire {} --owner-pid $$", join(&request.names));
     Error::new(Kind::NotOwner, message).hint_command(command, "name a process that lives on")
+}
+
+/// The error of an operator's request to take away a grant that is not there.
+pub(super) fn nothing_to_break(name: &Name, target: BreakTarget) -> Error {
+    let what = match target {
+        BreakTarget::Token(token) => format!("held by token {token}"),
+        BreakTarget::All => "held".to_owned(),
+    };
+    let why = "list the tokens of grants and the IDs of waiters (lock break --waiter ID)";
+    Error::new(Kind::NotFound, format!("{name} is not {what}; nothing was broken"))
+        .hint_command("lock list", why)
+        .detail("lock", name.as_str())
+}
+
+/// The error of an operator's request to end a wait that is not there.
+pub(super) fn no_waiter(lifeline: &Lifeline) -> Error {
+    let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
+    Error::new(Kind::NotFound, message)
+        .hint_command("lock list", "list the waiters with their IDs")
+        .detail("waiter", lifeline.id())
 }

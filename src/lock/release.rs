@@ -2,7 +2,9 @@
 
 use super::describe::describe_holder;
 use super::edit::RecordEdit;
+use super::identity::same_ancestry;
 use super::liveness::LivenessOracle;
+use super::process::ancestry;
 use super::queue::drop_dead_at_front;
 use super::record::{Grant, Token};
 use super::request::Requester;
@@ -114,4 +116,47 @@ pub fn release_one(
     edit.record.holders.retain(|held| held.count > 0);
     drop_dead_at_front(&mut edit.record, usize::MAX, oracle);
     Ok(Released { name: edit.name.clone(), grant, left })
+}
+
+/// Refuses to give back what an ancestor took since the script that this was to be released for has
+/// ended.
+pub(super) fn check_ancestry(
+    released: &[Released],
+    token: Option<Token>,
+    requester: &Requester,
+) -> Result<()> {
+    for Released { name, grant, .. } in released {
+        if token.is_none() && has_new_ancestry(requester, grant)? {
+            let holder = describe_holder(grant);
+            let message = format!(
+                "{name} is held by {holder}, and the script that this was to release it for has \
+                 ended; nothing was released"
+            );
+            return Err(Error::new(Kind::NotOwner, message)
+                .hint_command("lock list", "list the locks that are held")
+                .detail("lock", name.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether the requesting process no longer descends from the owner that it is to release
+/// for. Then a script between the two was killed, and its lock was taken since by the ancestor,
+/// which requested no release.
+fn has_new_ancestry(requester: &Requester, grant: &Grant) -> Result<bool> {
+    let position = grant
+        .owner
+        .as_ref()
+        .and_then(|owner| requester.ancestry.iter().position(|ancestor| ancestor.is(owner)));
+    // No process is between a script and its own command; and a requester that names the owner does
+    // not act for its ancestors.
+    let Some(position) = position.filter(|position| *position > 1 && !requester.explicit) else {
+        return Ok(false);
+    };
+    let now = ancestry(requester.process.pid)?;
+    let (Some(then), Some(now)) = (requester.ancestry.get(..=position), now.get(..=position))
+    else {
+        return Ok(true);
+    };
+    Ok(!same_ancestry(then, now))
 }

@@ -177,6 +177,31 @@ pub struct LockSummary {
     pub entries: Vec<LockEntry>,
 }
 
+impl LockSummary {
+    /// Counts entries. `directory` says where they are kept, and `file_system` on what.
+    pub(super) fn of(
+        entries: Vec<LockEntry>,
+        directory: String,
+        file_system: &'static str,
+    ) -> Self {
+        use EntryStatus::{Damaged, Held, PassedOver, Stale, Stopped, Unknown, Waiting};
+        let count = |wanted: &[EntryStatus]| {
+            entries.iter().filter(|entry| wanted.contains(&entry.status)).count()
+        };
+        Self {
+            directory,
+            held: count(&[Held]),
+            waiting: count(&[Waiting, Stopped, PassedOver]),
+            stale: count(&[Stale]),
+            unknown: count(&[Unknown, Damaged]),
+            file_system,
+            shared_file_system: false,
+            flushes: Confirmation::Confirmed,
+            entries,
+        }
+    }
+}
+
 impl Grant {
     /// Its owner, if it is known.
     pub fn owner_view(&self) -> Option<OwnerView> {

@@ -22,7 +22,7 @@ use crate::faults::{FaultyWire, Plan};
 use crate::server::{PATIENT, shared};
 
 /// The keys of a store on the shared server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     pub url: String,
     pub prefix: String,

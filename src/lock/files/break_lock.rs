@@ -9,7 +9,7 @@ use super::records::{self, Records};
 use super::root::LockRoot;
 use super::tokens;
 use crate::audit::Level;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::journal::event::LockStep;
 use crate::lock::author::party_of;
 use crate::lock::edit::BreakTarget;
@@ -18,6 +18,7 @@ use crate::lock::liveness::{Liveness, LivenessOracle as _};
 use crate::lock::process::owner_view;
 use crate::lock::queue::dequeue;
 use crate::lock::record::{Grant, Waiter};
+use crate::lock::refusal::{no_waiter, nothing_to_break};
 use crate::name::Name;
 use crate::owner_view::OwnerView;
 
@@ -37,16 +38,7 @@ pub(in crate::lock) fn break_lock(
     target: BreakTarget,
     deadline: Instant,
 ) -> Result<Vec<Grant>> {
-    let not_held = || {
-        let what = match target {
-            BreakTarget::Token(token) => format!("held by token {token}"),
-            BreakTarget::All => "held".to_owned(),
-        };
-        let why = "list the tokens of grants and the IDs of waiters (lock break --waiter ID)";
-        Error::new(Kind::NotFound, format!("{name} is not {what}; nothing was broken"))
-            .hint_command("lock list", why)
-            .detail("lock", name.as_str())
-    };
+    let not_held = || nothing_to_break(name, target);
     let Some(dir) = records::open(locks)? else { return Err(not_held()) };
     // While this record still shows which tokens were given.
     tokens::reserve_ahead(Records { locks, dir: &dir }, deadline);
@@ -73,12 +65,7 @@ pub(in crate::lock) fn break_waiter(
     lifeline: &Lifeline,
     deadline: Instant,
 ) -> Result<BrokenWait> {
-    let not_found = || {
-        let message = format!("no waiter has the ID {}; nothing was broken", lifeline.id());
-        Error::new(Kind::NotFound, message)
-            .hint_command("lock list", "list the waiters with their IDs")
-            .detail("waiter", lifeline.id())
-    };
+    let not_found = || no_waiter(lifeline);
     let Some(dir) = records::open(locks)? else { return Err(not_found()) };
     let is_it = |waiter: &Waiter| waiter.lifeline.as_ref() == Some(lifeline);
     let records = Records { locks, dir: &dir }.valid()?;

@@ -11,11 +11,10 @@ use crate::fs::{Dir, Disk};
 use crate::lock::identity::Namespace;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::limits::RECORD;
-use crate::lock::liveness::{Host, LifelineState, Lookup, RunState};
-use crate::lock::process::{Process, exists, has_ended};
+use crate::lock::liveness::{Host, LifelineState, Lookup};
+use crate::lock::process::lookup;
 use crate::lock::record::Waiter;
 use crate::os::files::file_system;
-use crate::os::process::State;
 
 /// This host, as the oracle of one check of the records. It looks each process up once, since in a
 /// long queue each waiter blocks many; so it serves one check and no longer.
@@ -80,30 +79,13 @@ impl Host for LivenessProbe<'_> {
     }
 }
 
-/// Looks a process up.
-fn lookup(pid: u32) -> Lookup {
-    let process = match Process::of(pid) {
-        Ok(process) => process,
-        Err(_) if !exists(pid) => return Lookup::Missing,
-        Err(_) => match Process::of(pid) {
-            Ok(process) => process,
-            Err(_) => return Lookup::Hidden,
-        },
-    };
-    let state = match process.state {
-        State::Zombie if has_ended(pid) => RunState::Ended,
-        State::Stopped => RunState::Stopped,
-        State::Zombie | State::Running => RunState::Running,
-    };
-    Lookup::Visible { start: process.start, state }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::lock::identity::Identity;
     use crate::lock::liveness::{Liveness, LivenessOracle as _};
+    use crate::lock::process::Process;
 
     #[test]
     fn this_and_the_first_process_are_alive() {

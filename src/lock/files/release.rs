@@ -12,13 +12,10 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::journal::event::LockStep;
 use crate::lock::author::origin;
-use crate::lock::describe::describe_holder;
-use crate::lock::identity::same_ancestry;
 use crate::lock::layout::LOCKS;
 use crate::lock::liveness::unix_seconds;
-use crate::lock::process::ancestry;
-use crate::lock::record::{Grant, Token};
-use crate::lock::release::{Operation, Released, Selection, release_one};
+use crate::lock::record::Token;
+use crate::lock::release::{Operation, Released, Selection, check_ancestry, release_one};
 use crate::lock::request::Requester;
 use crate::name::Name;
 
@@ -40,18 +37,7 @@ pub(in crate::lock) fn release(
         .iter_mut()
         .map(|edit| release_one(edit, token, requester, &probe))
         .collect::<Result<_>>()?;
-    for Released { name, grant, .. } in &released {
-        if token.is_none() && has_new_ancestry(requester, grant)? {
-            let holder = describe_holder(grant);
-            let message = format!(
-                "{name} is held by {holder}, and the script that this was to release it for has \
-                 ended; nothing was released"
-            );
-            return Err(Error::new(Kind::NotOwner, message)
-                .hint_command("lock list", "list the locks that are held")
-                .detail("lock", name.as_str()));
-        }
-    }
+    check_ancestry(&released, token, requester)?;
     let gone = released.iter().filter(|released| released.left == 0);
     let steps = gone.map(|one| Happened::to_grant(&one.name, LockStep::Released, &one.grant));
     // The script that held them, unless the caller only showed the token.
@@ -113,25 +99,4 @@ fn require_locks(locks: &LockRoot, names: &[Name], selection: Selection<'_>) -> 
         (None, Some(name)) => Err(selection.not_held(name)),
         _ => Ok(()),
     }
-}
-
-/// Returns whether the requesting process no longer descends from the owner that it is to release
-/// for. Then a script between the two was killed, and its lock was taken since by the ancestor,
-/// which requested no release.
-fn has_new_ancestry(requester: &Requester, grant: &Grant) -> Result<bool> {
-    let position = grant
-        .owner
-        .as_ref()
-        .and_then(|owner| requester.ancestry.iter().position(|ancestor| ancestor.is(owner)));
-    // No process is between a script and its own command; and a requester that names the owner does
-    // not act for its ancestors.
-    let Some(position) = position.filter(|position| *position > 1 && !requester.explicit) else {
-        return Ok(false);
-    };
-    let now = ancestry(requester.process.pid)?;
-    let (Some(then), Some(now)) = (requester.ancestry.get(..=position), now.get(..=position))
-    else {
-        return Ok(true);
-    };
-    Ok(!same_ancestry(then, now))
 }

@@ -4,7 +4,7 @@ use super::records::{self, Records, StoredRecord};
 use super::root::LockRoot;
 use crate::error::Result;
 use crate::lock::layout::LOCKS;
-use crate::lock::report::{EntryStatus, LockEntry, LockSummary, Standing};
+use crate::lock::report::{LockEntry, LockSummary, Standing};
 use crate::name::Name;
 use crate::os::files::{Confirmation, confirmation, file_system};
 use crate::side;
@@ -38,23 +38,14 @@ pub(in crate::lock) fn list(locks: &LockRoot) -> Result<Vec<LockEntry>> {
 
 /// The number of entries of each kind.
 pub(in crate::lock) fn summary(locks: &LockRoot) -> Result<LockSummary> {
-    use EntryStatus::{Damaged, Held, PassedOver, Stale, Stopped, Unknown, Waiting};
     let entries = list(locks)?;
-    let count = |wanted: &[EntryStatus]| {
-        entries.iter().filter(|entry| wanted.contains(&entry.status)).count()
-    };
     let root = side::open_root(&locks.disk, &locks.directory)?;
     let file_system = file_system(records::open(locks)?.as_ref().unwrap_or(&root).at());
     let flushes = confirmation(root.at()).unwrap_or(Confirmation::Confirmed);
+    let directory = locks.directory.join(LOCKS).display().to_string();
     Ok(LockSummary {
-        directory: locks.directory.join(LOCKS).display().to_string(),
-        held: count(&[Held]),
-        waiting: count(&[Waiting, Stopped, PassedOver]),
-        stale: count(&[Stale]),
-        unknown: count(&[Unknown, Damaged]),
-        file_system: file_system.name(),
         shared_file_system: !file_system.is_local(),
         flushes,
-        entries,
+        ..LockSummary::of(entries, directory, file_system.name())
     })
 }

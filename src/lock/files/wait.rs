@@ -263,7 +263,8 @@ impl<'a, 'r> Wait<'a, 'r> {
             return Ok(None);
         }
         let all = records.valid_of(names)?;
-        Ok(find_cycle(&requester.process, &all, oracle, &mut ProcessTree::default()))
+        let tree = &mut ProcessTree::default();
+        Ok(find_cycle(&requester.process, &all, oracle, tree).map(|cycle| cycle.error))
     }
 
     /// Marks a waiter as passed over that left its free lock untaken for too long, if that is still

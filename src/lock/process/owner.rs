@@ -1,5 +1,7 @@
 //! The owner that a command acts for, and the grants that count as its own.
 
+use std::time::Duration;
+
 use rustix::process::{getpid, getppid};
 
 use super::{ProcessTree, is_hidden, process_name};
@@ -11,6 +13,9 @@ use crate::lock::request::Requester;
 use crate::name::Name;
 use crate::os::hints;
 
+/// The variable of the time to live of grants in a store on other machines.
+pub const LEASE_TTL: &str = "PIPELINE_LEASE_TTL";
+
 /// The owner and tokens that the environment names.
 #[derive(Clone, Debug, Default)]
 pub struct LockEnv {
@@ -20,6 +25,8 @@ pub struct LockEnv {
     pub tokens: Vec<(Name, Token)>,
     /// `PIPELINE_GUARD_TOKEN`: the guards this command runs under, each with its token.
     pub guards: Vec<(String, String)>,
+    /// `PIPELINE_LEASE_TTL`: the time to live of grants in a store on other machines.
+    pub lease_ttl: Option<Duration>,
 }
 
 impl LockEnv {

@@ -1,0 +1,161 @@
+//! The locks as one snapshot shows them: the ground of every decision.
+
+use std::collections::BTreeMap;
+
+use super::RemoteLocks;
+use super::encoding::{Held, Waiting};
+use super::keys::{Entry, LockKeys};
+use crate::error::Result;
+use crate::etcd::messages::{KeyValue, RangeRequest, TxnResponse};
+use crate::etcd::txn::{Keys, snapshot};
+use crate::lock::deadlock::Ancestry;
+use crate::lock::edit::RecordEdit;
+use crate::lock::identity::Identity;
+use crate::lock::record::{Record, Token};
+use crate::name::Name;
+
+/// From so many locks on, all are read: a transaction has 128 operations.
+const MANY: usize = 32;
+
+/// The locks at one revision of the cluster: some, or all of them.
+#[derive(Debug, Default)]
+pub struct Ground {
+    /// The cluster's revision.
+    pub at: i64,
+    locks: BTreeMap<String, Lock>,
+    others: Vec<KeyValue>,
+}
+
+/// The holders and waiters of a lock.
+#[derive(Debug, Default)]
+struct Lock {
+    held: Vec<Held>,
+    waiting: Vec<Waiting>,
+}
+
+impl LockKeys {
+    /// The ranges with all that is known of these locks.
+    pub fn ranges(&self, names: &[Name]) -> Vec<RangeRequest> {
+        match names.len() {
+            ..MANY => names
+                .iter()
+                .flat_map(|name| [self.grants(name.as_str()), self.waiters(name.as_str())])
+                .map(|keys| keys.read())
+                .collect(),
+            _ => self.everything(),
+        }
+    }
+
+    /// The ranges with all that is known of all locks.
+    pub fn everything(&self) -> Vec<RangeRequest> {
+        vec![self.all_grants().read(), self.all_waiters().read()]
+    }
+}
+
+impl RemoteLocks {
+    /// Reads these locks, and another key.
+    pub(super) fn observe(&self, names: &[Name], other: Option<&str>) -> Result<Ground> {
+        let other = other.map(|key| Keys::one(key.to_owned()).read());
+        self.read(self.keys.ranges(names).into_iter().chain(other))
+    }
+
+    /// Reads all locks.
+    pub(super) fn observe_all(&self) -> Result<Ground> {
+        self.read(self.keys.everything())
+    }
+
+    fn read(&self, ranges: impl IntoIterator<Item = RangeRequest>) -> Result<Ground> {
+        Ok(Ground::of(&self.keys, self.client.snapshot(&snapshot(ranges))?))
+    }
+}
+
+impl Ground {
+    /// The ground in the answers to some ranges.
+    pub fn of(keys: &LockKeys, answer: TxnResponse) -> Self {
+        let mut ground = Self { at: answer.revision(), ..Self::default() };
+        for kv in answer.ranges().flat_map(|range| range.kvs) {
+            match keys.parse(&kv.key) {
+                Some(Entry::Grant(name)) => ground.lock(&name).held.extend(Held::of(&kv)),
+                Some(Entry::Waiter(name)) => ground.lock(&name).waiting.extend(Waiting::of(&kv)),
+                None => ground.others.push(kv),
+            }
+        }
+        for lock in ground.locks.values_mut() {
+            lock.held.sort_by_key(|held| held.grant.token);
+        }
+        ground
+    }
+
+    fn lock(&mut self, name: &Name) -> &mut Lock {
+        self.locks.entry(name.to_string()).or_default()
+    }
+
+    /// A key that is none of a lock.
+    pub fn other(&self, key: &str) -> Option<&KeyValue> {
+        self.others.iter().find(|kv| kv.key == key)
+    }
+
+    /// The record of a lock.
+    pub fn record(&self, name: &str) -> Record {
+        let Some(lock) = self.locks.get(name) else { return Record::default() };
+        let holders = lock.held.iter().map(|held| held.grant.clone()).collect();
+        let waiters = lock.waiting.iter().map(|waiting| waiting.waiter.clone()).collect();
+        Record { holders, ..Record::default() }.with_queue(waiters)
+    }
+
+    /// The records of these locks.
+    pub fn records(&self, names: &[Name]) -> Vec<(Name, Record)> {
+        names.iter().map(|name| (name.clone(), self.record(name.as_str()))).collect()
+    }
+
+    /// The records of all locks that have any holder or waiter.
+    pub fn all_records(&self) -> Vec<(Name, Record)> {
+        let names = self.locks.keys().filter_map(|name| Name::parse("lock", name).ok());
+        names.map(|name| (name.clone(), self.record(name.as_str()))).collect()
+    }
+
+    /// The records of these locks, to be changed.
+    pub fn edits(&self, names: &[Name]) -> Vec<RecordEdit> {
+        names.iter().map(|name| RecordEdit::new(name, self.record(name.as_str()))).collect()
+    }
+
+    /// The key of a grant.
+    pub fn held(&self, name: &Name, token: Token) -> Option<&Held> {
+        self.locks.get(name.as_str())?.held.iter().find(|held| held.grant.token == token)
+    }
+
+    /// The grants of a lock.
+    pub fn all_held(&self, name: &Name) -> &[Held] {
+        self.locks.get(name.as_str()).map_or(&[], |lock| &lock.held)
+    }
+
+    /// The place of a process in the queue of a lock.
+    pub fn waiting(&self, name: &Name, process: &Identity) -> Option<&Waiting> {
+        let lock = self.locks.get(name.as_str())?;
+        lock.waiting.iter().find(|waiting| waiting.waiter.process.is(process))
+    }
+
+    /// All places in queues, with their locks.
+    pub fn all_waiting(&self) -> impl Iterator<Item = (&str, &Waiting)> {
+        self.locks.iter().flat_map(|(name, lock)| {
+            lock.waiting.iter().map(move |waiting| (name.as_str(), waiting))
+        })
+    }
+
+    /// The ancestors of waiters, as each wrote them down when it joined.
+    pub fn lines(&self) -> Lines<'_> {
+        Lines(self)
+    }
+}
+
+/// The ancestors of waiters.
+#[derive(Debug)]
+pub struct Lines<'a>(&'a Ground);
+
+impl Ancestry for Lines<'_> {
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity> {
+        let mut waiting = self.0.all_waiting().map(|(_, waiting)| waiting);
+        let own = waiting.find(|waiting| waiting.waiter.process.is(process));
+        own.map_or_else(Vec::new, |waiting| waiting.line.clone())
+    }
+}

@@ -1,0 +1,91 @@
+//! The lease of an owner: its grants end with it. An owner has one for each time to live.
+
+use std::time::Duration;
+
+use super::{RemoteLocks, failed, new_lease};
+use crate::digest::Digest;
+use crate::document::seal::to_bytes;
+use crate::error::Result;
+use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::lock::identity::Identity;
+use crate::lock::request::Request;
+
+/// The lease of an owner.
+#[derive(Clone, Debug)]
+pub(super) struct OwnerLease {
+    /// Its id.
+    pub id: i64,
+    /// How long it lasts after each renewal.
+    pub ttl: Duration,
+    /// The key that ends with the lease and tells it to other commands of the owner.
+    pub key: String,
+    /// The revision that created the key.
+    pub created: i64,
+}
+
+/// The name of a lease of an owner: the same for all its commands, and no other owner's.
+pub(super) fn name_of(owner: &Identity, ttl: Duration) -> String {
+    let Identity { pid, start, namespace } = owner;
+    let text = format!(
+        "{pid} {start} {} {} {} {}",
+        namespace.pid_namespace,
+        namespace.boot,
+        namespace.machine,
+        ttl.as_millis()
+    );
+    Digest::of(text.as_bytes()).as_str().chars().take(32).collect()
+}
+
+impl RemoteLocks {
+    /// The time to live of the grants of a request.
+    pub(super) fn ttl(&self, wanted: Option<Duration>) -> Duration {
+        let ttl = wanted.or(self.env.lease_ttl).unwrap_or(super::TTL);
+        Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(FLOOR)
+    }
+
+    /// The owner's lease, in which `found` is its key, if there is one. A new one is granted where
+    /// there is none.
+    pub(super) fn lease_of(
+        &self,
+        request: &Request,
+        ttl: Duration,
+        found: Option<&KeyValue>,
+    ) -> Result<OwnerLease> {
+        let key = self.keys.owner(&name_of(&request.requester.owner, ttl));
+        let of = |kv: &KeyValue, key: String| OwnerLease {
+            id: kv.lease,
+            ttl,
+            key,
+            created: kv.create_revision,
+        };
+        if let Some(kv) = found {
+            return Ok(of(kv, key));
+        }
+        let id = new_lease()?;
+        let what = |failure| failed(failure, &request.names, "about to be granted");
+        self.client.grant(id, ttl).map_err(what)?;
+        let value = serde_json::json!({
+            "owner": request.requester.owner, "command": request.command, "ttl": ttl.as_secs_f64(),
+        });
+        let read = RequestOp::from(Keys::one(key.clone()).read());
+        let claim = TxnRequest {
+            compare: vec![absent(key.clone())],
+            success: vec![
+                put_with_lease(key.clone(), to_bytes(&value).unwrap_or_default(), id),
+                read.clone(),
+            ],
+            failure: vec![read],
+        };
+        // One that was made and not acknowledged ends by itself: nothing renews it yet.
+        let answer = self.client.commit(&claim).map_err(|failure| failure.of_read())?;
+        let kv = answer.ranges().flat_map(|range| range.kvs).next().unwrap_or_default();
+        if kv.lease != id {
+            let _ = self.client.revoke(id); // another command of this owner was faster
+        }
+        Ok(of(&kv, key))
+    }
+}
+
+/// The shortest time to live: etcd grants none that is shorter.
+const FLOOR: Duration = Duration::from_secs(2);
