@@ -22,6 +22,8 @@ pub mod signal;
 mod trace;
 
 pub use self::candidate::Wanted;
+#[cfg(feature = "etcd")]
+pub use self::files::host;
 pub use self::files::{
     EventLog, FileStore, Probe, SignalFiles, Space, backups, fresh, heal, report, undo, writable,
 };

@@ -95,6 +95,9 @@ pub struct PutRequest {
     /// The lease that the key is to end with; 0 for none.
     #[prost(int64, tag = "3")]
     pub lease: i64,
+    /// Whether the key keeps its value; then it must exist.
+    #[prost(bool, tag = "5")]
+    pub ignore_value: bool,
 }
 
 /// A key was put.

@@ -105,7 +105,14 @@ pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> RequestOp {
 
 /// Puts `key`, which ends with `lease`.
 pub fn put_with_lease(key: impl Into<Bytes>, value: impl Into<Bytes>, lease: i64) -> RequestOp {
-    operation(Operation::Put(PutRequest { key: key.into(), value: value.into(), lease }))
+    let (key, value) = (key.into(), value.into());
+    operation(Operation::Put(PutRequest { key, value, lease, ..PutRequest::default() }))
+}
+
+/// Detaches `key` from its lease. It keeps its value; where there is none, the transaction fails.
+pub fn detach(key: impl Into<Bytes>) -> RequestOp {
+    let key = key.into();
+    operation(Operation::Put(PutRequest { key, ignore_value: true, ..PutRequest::default() }))
 }
 
 /// Deletes keys.

@@ -1,5 +1,6 @@
 //! Checkpoints.
 
+pub mod archive;
 pub mod catalog;
 pub mod id;
 pub mod manifest;

@@ -23,6 +23,8 @@ mod events;
 pub mod fresh;
 pub mod guard;
 pub mod heal;
+#[cfg(feature = "etcd")]
+pub mod host;
 pub mod logs;
 mod new_lineage;
 mod next_revision;

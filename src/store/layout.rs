@@ -35,6 +35,10 @@ pub const SIGNALS: &str = ".signals";
 /// The side directories, all of which `init` makes.
 pub const SIDE_DIRECTORIES: [&str; 4] = [BACKUPS, LOCKS, CHECKPOINTS, SIGNALS];
 
+/// What this host keeps for a state on other machines: locks, and a restore that is at work on
+/// `config/`.
+pub const HOST: &str = ".remote";
+
 /// Makes git ignore a side directory; `init` creates it in each.
 pub const GITIGNORE: &str = ".gitignore";
 

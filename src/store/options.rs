@@ -16,6 +16,9 @@ pub enum LockPurpose {
     Restore,
     /// Abort an interrupted restore, which is therefore not finished first.
     Abort,
+    /// Work on `config/` for a state on other machines, which decides what becomes of an
+    /// interrupted restore.
+    Host,
 }
 
 /// Whether a change is committed or only shown.

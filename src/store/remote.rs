@@ -15,6 +15,7 @@
 mod adopt;
 mod backups;
 mod change;
+mod checkpoint;
 mod commit;
 mod ground;
 mod heal;
@@ -24,8 +25,11 @@ mod keys;
 mod log;
 mod queue;
 mod read;
+mod restore;
 mod undo;
 mod versions;
+
+pub use self::checkpoint::{Checkpoint, Checkpoints};
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
@@ -35,6 +39,7 @@ use crate::error::Result;
 use crate::etcd::client::Client;
 use crate::journal::Origin;
 use crate::store::Settings;
+use crate::store::host::Host;
 use crate::store::options::check_deadline;
 
 /// The largest document, in bytes, counted as if its revision had the most digits: etcd takes
@@ -67,6 +72,8 @@ pub struct RemoteStore {
     shown: String,
     settings: Settings,
     surroundings: Surroundings,
+    /// What is on this host; none where only the document is worked with.
+    host: Option<Host>,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -81,12 +88,21 @@ impl RemoteStore {
     ) -> Self {
         let keys = KeySpace::new(prefix);
         let shown = shown.to_owned();
-        Self { client, keys, shown, settings, surroundings, warnings: RefCell::default() }
+        let warnings = RefCell::default();
+        Self { client, keys, shown, settings, surroundings, host: None, warnings }
+    }
+
+    /// The same store with what is on this host: `config/`.
+    #[must_use]
+    pub fn with_host(self, host: Host) -> Self {
+        Self { host: Some(host), ..self }
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.borrow_mut())
+        let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
+        warnings.extend(self.host.iter().flat_map(Host::take_warnings));
+        warnings
     }
 
     fn warn(&self, warning: impl Into<String>) {
@@ -95,6 +111,12 @@ impl RemoteStore {
 
     fn now(&self) -> SystemTime {
         (self.surroundings.now)()
+    }
+
+    /// A random number for a lease.
+    fn random_lease(&self) -> Result<i64> {
+        let [a, b, c, d, e, f, g, h, ..] = super::next_revision::random()?;
+        Ok((i64::from_be_bytes([a, b, c, d, e, f, g, h]) & i64::MAX).max(1))
     }
 
     /// Runs `attempt` until it has a result. One without a result was overtaken by another writer.

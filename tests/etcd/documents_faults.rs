@@ -1,20 +1,17 @@
 //! Each request of each command fails: not sent; carried out and its answer lost; refused; carried
 //! out twice. Once, or from then on.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
-use pipeline_state::error::{Error, Kind, Result};
-use pipeline_state::name::Name;
-use pipeline_state::store::change::Proposal;
-use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::remote::RemoteStore;
-use pipeline_state::store::signal::Signals;
-use pipeline_state::store::{SignalFile, Wanted};
-use serde_json::json;
-
+use crate::checkpoints::{check_parts, checkpoint, restore};
 use crate::faults::{FAULTS, Fault, IMPATIENT, Plan, Span};
 use crate::server::PATIENT;
-use crate::stores::{Place, add_one, code, document, revision, set};
+use crate::stores::{Place, add_one, code, document, revision, set, signal};
+use pipeline_state::error::{Error, Kind, Result};
+use pipeline_state::store::Wanted;
+use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::options::{Mode, WriteOptions};
+use pipeline_state::store::remote::RemoteStore;
 
 /// A command, where it begins, and what it does when it succeeds.
 struct Case {
@@ -24,6 +21,30 @@ struct Case {
     /// The revisions that it makes.
     revisions: u64,
     is_done: fn(&Place) -> bool,
+}
+
+/// Makes a checkpoint of n = 1 and old files, and changes both and a signal.
+fn checkpointed(place: &Place) {
+    initialize(place);
+    place.configure("a", "old");
+    checkpoint(&place.store(), "deploy").unwrap();
+    place.configure("a", "new");
+    place.configure("b", "new");
+    set(&place.store(), "n", 2).unwrap();
+    signal(&place.store(), "ready").unwrap();
+}
+
+/// The state and this host's files are both restored, or neither is.
+fn is_restored(place: &Place) -> bool {
+    let is_done = document(&place.store())["n"] == 1;
+    let found = ["a", "b"].map(|name| place.configured(name));
+    let wanted = match is_done {
+        true => [Some("old".to_owned()), None],
+        false => [Some("new".to_owned()), Some("new".to_owned())],
+    };
+    assert_eq!(found, wanted);
+    assert_eq!(place.value("signal/ready").is_none(), is_done);
+    is_done
 }
 
 fn initialize(place: &Place) {
@@ -37,7 +58,7 @@ fn n_is_2(place: &Place) -> bool {
     document(&place.store())["n"] == 2
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 19] = [
     Case {
         name: "init",
         prepare: |_| {},
@@ -65,17 +86,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "signal",
         prepare: initialize,
-        run: |store| {
-            let name = Name::parse("signal", "ready")?;
-            let options = WriteOptions::of("signal");
-            let given = store.change(&options, &mut |base| {
-                let mut draft = base.draft();
-                let file = SignalFile::give(&mut draft, &name, &json!({}), SystemTime::now())?;
-                let signals = Signals::These(vec![file]);
-                Ok(Proposal { draft: draft.into(), signals, repeats: None })
-            });
-            given.map(drop)
-        },
+        run: |store| signal(store, "ready"),
         revisions: 1,
         is_done: |place| {
             let is_in_document = document(&place.store())["signals"].get("ready").is_some();
@@ -149,6 +160,67 @@ const CASES: [Case; 12] = [
         revisions: 0,
         is_done: |_| true,
     },
+    Case {
+        name: "checkpoint",
+        prepare: |place| {
+            initialize(place);
+            place.configure("a", "small");
+        },
+        run: |store| checkpoint(store, "deploy").map(drop),
+        revisions: 0,
+        is_done: |place| place.store().checkpoints().ids().unwrap().len() == 1,
+    },
+    Case {
+        name: "checkpoint of several parts",
+        prepare: |place| {
+            initialize(place);
+            place.configure("a", vec![b'x'; 1_200_000]);
+        },
+        run: |store| checkpoint(store, "deploy").map(drop),
+        revisions: 0,
+        is_done: |place| place.store().checkpoints().ids().unwrap().len() == 1,
+    },
+    Case {
+        name: "list and verify",
+        prepare: checkpointed,
+        run: |store| {
+            store.checkpoints().list()?;
+            store.checkpoints().verify("checkpoint-2")
+        },
+        revisions: 0,
+        is_done: |_| true,
+    },
+    Case {
+        name: "remove",
+        prepare: checkpointed,
+        run: |store| store.checkpoints().remove(&["checkpoint-2".to_owned()]).map(drop),
+        revisions: 0,
+        is_done: |place| place.store().checkpoints().ids().unwrap().is_empty(),
+    },
+    Case {
+        name: "cleanup",
+        prepare: |place| {
+            checkpointed(place);
+            checkpoint(&place.store(), "later").unwrap();
+        },
+        run: |store| store.checkpoints().clean(Duration::ZERO, 1, Mode::Commit).map(drop),
+        revisions: 0,
+        is_done: |place| place.store().checkpoints().ids().unwrap().len() == 1,
+    },
+    Case {
+        name: "restore",
+        prepare: checkpointed,
+        run: |store| restore(store, "deploy").map(drop),
+        revisions: 1,
+        is_done: is_restored,
+    },
+    Case {
+        name: "plan of a restore",
+        prepare: checkpointed,
+        run: |store| store.plan_restore(&Which::Latest(None)).map(drop),
+        revisions: 0,
+        is_done: |_| true,
+    },
 ];
 
 /// The revisions in the log: each once, without gaps.
@@ -193,6 +265,7 @@ fn one_fault_costs_nothing_and_happens_once() {
         let store = place.faulty(plan, PATIENT);
         (case.run)(&store).unwrap_or_else(|error| panic!("{} {fault:?}: {error}", case.name));
         assert!((case.is_done)(place), "{} {fault:?}", case.name);
+        check_parts(place);
         assert_eq!(logged(place), before + case.revisions, "{} {fault:?}", case.name);
     });
 }
@@ -217,6 +290,8 @@ fn a_fault_that_stays_ends_with_the_code_that_is_true() {
             let _ = store.adopt(&WriteOptions::of("adopt"));
             let read = document(&store);
             assert_eq!(revision(&read), logged(place), "{context}");
+            (case.is_done)(place);
+            check_parts(place);
             add_one(&store, "m").unwrap();
         }
     });
@@ -249,7 +324,7 @@ fn what_was_committed_unanswered_and_overtaken_is_still_known() {
     let plan = Plan::new(Some((1, Fault::AnswerLost, Span::Once)));
     let store = place.faulty(&plan, PATIENT);
     plan.before(2, {
-        let place = Place { url: place.url.clone(), prefix: place.prefix.clone() };
+        let place = place.clone();
         move || {
             add_one(&place.store(), "n").unwrap();
         }

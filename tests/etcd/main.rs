@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod authority;
+mod checkpoints;
 mod client;
 mod cluster;
 mod commands;

@@ -1,7 +1,11 @@
 //! Stores for tests, each with keys of its own.
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use pipeline_state::audit::Audit;
 use pipeline_state::error::{Error, Result};
 use pipeline_state::etcd::address::Address;
 use pipeline_state::etcd::client::{Client, Patience};
@@ -9,30 +13,53 @@ use pipeline_state::etcd::credentials::Credentials;
 use pipeline_state::etcd::endpoints::Endpoints;
 use pipeline_state::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use pipeline_state::etcd::txn::{Keys, delete, put};
+use pipeline_state::fs::Disk;
 use pipeline_state::journal::Origin;
 use pipeline_state::lock::LockEnv;
-use pipeline_state::store::change::Outcome;
+use pipeline_state::name::Name;
+use pipeline_state::store::change::{Outcome, Proposal};
+use pipeline_state::store::host::Host;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::remote::{RemoteStore, Surroundings};
-use pipeline_state::store::{AutoRecover, ForeignEdits, Settings};
+use pipeline_state::store::signal::Signals;
+use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile};
 use pipeline_state::time::rfc3339_millis;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::faults::{FaultyWire, Plan};
 use crate::server::{PATIENT, shared};
 
-/// The keys of a store on the shared server.
+/// The keys of a store on the shared server, and a root on this host.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub url: String,
     pub prefix: String,
+    pub root: Arc<TempDir>,
 }
 
 impl Place {
     pub fn new() -> Self {
         let url = shared().url();
         let prefix = Address::parse(&url).unwrap().prefix;
-        Self { url, prefix }
+        Self { url, prefix, root: root() }
+    }
+
+    /// The same keys on another host.
+    pub fn elsewhere(&self) -> Self {
+        Self { root: root(), ..self.clone() }
+    }
+
+    /// Writes a file of `config/`.
+    pub fn configure(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.root.path().join("config").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// A file of `config/`.
+    pub fn configured(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.root.path().join("config").join(name)).ok()
     }
 
     /// A place with a state.
@@ -62,7 +89,10 @@ impl Place {
             now: Box::new(SystemTime::now),
             origin: Box::new(|now| Origin { time: rfc3339_millis(now), ..Origin::default() }),
         };
-        RemoteStore::new(client, &self.prefix, &self.url, settings, surroundings)
+        let settings = Settings { root: self.root.path().to_owned(), ..settings };
+        let audit = Audit::new(Disk::real(), self.root.path().join("audit.log"), self.root.path());
+        let host = Host::new(Disk::real(), &settings, audit);
+        RemoteStore::new(client, &self.prefix, &self.url, settings, surroundings).with_host(host)
     }
 
     /// Puts or deletes keys past the store.
@@ -91,6 +121,12 @@ impl Place {
         let found = shared().client().range(&Keys::one(self.key(key)).read()).unwrap().kvs;
         found.first().map(|kv| kv.value.to_vec())
     }
+}
+
+fn root() -> Arc<TempDir> {
+    let shm = Path::new("/dev/shm");
+    let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+    Arc::new(tempfile::Builder::new().prefix("root-").tempdir_in(base).unwrap())
 }
 
 pub fn settings() -> Settings {
@@ -126,6 +162,18 @@ pub fn set_with(
         draft[field] = value.clone();
         Ok(draft.into())
     })
+}
+
+/// Gives a signal.
+pub fn signal(store: &RemoteStore, name: &str) -> Result<()> {
+    let name = Name::parse("signal", name)?;
+    let given = store.change(&WriteOptions::of("signal"), &mut |base| {
+        let mut draft = base.draft();
+        let file = SignalFile::give(&mut draft, &name, &json!({}), SystemTime::now())?;
+        let signals = Signals::These(vec![file]);
+        Ok(Proposal { draft: draft.into(), signals, repeats: None })
+    });
+    given.map(drop)
 }
 
 /// Adds one to a field, and returns the revision that has it.

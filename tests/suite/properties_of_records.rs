@@ -166,6 +166,7 @@ fn intent() -> impl Strategy<Value = Intent> {
             config,
             signals,
             state,
+            operation: None,
         },
     )
 }

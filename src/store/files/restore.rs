@@ -89,6 +89,13 @@ pub(super) struct Proposed<'a> {
     pub signals: Option<Tree<'a>>,
 }
 
+/// The checkpoint of what is replaced.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    pub id: &'a str,
+    pub listing: &'a Listing,
+}
+
 /// The result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -221,7 +228,7 @@ impl Restores<'_> {
         plan: RestorePlan,
         config: Option<&Tree<'_>>,
         signals: Option<&Tree<'_>>,
-        before: &Checkpoint,
+        before: Before<'_>,
     ) -> Result<Intent> {
         // Staged files are removed by the command that finds the staging directory, so the staging
         // directory must be durable first.
@@ -266,12 +273,13 @@ impl Restores<'_> {
         Ok(Intent {
             action: Action::Restore,
             number,
-            checkpoint: before.id.clone(),
-            pre_restore: before.id.clone(),
+            checkpoint: before.id.to_owned(),
+            pre_restore: before.id.to_owned(),
             origin: Some(self.store.intents().origin(&lock.root, places.of(CONFIG))?),
             config,
             signals,
             state: None,
+            operation: None,
         })
     }
 
@@ -294,7 +302,7 @@ impl Restores<'_> {
 
     /// Puts the intent in place: the commit. A failure before it leaves nothing; after it all
     /// staged files stay, whatever else happens.
-    fn decide(
+    pub(super) fn decide(
         &self,
         staging: &mut StagingDir<'_>,
         lock: &StateLock,
@@ -375,7 +383,7 @@ impl Transaction<'_> {
             plan,
             proposed.config.as_ref(),
             proposed.signals.as_ref(),
-            &before,
+            Before { id: &before.id, listing: &before.listing },
         );
         let intent = intent.and_then(|intent| {
             self.store.restores().stage_state(

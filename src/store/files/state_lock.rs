@@ -135,7 +135,7 @@ impl<'s> StateLocks<'s> {
         if purpose == LockPurpose::Initialize && self.store.disk.stat(&root, BACKUPS)?.is_none() {
             self.check_modes(&root)?;
         }
-        if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore) {
+        if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore | LockPurpose::Host) {
             for name in SIDE_DIRECTORIES {
                 let dir = Root::of(self.store).side_directory(&root, name)?;
                 if purpose == LockPurpose::Initialize {
@@ -159,7 +159,7 @@ impl<'s> StateLocks<'s> {
                     _slot: slot,
                     trees: OnceCell::new(),
                 });
-                if purpose == LockPurpose::Abort {
+                if matches!(purpose, LockPurpose::Abort | LockPurpose::Host) {
                     return Ok(lock);
                 }
                 if !Staging::of(self.store).exists(&lock.root)? {

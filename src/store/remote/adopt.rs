@@ -76,6 +76,7 @@ impl<'s> Ground<'s> {
             repeats: None,
             waited: Duration::ZERO,
             place,
+            claim: None,
         };
         if let Landed::Overtaken(ground) = self.publish(plan)? {
             return Ok(Attempt::Overtaken(Some(ground)));

@@ -136,6 +136,7 @@ impl<'s> Ground<'s> {
             waited: start.elapsed(),
             place,
             sealed: &sealed,
+            claim: None,
         };
         Ok(match self.publish(plan)? {
             Landed::Done => {

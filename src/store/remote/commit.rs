@@ -8,6 +8,7 @@ use serde_json::json;
 use super::ground::Ground;
 use super::log::{Operation, Record, last_dropped};
 use super::queue::Place;
+use super::restore::Claim;
 use super::{DOCUMENT_LIMIT, RemoteStore};
 use crate::document::seal::{Digest, Revision, Seal, Sealed, full_size, to_bytes};
 use crate::error::{Error, Kind, Result};
@@ -49,6 +50,8 @@ pub(super) struct Plan<'a> {
     pub waited: Duration,
     /// The writer's place in the queue, which the commit leaves.
     pub place: Option<&'a Place>,
+    /// What the commit decides besides, if it does.
+    pub claim: Option<&'a Claim>,
 }
 
 /// What became of a commit.
@@ -82,7 +85,11 @@ impl<'s> Ground<'s> {
         let own_record = Keys::one(self.store.keys.log(seal.revision)).read();
         let next = self.store.ranges(&plan.options.fences);
         let request = TxnRequest {
-            compare: self.guards(seal.revision, &plan.options.fences)?,
+            compare: self
+                .guards(seal.revision, &plan.options.fences)?
+                .into_iter()
+                .chain(plan.claim.map(Claim::guard))
+                .collect(),
             success,
             failure: std::iter::once(own_record).chain(next).map(RequestOp::from).collect(),
         };
@@ -185,6 +192,9 @@ impl<'s> Ground<'s> {
         }
         if let Some(place) = plan.place {
             operations.push(delete(&Keys::one(place.key.clone())));
+        }
+        if let Some(claim) = plan.claim {
+            operations.push(delete(&Keys::one(claim.key.clone())));
         }
         if let Some(last) = last_dropped(seal.revision) {
             operations.push(delete(&keys.logs_until(last)));

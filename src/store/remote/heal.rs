@@ -143,6 +143,7 @@ impl Ground<'_> {
             waited: Duration::ZERO,
             place,
             sealed: &sealed,
+            claim: None,
         };
         Ok(match self.publish(plan)? {
             Landed::Done => Some(sealed),

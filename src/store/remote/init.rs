@@ -54,6 +54,7 @@ impl Ground<'_> {
             repeats: None,
             waited: Duration::ZERO,
             place: None,
+            claim: None,
         };
         Ok(match self.publish(plan)? {
             Landed::Done => Some(sealed.document.seal.revision),

@@ -2,6 +2,7 @@
 
 use crate::document::seal::Revision;
 use crate::etcd::txn::Keys;
+use crate::store::restore::intent::OperationId;
 
 /// The keys below one prefix.
 #[derive(Clone, Debug)]
@@ -87,5 +88,33 @@ impl KeySpace {
     /// The grants of a lock.
     pub(super) fn holders(&self, lock: &str) -> Keys {
         Keys::below(&format!("{}/hold/{lock}/", self.prefix))
+    }
+
+    /// The head of a checkpoint: what it is, and where its content lies.
+    pub(super) fn checkpoint(&self, id: &str) -> String {
+        format!("{}{id}", self.checkpoint_prefix())
+    }
+
+    pub(super) fn checkpoint_prefix(&self) -> String {
+        format!("{}/checkpoint/", self.prefix)
+    }
+
+    /// A chunk of the content of a checkpoint.
+    pub(super) fn chunk(&self, blob: &str, number: usize) -> String {
+        format!("{}{number:04}", self.chunk_prefix(blob))
+    }
+
+    /// All chunks of one content.
+    pub(super) fn chunks(&self, blob: &str) -> Keys {
+        Keys::below(&self.chunk_prefix(blob))
+    }
+
+    fn chunk_prefix(&self, blob: &str) -> String {
+        format!("{}/blob/{blob}/", self.prefix)
+    }
+
+    /// That a restore is not committed yet, or never will be.
+    pub(super) fn claim(&self, operation: &OperationId) -> String {
+        format!("{}/restore/{}", self.prefix, operation.as_str())
     }
 }

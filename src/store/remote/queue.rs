@@ -69,6 +69,16 @@ impl RemoteStore {
         options: &WriteOptions,
         attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
     ) -> Result<T> {
+        self.settle_host()?;
+        self.take_turn(options, attempt)
+    }
+
+    /// As [`Self::in_turn`], for a command that has settled what is on this host.
+    pub(super) fn take_turn<'s, T>(
+        &'s self,
+        options: &WriteOptions,
+        attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
+    ) -> Result<T> {
         let deadline = Instant::now() + self.settings.lock_timeout;
         let mut turn = Turn { store: self, deadline, lost: 0, place: None };
         let result = turn.run(options, attempt);
@@ -137,8 +147,7 @@ impl<'s> Turn<'s> {
         if Instant::now() >= self.deadline {
             return Err(timed_out(QUEUED));
         }
-        let [a, b, c, d, e, f, g, h, ..] = crate::store::next_revision::random()?;
-        let lease = (i64::from_be_bytes([a, b, c, d, e, f, g, h]) & i64::MAX).max(1);
+        let lease = self.store.random_lease()?;
         let renewed = Instant::now();
         let client = &self.store.client;
         client.grant(lease, LEASE)?;

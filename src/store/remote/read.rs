@@ -9,6 +9,7 @@ use crate::store::{AutoRecover, Served};
 impl RemoteStore {
     /// Reads the document. Damage is healed first, where that is allowed.
     pub fn read(&self) -> Result<Served> {
+        self.settle_host_to_read();
         // One request, and the digest, show that most documents can be served.
         if let Some(text) = self.value_of(self.keys.state())?
             && let Reading::Sealed(document) = inspect_text(text.clone())

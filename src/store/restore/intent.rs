@@ -8,6 +8,7 @@
 
 use serde_json::{Value, json};
 
+use crate::digest::hex;
 use crate::document::seal::{Digest, Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::fs::identity::DirId;
@@ -102,6 +103,34 @@ pub struct Intent {
     pub signals: Option<Swap>,
     /// The state; an undo may leave it as it is, since it is committed last.
     pub state: Option<StagedState>,
+    /// The operation that decides, where the state is on other machines: the restore has happened
+    /// if that was committed.
+    pub operation: Option<OperationId>,
+}
+
+/// The random name of an operation on a store on other machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationId(String);
+
+impl OperationId {
+    /// The digits of the name.
+    const LENGTH: usize = 32;
+
+    /// The name that these bytes are.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(hex(&random))
+    }
+
+    /// Parses a name in a record.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (text.len() == Self::LENGTH && is_hex).then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Intent {
@@ -127,7 +156,7 @@ impl Intent {
             json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
         });
         let origin = self.origin.as_ref();
-        let record = json!({
+        let mut record = json!({
             "version": if origin.is_some() { VERSION } else { WITHOUT_ORIGIN },
             "action": if self.action == Action::Undo { "undo" } else { "restore" },
             "number": self.number,
@@ -140,6 +169,9 @@ impl Intent {
             "signals": swap(&self.signals),
             "state": state,
         });
+        if let (Some(operation), Some(fields)) = (&self.operation, record.as_object_mut()) {
+            fields.insert("operation".to_owned(), operation.as_str().into());
+        }
         let bytes = with_digest(record)
             .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))?;
         if bytes.len() as u64 > LIMIT {
@@ -215,6 +247,10 @@ impl Intent {
                 config_path: text("configPath")?,
             }),
         };
+        let operation = match value.get("operation") {
+            None => None,
+            Some(name) => Some(OperationId::parse(name.as_str()?)?),
+        };
         Some(Self {
             action: if text("action")? == "undo" { Action::Undo } else { Action::Restore },
             number: value.get("number")?.as_u64()?,
@@ -224,6 +260,7 @@ impl Intent {
             config: swap("config")?,
             signals: swap("signals")?,
             state,
+            operation,
         })
     }
 }
@@ -256,6 +293,7 @@ mod tests {
                 lineage: Lineage::from_bytes([3; 16]),
                 digest: Digest::of(b"state"),
             }),
+            operation: Some(OperationId::new([7; 16])),
         }
     }
 

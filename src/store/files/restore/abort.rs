@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::replacement::Replacement;
 use super::roll_forward::is_in_place;
-use super::{Restores, Tree};
+use super::{Before, Restores, Tree};
 use crate::audit::Level;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::store::checkpoint::manifest;
@@ -164,8 +164,9 @@ impl Restores<'_> {
             replaced.contains(&place).then_some(Tree { dir: &before.dir, name, listing })
         };
         let (config, signals) = (tree(CONFIG, manifest::CONFIG), tree(SIGNALS, manifest::SIGNALS));
+        let undone = Before { id: &before.id, listing: &before.listing };
         let undo =
-            self.stage_trees(&staging, lock, plan, config.as_ref(), signals.as_ref(), &before)?;
+            self.stage_trees(&staging, lock, plan, config.as_ref(), signals.as_ref(), undone)?;
         // What the undo replaces is what the restore put in place, unless it was edited since.
         let put_in_place = |undone: Option<Swap>, swap: &Option<Swap>| {
             undone.map(|undone| Swap {
@@ -209,7 +210,7 @@ impl Restores<'_> {
     }
 
     /// Removes the record, durably, and then what was staged for it.
-    fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
+    pub(in super::super) fn drop_intent(&self, staging: StagingDir<'_>) -> Result<()> {
         self.store.disk.unlink(&staging.dir, INTENT)?;
         self.store.disk.sync_dir(&staging.dir)?;
         if let Err(error) = staging.clear() {

@@ -29,7 +29,7 @@ impl Intents<'_> {
 
     /// The refusal of an intent that was not written for this root and this config root; `None` for
     /// one that was.
-    pub(super) fn foreign(&self, root: &Dir, intent: &Intent) -> Result<Option<Error>> {
+    pub(in super::super) fn foreign(&self, root: &Dir, intent: &Intent) -> Result<Option<Error>> {
         let refuse = |why: String| {
             let message = format!(
                 "{} holds the record of an interrupted restore of {} that {why}; nothing of it is carried out",

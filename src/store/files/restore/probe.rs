@@ -84,7 +84,7 @@ pub struct Probe<'s> {
 impl Probe<'_> {
     /// The same under a lock that is held. The staging directory shows the next writer that there
     /// may be something to remove.
-    pub(super) fn under(&self, lock: &StateLock) -> Result<RestorePlan> {
+    pub(in super::super) fn under(&self, lock: &StateLock) -> Result<RestorePlan> {
         let staging = Staging::of(self.store).open(lock)?;
         // A file made for the probe must never exist without the staging directory.
         self.store.disk.sync_dir(&staging.checkpoints)?;

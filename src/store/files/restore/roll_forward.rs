@@ -263,7 +263,7 @@ impl Restores<'_> {
     }
 
     /// Carries out a decided restore; returns the resulting revision of the state.
-    pub(super) fn roll_forward(
+    pub(in super::super) fn roll_forward(
         &self,
         lock: &Rc<StateLock<'_>>,
         staging: StagingDir<'_>,

@@ -1,0 +1,257 @@
+//! Checkpoints on the cluster: state and signals at one revision, and this host's `config/`.
+//!
+//! A checkpoint is an [`Archive`] in chunks, and a head that says what it is. Where there are
+//! several chunks, they are put ahead under a lease; the transaction that puts the head detaches
+//! them from it. So a checkpoint is complete or absent, and what a killed command left ends with
+//! the lease.
+
+mod catalog;
+mod head;
+mod retention;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+pub use self::catalog::Checkpoint;
+pub(super) use self::catalog::state_of;
+use self::head::Head;
+use super::RemoteStore;
+use super::change::accepts_edits;
+use super::ground::Ground;
+use crate::document::inspect_text;
+use crate::error::{Error, Kind, Result};
+use crate::etcd::failure::{Cause, Failure};
+use crate::etcd::fate::Fate;
+use crate::etcd::messages::{RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, absent, detach, put, put_with_lease, snapshot};
+use crate::store::checkpoint::archive::Archive;
+use crate::store::checkpoint::catalog::{Made, Snapshot};
+use crate::store::checkpoint::id;
+use crate::store::checkpoint::manifest::{self, Metadata, STATE};
+use crate::store::checkpoint::retention::Retention;
+use crate::store::diagnosis::{Health, known};
+use crate::store::options::WriteOptions;
+use crate::time::rfc3339;
+
+/// The size of a chunk: etcd takes requests of 1.5 MiB.
+const CHUNK: usize = 512 << 10;
+/// How long the chunks of a checkpoint last that is not complete.
+const LEASE: Duration = Duration::from_secs(600);
+/// The ids that are tried: another command may take the same one.
+const ATTEMPTS: usize = 16;
+
+/// The checkpoints of a store on a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoints<'s> {
+    pub(super) store: &'s RemoteStore,
+}
+
+/// What a checkpoint holds of the cluster.
+pub(super) struct Moment<'s> {
+    pub ground: Ground<'s>,
+    /// The signals, each with the content of its file.
+    pub signals: Vec<(String, Bytes)>,
+    /// All checkpoints, oldest first.
+    pub ids: Vec<String>,
+}
+
+impl RemoteStore {
+    /// The checkpoints of this store.
+    pub fn checkpoints(&self) -> Checkpoints<'_> {
+        Checkpoints { store: self }
+    }
+
+    /// Reads what a checkpoint holds, at one revision.
+    pub(super) fn moment(&self) -> Result<Moment<'_>> {
+        let (signals, heads) = (self.keys.signal_prefix(), self.keys.checkpoint_prefix());
+        let mut ranges = vec![Keys::below(&signals).read(), Keys::below(&heads).list()];
+        ranges.extend(self.ranges(&[]));
+        let answer = self.client.snapshot(&snapshot(ranges))?;
+        let at = answer.revision();
+        let mut ranges = answer.ranges().map(|range| range.kvs);
+        let given = ranges.next().unwrap_or_default();
+        let listed = ranges.next().unwrap_or_default();
+        let name = |key: &[u8], prefix: &str| {
+            std::str::from_utf8(key).ok()?.strip_prefix(prefix).map(str::to_owned)
+        };
+        Ok(Moment {
+            signals: given
+                .into_iter()
+                .filter_map(|kv| Some((name(&kv.key, &signals)?, kv.value)))
+                .collect(),
+            ids: catalog::ids_in(listed.iter().filter_map(|kv| name(&kv.key, &heads))),
+            ground: self.ground(at, ranges)?,
+        })
+    }
+}
+
+impl Checkpoints<'_> {
+    /// Makes a checkpoint. A damaged state is healed first.
+    pub fn create(&self, snapshot: &Snapshot) -> Result<Made> {
+        self.create_as(snapshot, Retention::Manual)
+    }
+
+    /// As [`Self::create`], retained as `retention` says.
+    pub(super) fn create_as(&self, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
+        let options = WriteOptions::of("checkpoint");
+        self.store.retry(|| {
+            let moment = self.store.moment()?;
+            match &moment.ground.health {
+                Health::Healthy(_) | Health::Legacy(_) => {}
+                Health::Damaged(_) => {
+                    self.store.undamaged(Box::new(moment.ground), &options)?;
+                    return Ok(None);
+                }
+                Health::Foreign(_) if accepts_edits(self.store) => {
+                    self.store.seal_as_it_is(&options)?;
+                    return Ok(None);
+                }
+                _ => return Err(moment.ground.refusal()),
+            }
+            let archive = self.archive(&moment)?;
+            let made = self.take(&moment, &archive, snapshot, retention)?;
+            if retention == Retention::Automatic {
+                self.retire(&made.id);
+            }
+            Ok(Some(made))
+        })
+    }
+
+    /// Makes a checkpoint of a moment, in whatever condition the state was.
+    pub(super) fn take(
+        &self,
+        moment: &Moment<'_>,
+        archive: &Archive,
+        snapshot: &Snapshot,
+        retention: Retention,
+    ) -> Result<Made> {
+        let content = Bytes::from(archive.write()?);
+        let now = self.store.now();
+        let ground = &moment.ground;
+        let reading = ground.text().map(|text| inspect_text(text.clone()));
+        let phase = known(&ground.health, reading.as_ref())
+            .and_then(|state| state.get("phase")?.as_str().map(str::to_owned));
+        let origin = (self.store.surroundings.origin)(now);
+        let metadata = Metadata {
+            id: id::free(&moment.ids, now, &snapshot.operation),
+            operation: snapshot.operation.to_string(),
+            phase: snapshot.phase.clone().or(phase),
+            timestamp: rfc3339(now),
+            pid: origin.pid,
+            hostname: origin.owner.host,
+            revision: Some(ground.revision()).filter(|revision| *revision > 0),
+            automatic: retention == Retention::Automatic,
+            metadata: snapshot.metadata.clone(),
+        };
+        metadata.write()?; // refuses what could not be read back
+        let head = Head::new(metadata, archive, &content, CHUNK)?;
+        let (files, bytes) = (head.files, head.size);
+        let id = self.upload(head, content, &moment.ids, now, snapshot)?;
+        Ok(Made { id, files, bytes, left: Vec::new() })
+    }
+
+    /// What a checkpoint of a moment holds, with `config/` as it is now.
+    pub(super) fn archive(&self, moment: &Moment<'_>) -> Result<Archive> {
+        let config = match &self.store.host {
+            Some(host) => host.config()?,
+            None => None,
+        };
+        let mut archive = config.unwrap_or_default();
+        if let Some(text) = moment.ground.text() {
+            archive = archive.with_file(STATE, text.clone());
+        }
+        if !moment.signals.is_empty() {
+            archive = archive.with_directory(manifest::SIGNALS);
+        }
+        for (name, content) in &moment.signals {
+            let path = format!("{}/{name}.json", manifest::SIGNALS);
+            archive = archive.with_file(&path, content.clone());
+        }
+        Ok(archive)
+    }
+
+    /// Puts the chunks, and then the head under an id that is free.
+    fn upload(
+        &self,
+        mut head: Head,
+        content: Bytes,
+        ids: &[String],
+        now: SystemTime,
+        snapshot: &Snapshot,
+    ) -> Result<String> {
+        let keys = &self.store.keys;
+        let chunks: Vec<Bytes> = (0..head.chunks)
+            .map(|number| content.slice(number * CHUNK..content.len().min((number + 1) * CHUNK)))
+            .collect();
+        let key = |number: usize| keys.chunk(&head.blob, number);
+        // One chunk goes with its head.
+        let with_head: Vec<RequestOp> = match chunks.as_slice() {
+            [only] => vec![put(key(0), only.clone())],
+            _ => {
+                self.put_ahead(&chunks, key)?;
+                (0..chunks.len()).map(|number| detach(key(number))).collect()
+            }
+        };
+        let mut ids = ids.to_vec();
+        for _ in 0..ATTEMPTS {
+            let id = head.metadata.id.clone();
+            let (head_key, value) = (keys.checkpoint(&id), head.value()?);
+            let mut success = vec![put(head_key.clone(), value.clone())];
+            success.extend(with_head.iter().cloned());
+            let request = TxnRequest {
+                compare: vec![absent(head_key.clone())],
+                success,
+                failure: vec![Keys::one(head_key).read().into()],
+            };
+            let answer = self.store.client.commit(&request);
+            let answer = answer.map_err(|failure| failed(failure, &id))?;
+            let found = answer.succeeded.then(|| Bytes::from(value.clone()));
+            let found = found.or_else(|| {
+                let range = answer.ranges().next()?;
+                range.kvs.into_iter().next().map(|kv| kv.value)
+            });
+            // It may have been put before, and the answer lost.
+            if found.is_some_and(|found| found == value) {
+                return Ok(id);
+            }
+            ids.push(id);
+            catalog::sort(&mut ids);
+            head.metadata.id = id::free(&ids, now, &snapshot.operation);
+        }
+        Err(Error::new(Kind::Conflict, "other commands make checkpoints all the time")
+            .hint_command("recover list", "see them; nothing was made"))
+    }
+
+    /// Puts chunks under a lease.
+    fn put_ahead(&self, chunks: &[Bytes], key: impl Fn(usize) -> String) -> Result<()> {
+        let client = &self.store.client;
+        let lease = self.store.random_lease()?;
+        client.grant(lease, LEASE)?;
+        for (number, chunk) in chunks.iter().enumerate() {
+            let success = vec![put_with_lease(key(number), chunk.clone(), lease)];
+            // A chunk without a head is no checkpoint.
+            let request = TxnRequest { success, ..TxnRequest::default() };
+            client.commit(&request).map_err(Failure::of_read)?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(failure: Failure, id: &str) -> Error {
+    match (&failure.cause, failure.fate) {
+        (Cause::Protocol(why), Fate::Refused) if why.contains("key not found") => {
+            let message = "the parts of the checkpoint have expired before it was complete";
+            Error::new(Kind::Conflict, message)
+                .hint_command("recover checkpoint --help", "make it again; nothing was made")
+        }
+        (_, Fate::Unknown) => {
+            let message = format!("the checkpoint {id} may be in place: {failure}");
+            Error::new(Kind::DurabilityUnknown, message)
+                .hint_command(format!("recover verify {id}"), "see whether it is")
+                .detail("checkpoint", id)
+                .caused_by(failure)
+        }
+        _ => failure.into(),
+    }
+}
