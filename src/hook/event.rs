@@ -86,9 +86,14 @@ impl HookEvent {
 }
 
 impl ToolUse {
-    /// The file's path, resolved against the editor's working directory.
-    pub fn absolute_path(&self, cwd: &Path) -> Option<PathBuf> {
-        self.path.as_ref().map(|path| cwd.join(path))
+    /// The file's path, resolved against the editor's working directory. That is relative to this
+    /// program's, which is used where the event has none.
+    pub fn absolute_path(&self, cwd: Option<&Path>) -> Option<PathBuf> {
+        let path = cwd.unwrap_or(Path::new("")).join(self.path.as_ref()?);
+        if path.is_absolute() {
+            return Some(path);
+        }
+        Some(std::env::current_dir().unwrap_or_default().join(path))
     }
 }
 

@@ -34,7 +34,10 @@ pub fn prompt(
         let unmet = decide::unmet_by_prompt(skill, &prompt, has);
         let unmet = unmet.or(is_taken.then_some(Unmet::NotFirst));
         is_taken |= unmet.is_none();
-        Explained { rule: format!("{} {} ({})", skill.place, skill.skill, skill.code), unmet }
+        Explained {
+            rule: format!("skills[{}] {} ({})", skill.index, skill.skill, skill.code),
+            unmet,
+        }
     });
     let mut explained: Vec<Explained> = skills.collect();
     explained.extend(rules.named.iter().map(|skill| Explained {
@@ -56,7 +59,7 @@ pub fn tool(
     let file = path.map(|path| project.file(path));
     let is_meant = |pattern: &FilePattern| file.as_ref().is_some_and(|file| file.is_match(pattern));
     let rule = |rule: &super::rules::ToolRule| Explained {
-        rule: rule.place.clone(),
+        rule: format!("tool_rules[{}]", rule.index),
         unmet: decide::unmet_by_tool(rule, used, &is_meant)
             .or_else(|| decide::unmet_by_state(rule, state)),
     };

@@ -20,13 +20,14 @@ const PASSED_OVER: [&str; 2] = [".git", "node_modules"];
 
 /// The characters of globs that do not stand for themselves.
 const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+/// Those without which no glob is wrong.
+const FALLIBLE: [char; 5] = ['[', ']', '{', '}', '\\'];
 
 /// A glob for files; compiled when a path first needs it.
 #[derive(Clone, Debug)]
 pub struct FilePattern {
     text: String,
-    glob: Glob,
-    compiled: OnceCell<GlobMatcher>,
+    compiled: OnceCell<Option<GlobMatcher>>,
 }
 
 impl FilePattern {
@@ -41,9 +42,10 @@ impl FilePattern {
     /// A glob for files under the root, or, beginning with `/`, anywhere.
     pub fn anywhere(text: &str) -> Result<Self, String> {
         let text = text.trim_start_matches("./").to_owned();
-        let glob = GlobBuilder::new(&text).literal_separator(true).build();
-        let glob = glob.map_err(|error| error.kind().to_string())?;
-        Ok(Self { text, glob, compiled: OnceCell::new() })
+        if text.contains(FALLIBLE) {
+            glob(&text).map_err(|error| error.kind().to_string())?;
+        }
+        Ok(Self { text, compiled: OnceCell::new() })
     }
 
     fn is_match(&self, path: &Path) -> bool {
@@ -51,7 +53,11 @@ impl FilePattern {
         let bytes = path.as_os_str().as_bytes();
         bytes.starts_with(begin.as_bytes())
             && bytes.ends_with(end.as_bytes())
-            && self.compiled.get_or_init(|| self.glob.compile_matcher()).is_match(path)
+            && self
+                .compiled
+                .get_or_init(|| glob(&self.text).ok().map(|glob| glob.compile_matcher()))
+                .as_ref()
+                .is_some_and(|matcher| matcher.is_match(path))
     }
 
     /// What each match begins with and ends in. The `/` of `**/` may match nothing.
@@ -75,6 +81,10 @@ impl FilePattern {
         let is_deep = self.text.contains("**") || self.text.contains('{');
         (plain, if is_deep { usize::MAX } else { left })
     }
+}
+
+fn glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).build()
 }
 
 /// The project that globs refer to.
@@ -300,7 +310,7 @@ mod tests {
             path in "[ab*/]{0,6}",
         ) {
             let Ok(pattern) = FilePattern::anywhere(&glob) else { return Ok(()) };
-            let matcher = pattern.glob.compile_matcher();
+            let matcher = super::glob(&glob).unwrap().compile_matcher();
             prop_assert_eq!(pattern.is_match(Path::new(&path)), matcher.is_match(&path));
         }
     }

@@ -36,7 +36,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Its rules; the error is that of an unusable file.
     pub read: std::result::Result<ParsedRules, RuleFinding>,
-    /// Another file of rules, which is ignored: rules are never merged.
+    /// Another file of rules, which is ignored: rules are never merged. Looked for only where all is
+    /// read.
     pub unread: Option<PathBuf>,
 }
 
@@ -49,7 +50,7 @@ pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
         return Err(refusal);
     }
     if let Some(bytes) = read(&first, || in_the_way(root))? {
-        let unread = is_there().then(|| second.clone());
+        let unread = (scope == Scope::All && is_there()).then(|| second.clone());
         return Ok(Some(Loaded { read: parse(&bytes, scope), path: first, unread }));
     }
     if let Some(refusal) = leads_out(root, &second) {
@@ -63,7 +64,10 @@ pub fn load(root: &Path, scope: Scope<'_>) -> Result<Option<Loaded>> {
 /// The bytes of a file of rules, if it exists; `refusal` explains one that cannot be read.
 fn read(path: &Path, refusal: impl FnOnce() -> Option<Error>) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let read = open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
+    let read = open(path).and_then(|(file, size)| {
+        bytes.reserve(usize::try_from(size.min(LIMIT)).unwrap_or_default() + 1);
+        file.take(LIMIT + 1).read_to_end(&mut bytes)
+    });
     match read {
         Err(error) => {
             if let Some(refusal) = refusal() {
@@ -124,19 +128,26 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
 /// an error about a rule could quote any file of this user.
 fn leads_out(root: &Path, path: &Path) -> Option<Error> {
     let inner = root.file_name().is_some_and(|name| name == EDITORS);
-    let project = root.parent().filter(|_| inner).unwrap_or(root).canonicalize().ok()?;
+    let project = root.parent().filter(|_| inner).unwrap_or(root);
+    let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    if !path.ancestors().take_while(|part| *part != project).any(is_link) {
+        return None;
+    }
+    let project = project.canonicalize().ok()?;
     let real = path.canonicalize().ok().filter(|real| !real.starts_with(project))?;
     let why =
         format!("is read by way of a link to {}, which is outside the project", real.display());
     Some(unsafe_path(path, &why).detail("target", real.display().to_string()))
 }
 
-/// Opens a file of rules without blocking: a pipe in its place has no writer.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file of rules without blocking: a pipe in its place has no writer. Returns its size,
+/// too.
+fn open(path: &Path) -> io::Result<(File, u64)> {
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    Ok(file)
+    Ok((file, metadata.len()))
 }

@@ -1,8 +1,11 @@
 //! Regular expressions of rules. Each is compiled when a text first needs it: compiling takes
 //! longer than everything else in a hook.
 //!
-//! The syntax is checked at once, which also finds literals of which a match needs one. A text
-//! without any of them is refused without compiling.
+//! The syntax is checked at once: of a [`plain`] pattern by a walk over its text, of another by a
+//! parser, which also finds literals of which a match needs one. A text without what a match needs
+//! is refused without compiling.
+
+mod plain;
 
 use std::cell::OnceCell;
 
@@ -28,25 +31,33 @@ pub enum Case {
 pub struct Pattern {
     text: String,
     case: Case,
-    /// A match contains one of these; in lower case, if case makes no difference. `None`: nothing
-    /// is known.
-    literals: Option<Vec<String>>,
+    needs: Needs,
     compiled: OnceCell<Option<Regex>>,
+}
+
+/// What a text needs to have in it for a match.
+#[derive(Debug)]
+enum Needs {
+    /// The literals of a plain pattern: [`plain::may_match`] finds them in its text.
+    Plain,
+    /// One of these; in lower case, if case makes no difference.
+    OneOf(Vec<String>),
+    /// Nothing is known.
+    Unknown,
 }
 
 impl Pattern {
     /// Checks the syntax of a pattern; the error says what is wrong with it.
-    pub fn parse(text: &str, case: Case) -> Result<Self, String> {
-        let parsed = regex_syntax::parse(text).map_err(|error| last_line(&error.to_string()))?;
-        let literals = literals(&parsed).filter(|found| match case {
-            Case::Sensitive => true,
-            Case::Insensitive => found.iter().all(|literal| literal.is_ascii()),
-        });
-        let literals = literals.map(|found| match case {
-            Case::Sensitive => found,
-            Case::Insensitive => found.iter().map(|text| text.to_ascii_lowercase()).collect(),
-        });
-        Ok(Self { text: text.to_owned(), case, literals, compiled: OnceCell::new() })
+    pub fn parse(text: impl Into<String>, case: Case) -> Result<Self, String> {
+        let text = text.into();
+        let needs = match plain::may_match(&text, &mut |_| false) {
+            Some(_) => Needs::Plain,
+            None => {
+                let parsed = regex_syntax::parse(&text);
+                of_parsed(&parsed.map_err(|error| last_line(&error.to_string()))?, case)
+            }
+        };
+        Ok(Self { text, case, needs, compiled: OnceCell::new() })
     }
 
     /// Compiles it now; the error says why that is impossible.
@@ -60,14 +71,24 @@ impl Pattern {
         problem.map_or(Ok(()), Err)
     }
 
+    /// Returns false if `text` lacks what each match needs. Compiles nothing.
+    pub fn may_match(&self, text: &Subject<'_>) -> bool {
+        let text = text.for_case(self.case);
+        match &self.needs {
+            Needs::Plain => plain::may_match(&self.text, &mut |literal| match self.case {
+                Case::Sensitive => text.contains(literal),
+                Case::Insensitive => text.contains(&literal.to_ascii_lowercase()),
+            })
+            .unwrap_or(true),
+            Needs::OneOf(literals) => literals.iter().any(|literal| text.contains(literal)),
+            Needs::Unknown => true,
+        }
+    }
+
     /// Returns whether it matches somewhere in `text`. One that is too large matches nothing;
     /// `hook check` reports it.
     pub fn is_match(&self, text: &Subject<'_>) -> bool {
-        let has = |literals: &Vec<String>| {
-            let text = text.for_case(self.case);
-            literals.iter().any(|literal| text.contains(literal))
-        };
-        if !self.literals.as_ref().is_none_or(has) {
+        if !self.may_match(text) {
             return false;
         }
         if self.compiled.get().is_none() {
@@ -106,6 +127,16 @@ impl<'t> Subject<'t> {
     }
 }
 
+fn of_parsed(parsed: &Hir, case: Case) -> Needs {
+    match (literals(parsed), case) {
+        (Some(found), Case::Sensitive) => Needs::OneOf(found),
+        (Some(found), Case::Insensitive) if found.iter().all(|literal| literal.is_ascii()) => {
+            Needs::OneOf(found.iter().map(|text| text.to_ascii_lowercase()).collect())
+        }
+        _ => Needs::Unknown,
+    }
+}
+
 /// Literals of which each match has at least one. `None` if there are none, or too many.
 fn literals(hir: &Hir) -> Option<Vec<String>> {
     match hir.kind() {
@@ -140,18 +171,18 @@ mod tests {
 
     use super::*;
 
-    fn literals_of(text: &str) -> Option<Vec<String>> {
-        Pattern::parse(text, Case::Insensitive).unwrap().literals
-    }
-
     #[test]
     fn the_literals_of_a_pattern_are_what_each_match_needs() {
+        let literals_of = |text: &str| match Pattern::parse(text, Case::Insensitive).unwrap().needs
+        {
+            Needs::OneOf(literals) => Some(literals),
+            Needs::Plain | Needs::Unknown => None,
+        };
         let some = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
-        assert_eq!(literals_of("(Create|add).*?(component|page)"), some(&["component", "page"]));
-        assert_eq!(literals_of("deploy(s|ed)?"), some(&["deploy"]));
-        assert_eq!(literals_of(r"\bfix\b"), some(&["fix"]));
-        assert_eq!(literals_of("(a|b*)"), None);
-        assert_eq!(literals_of("x?"), None);
+        assert_eq!(literals_of("(Create|add)[^.]*(component|page)"), some(&["component", "page"]));
+        assert_eq!(literals_of("deploy{1,2}(s|ed)?"), some(&["deplo"]));
+        assert_eq!(literals_of(r"\bfix\b{end}"), some(&["fix"]));
+        assert_eq!(literals_of("(a|[b]*)"), None);
         assert_eq!(literals_of("größe"), None, "only ASCII letters have one lower case");
     }
 

@@ -15,6 +15,7 @@ use std::fmt;
 use serde::Serialize;
 
 use self::named::NamedSkill;
+use super::event::ToolUse;
 use super::files::FilePattern;
 use super::pattern::{Pattern, Subject};
 use crate::name::Name;
@@ -62,8 +63,8 @@ pub struct Rules {
 /// A skill that prompts activate.
 #[derive(Debug)]
 pub struct Skill {
-    /// Its place in the file, as in `skills[0]`.
-    pub place: String,
+    /// Its index in the file.
+    pub index: usize,
     /// The skill's name.
     pub skill: String,
     /// The announced code.
@@ -105,8 +106,8 @@ pub enum Start {
 /// A rule for a used tool.
 #[derive(Debug)]
 pub struct ToolRule {
-    /// Its place in the file, as in `tool_rules[0]`.
-    pub place: String,
+    /// Its index in the file.
+    pub index: usize,
     /// The tools.
     pub tool: ToolPattern,
     /// The file or command of the use.
@@ -126,8 +127,8 @@ pub struct ToolRule {
 pub enum ToolPattern {
     /// All.
     Any,
-    /// The named ones.
-    OneOf(Vec<String>),
+    /// The named ones, separated by `|`.
+    OneOf(String),
     /// The ones that match.
     Matching(Pattern),
 }
@@ -137,7 +138,7 @@ impl ToolPattern {
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::OneOf(names) => names.iter().any(|other| other == name),
+            Self::OneOf(names) => names.split('|').any(|other| other == name),
             Self::Matching(pattern) => pattern.is_match(&Subject::of(name)),
         }
     }
@@ -160,8 +161,8 @@ pub enum Object {
 pub enum Scope<'a> {
     /// Rules for prompts.
     Prompts,
-    /// Rules for this tool.
-    Tool(&'a str),
+    /// Rules that this use of a tool may match, by its name and its command.
+    Tool(&'a ToolUse),
     /// Everything.
     All,
 }

@@ -149,7 +149,7 @@ impl Hook<'_> {
             return self.output.json(&context(self.event, &lines));
         }
         let scope = match (self.event, &received.tool) {
-            (EventKind::Tool, Some(used)) => Scope::Tool(&used.name),
+            (EventKind::Tool, Some(used)) => Scope::Tool(used),
             _ => Scope::Prompts,
         };
         let Some(rules) = self.rules(&settings.root, scope)? else { return Ok(()) };
@@ -260,8 +260,7 @@ impl Hook<'_> {
         project: &Project,
         state: Result<Served>,
     ) -> anyhow::Result<()> {
-        let here = std::env::current_dir().unwrap_or_default();
-        let file = used.absolute_path(&here.join(cwd.unwrap_or(Path::new("."))));
+        let file = used.absolute_path(cwd);
         let meant = file.as_deref().map(|file| project.file(file));
         let concerned = concerned(rules, used, &|pattern| {
             meant.as_ref().is_some_and(|file| file.is_match(pattern))

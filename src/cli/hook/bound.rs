@@ -1,6 +1,5 @@
 //! A hook's time limit: a person in front of the editor waits for the hook.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,13 @@ const LOCK: Duration = Duration::from_secs(4);
 /// Ends the wait for the event, with time left for the lock.
 const INPUT: Duration = Duration::from_millis(2500);
 
-/// The time limit of one run. While it exists, a second thread ends the process in time: a disk
+/// The time limit of one run, after which the process ends. A second thread ends it in time: a disk
 /// that hangs or a slow pattern cannot be interrupted otherwise. A commit cut off so is old or new,
 /// as after any kill.
 #[derive(Debug)]
 pub struct Bound {
     began: Instant,
     stage: Arc<Mutex<Stage>>,
-    _alive: Sender<()>, // dropping it ends the watch
 }
 
 /// The effect of ending now.
@@ -40,18 +38,16 @@ enum Stage {
 impl Bound {
     /// Starts the clock.
     pub fn begin(style: OutputStyle) -> Self {
-        let (alive, watched) = channel::<()>();
         let stage = Arc::new(Mutex::new(Stage::default()));
         let seen = Arc::clone(&stage);
         let watch = move || {
-            if watched.recv_timeout(WHOLE) == Err(RecvTimeoutError::Timeout) {
-                let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style);
-                std::process::exit(code as i32);
-            }
+            std::thread::sleep(WHOLE);
+            let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style);
+            std::process::exit(code as i32);
         };
         // Without a second thread the limits below still apply.
         let _ = std::thread::Builder::new().stack_size(256 << 10).spawn(watch);
-        Self { began: Instant::now(), stage, _alive: alive }
+        Self { began: Instant::now(), stage }
     }
 
     /// Deadline of the event.

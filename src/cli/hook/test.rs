@@ -58,9 +58,7 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
     let project = Project::of_root(root);
     let (kind, explained, effects) = match (&event.prompt, &event.tool) {
         (_, Some(used)) => {
-            let here = std::env::current_dir().unwrap_or_default();
-            let here = here.join(event.cwd.as_deref().unwrap_or(Path::new(".")));
-            let file = used.absolute_path(&here);
+            let file = used.absolute_path(event.cwd.as_deref());
             let around = Around { disk: &disk, project: &project, file: file.as_deref() };
             let explained =
                 explain::tool(&rules.rules, used, file.as_deref(), &project, &state, &around);

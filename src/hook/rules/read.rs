@@ -2,13 +2,15 @@
 
 mod named;
 
+use std::borrow::Cow;
+
 use super::source::{JsonType, Node, Source};
 use super::{
     Form, Object, ParsedRules, RuleFinding, Rules, Scope, Skill, Start, ToolPattern, ToolRule,
     Transition, Weight,
 };
 use crate::hook::files::FilePattern;
-use crate::hook::pattern::{Case, Pattern};
+use crate::hook::pattern::{Case, Pattern, Subject};
 use crate::name::{Name, nearest};
 
 /// The longest delay, in seconds: some 30 years.
@@ -22,20 +24,27 @@ const CONFIRMATIONS: [&str; 3] =
 const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
 
 /// Reads all rules that `scope` needs.
-pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<ParsedRules, RuleFinding> {
-    let mut reader = Reader { source, scope, findings: Vec::new(), unused: Vec::new() };
+pub(super) fn rules<'a>(
+    source: &'a Source<'a>,
+    scope: Scope<'a>,
+) -> Result<ParsedRules, RuleFinding> {
+    let command = match scope {
+        Scope::Tool(used) => used.command.as_deref().map(Subject::of),
+        Scope::Prompts | Scope::All => None,
+    };
+    let mut reader = Reader { scope, command, findings: Vec::new(), unused: Vec::new() };
     let root = source.root();
-    let Some(top) = reader.object(&root, &PARTS) else {
+    let Some(top) = reader.object(root, &PARTS) else {
         return Err(RuleFinding {
-            line: source.line(&root),
+            line: root.line(),
             place: String::new(),
             message: format!("the rules must be an object, and this is {}", root.kind().name()),
             weight: Weight::Bad,
         });
     };
-    let skills = top.get("skills").unwrap_or(&root);
+    let skills = top.get("skills");
     let mut rules = Rules::default();
-    if skills.place == "skills" && skills.kind() == JsonType::Object {
+    if let Some(skills) = skills.filter(|skills| skills.kind() == JsonType::Object) {
         rules.form = Form::Object;
         rules.named = reader.named_skills(skills);
         reader.unused_but(&top, &[&PARTS[..], &["version", "notes", "error_recovery"]].concat());
@@ -53,9 +62,9 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<ParsedRules
             "error_recovery",
             "`recover retry` and `recover handle` take options instead",
         );
-        if top.0.iter().all(|(name, _)| !PARTS.contains(&name.as_str())) && !top.0.is_empty() {
+        if top.0.iter().all(|(name, _)| !PARTS.contains(&&**name)) && !top.0.is_empty() {
             reader.find(
-                &root,
+                root,
                 Weight::Odd,
                 format!("it has none of the fields {}", PARTS.join(", ")),
             );
@@ -64,21 +73,22 @@ pub(super) fn rules(source: &Source<'_>, scope: Scope<'_>) -> Result<ParsedRules
     let mut findings = reader.findings;
     findings.extend(reader.unused.into_iter().map(Unused::finding));
     findings.sort_by_key(|finding| finding.line);
-    Ok(ParsedRules { rules, findings, line: source.line(skills) })
+    Ok(ParsedRules { rules, findings, line: skills.unwrap_or(root).line() })
 }
 
 /// An object's fields, `null` ones left out.
-struct Fields<'a>(Vec<(String, Node<'a>)>);
+struct Fields<'a>(Vec<(Cow<'a, str>, Node<'a>)>);
 
 impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&Node<'a>> {
-        self.0.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+    fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, node)| *node)
     }
 }
 
-struct Reader<'s, 'a> {
-    source: &'s Source<'a>,
-    scope: Scope<'s>,
+struct Reader<'a> {
+    scope: Scope<'a>,
+    /// The command of the event.
+    command: Option<Subject<'a>>,
     findings: Vec<RuleFinding>,
     unused: Vec<Unused>,
 }
@@ -99,10 +109,10 @@ impl Unused {
     }
 }
 
-impl<'a> Reader<'_, 'a> {
-    fn find(&mut self, node: &Node<'a>, weight: Weight, message: String) {
-        let line = self.source.line(node);
-        self.findings.push(RuleFinding { line, place: node.place.clone(), message, weight });
+impl<'a> Reader<'a> {
+    fn find(&mut self, node: Node<'a>, weight: Weight, message: String) {
+        let (line, place) = (node.line(), node.place());
+        self.findings.push(RuleFinding { line, place, message, weight });
     }
 
     /// Notes a field that is there and that hooks do not use.
@@ -111,7 +121,7 @@ impl<'a> Reader<'_, 'a> {
         match self.unused.iter_mut().find(|unused| unused.name == name) {
             Some(unused) => unused.count += 1,
             None => {
-                let (line, place) = (self.source.line(node), node.place.clone());
+                let (line, place) = (node.line(), node.place());
                 let first =
                     RuleFinding { line, place, message: String::new(), weight: Weight::Odd };
                 self.unused.push(Unused { name: name.to_owned(), why, first, count: 1 });
@@ -121,17 +131,17 @@ impl<'a> Reader<'_, 'a> {
 
     /// Notes all fields but these and remarks.
     fn unused_but(&mut self, fields: &Fields<'a>, known: &[&str]) {
-        let others = fields.0.iter().map(|(name, _)| name.as_str());
+        let others = fields.0.iter().map(|(name, _)| &**name);
         for name in others.filter(|name| !known.contains(name) && !REMARKS.contains(name)) {
             self.unused(fields, name, "hooks do not know it");
         }
     }
 
-    fn bad(&mut self, node: &Node<'a>, message: impl Into<String>) {
+    fn bad(&mut self, node: Node<'a>, message: impl Into<String>) {
         self.find(node, Weight::Bad, message.into());
     }
 
-    fn must_be<T>(&mut self, node: &Node<'a>, wanted: JsonType) -> Option<T> {
+    fn must_be<T>(&mut self, node: Node<'a>, wanted: JsonType) -> Option<T> {
         if node.kind() != wanted {
             return self.must_be_like(node, wanted.name());
         }
@@ -139,7 +149,7 @@ impl<'a> Reader<'_, 'a> {
         None
     }
 
-    fn must_be_like<T>(&mut self, node: &Node<'a>, wanted: &str) -> Option<T> {
+    fn must_be_like<T>(&mut self, node: Node<'a>, wanted: &str) -> Option<T> {
         self.bad(node, format!("it must be {wanted}, and this is {}", node.kind().name()));
         None
     }
@@ -147,17 +157,17 @@ impl<'a> Reader<'_, 'a> {
     // ---- values ----
 
     /// The fields of an object, the first of equal ones; notes misspelt `known` ones.
-    fn object(&mut self, node: &Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
+    fn object(&mut self, node: Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
         let Some(fields) = node.fields() else { return self.must_be(node, JsonType::Object) };
-        let mut kept: Vec<(String, Node<'a>)> = Vec::new();
+        let mut kept: Vec<(Cow<'a, str>, Node<'a>)> = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             if kept.iter().any(|(other, _)| *other == name) {
-                self.bad(&value, "the key is used twice in one object");
+                self.bad(value, "the key is used twice in one object");
                 continue;
             }
             if let Some(meant) = meant_by(&name, known) {
                 self.find(
-                    &value,
+                    value,
                     Weight::Odd,
                     format!("there is no field `{name}`; did you mean `{meant}`?"),
                 );
@@ -173,7 +183,7 @@ impl<'a> Reader<'_, 'a> {
         &mut self,
         top: &Fields<'a>,
         name: &str,
-        read: fn(&mut Self, &Node<'a>) -> Option<T>,
+        read: fn(&mut Self, Node<'a>, usize) -> Option<T>,
     ) -> Vec<T> {
         let Some(node) = top.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
@@ -181,8 +191,8 @@ impl<'a> Reader<'_, 'a> {
             return Vec::new();
         };
         elements
-            .iter()
-            .filter_map(|element| self.unless_bad(|reader| read(reader, element)))
+            .enumerate()
+            .filter_map(|(index, node)| self.unless_bad(|reader| read(reader, node, index)))
             .collect()
     }
 
@@ -196,8 +206,8 @@ impl<'a> Reader<'_, 'a> {
         self.findings.iter().filter(|finding| finding.weight == Weight::Bad).count()
     }
 
-    fn text(&mut self, node: &Node<'a>) -> Option<String> {
-        let Some(text) = node.value::<String>() else {
+    fn text(&mut self, node: Node<'a>) -> Option<Cow<'a, str>> {
+        let Some(text) = node.text() else {
             return self.must_be(node, JsonType::String);
         };
         if text.trim().is_empty() {
@@ -207,21 +217,25 @@ impl<'a> Reader<'_, 'a> {
         Some(text)
     }
 
-    fn name(&mut self, node: &Node<'a>, what: &str) -> Option<Name> {
+    fn owned(&mut self, node: Node<'a>) -> Option<String> {
+        self.text(node).map(Cow::into_owned)
+    }
+
+    fn name(&mut self, node: Node<'a>, what: &str) -> Option<Name> {
         let text = self.text(node)?;
         self.as_name(node, what, &text)
     }
 
-    fn as_name(&mut self, node: &Node<'a>, what: &str, text: &str) -> Option<Name> {
+    fn as_name(&mut self, node: Node<'a>, what: &str, text: &str) -> Option<Name> {
         Name::parse(what, text).map_err(|error| self.bad(node, error.message)).ok()
     }
 
     fn required<T>(
         &mut self,
-        rule: &Node<'a>,
+        rule: Node<'a>,
         fields: &Fields<'a>,
         name: &str,
-        read: impl FnOnce(&mut Self, &Node<'a>) -> Option<T>,
+        read: impl FnOnce(&mut Self, Node<'a>) -> Option<T>,
     ) -> Option<T> {
         let Some(node) = fields.get(name) else {
             self.bad(rule, format!("it has no `{name}`"));
@@ -234,7 +248,7 @@ impl<'a> Reader<'_, 'a> {
         &mut self,
         fields: &Fields<'a>,
         name: &str,
-        read: impl FnOnce(&mut Self, &Node<'a>) -> Option<T>,
+        read: impl FnOnce(&mut Self, Node<'a>) -> Option<T>,
     ) -> Option<T> {
         fields.get(name).and_then(|node| read(self, node))
     }
@@ -243,25 +257,25 @@ impl<'a> Reader<'_, 'a> {
         &mut self,
         fields: &Fields<'a>,
         name: &str,
-        read: impl Fn(&mut Self, &Node<'a>) -> Option<T>,
+        read: impl Fn(&mut Self, Node<'a>) -> Option<T>,
     ) -> Vec<T> {
         let Some(node) = fields.get(name) else { return Vec::new() };
         let Some(elements) = node.elements() else {
             self.must_be_like::<()>(node, "an array of strings");
             return Vec::new();
         };
-        elements.iter().filter_map(|element| read(self, element)).collect()
+        elements.filter_map(|element| read(self, element)).collect()
     }
 
-    fn pattern(&mut self, node: &Node<'a>, case: Case) -> Option<Pattern> {
+    fn pattern(&mut self, node: Node<'a>, case: Case) -> Option<Pattern> {
         let text = self.text(node)?;
-        self.checked(node, &text, Pattern::parse(&text, case))
+        self.checked(node, &text, Pattern::parse(&*text, case))
     }
 
     /// Reports a pattern that cannot be used; one that is only too large where everything is read.
     fn checked(
         &mut self,
-        node: &Node<'a>,
+        node: Node<'a>,
         text: &str,
         parsed: Result<Pattern, String>,
     ) -> Option<Pattern> {
@@ -277,24 +291,24 @@ impl<'a> Reader<'_, 'a> {
 
     fn glob(
         &mut self,
-        node: &Node<'a>,
+        node: Node<'a>,
         parse: impl FnOnce(&str) -> Result<FilePattern, String>,
     ) -> Option<FilePattern> {
         let text = self.text(node)?;
         parse(&text).map_err(|why| self.bad(node, format!("{text:?} is not a glob: {why}"))).ok()
     }
 
-    fn flag(&mut self, node: &Node<'a>) -> Option<bool> {
+    fn flag(&mut self, node: Node<'a>) -> Option<bool> {
         node.value::<bool>().or_else(|| self.must_be_like(node, "true or false"))
     }
 
     /// A phase: a text, or the digits of a number.
-    fn phase(&mut self, node: &Node<'a>) -> Option<String> {
-        node.digits().map(str::to_owned).or_else(|| self.text(node))
+    fn phase(&mut self, node: Node<'a>) -> Option<String> {
+        node.digits().map(str::to_owned).or_else(|| self.owned(node))
     }
 
     /// A required file and its possible places: as named, below `docs/`, and with `.md`.
-    fn places(&mut self, node: &Node<'a>) -> Option<Vec<FilePattern>> {
+    fn places(&mut self, node: Node<'a>) -> Option<Vec<FilePattern>> {
         let as_named = self.glob(node, FilePattern::under_the_root)?;
         let name = self.text(node)?;
         let others = [format!("docs/{name}"), format!("{name}.md")];
@@ -304,10 +318,10 @@ impl<'a> Reader<'_, 'a> {
 
     // ---- rules ----
 
-    fn skill(&mut self, node: &Node<'a>) -> Option<Skill> {
+    fn skill(&mut self, node: Node<'a>, index: usize) -> Option<Skill> {
         let fields =
             self.object(node, &["skill", "activation_code", "phase", "trigger_conditions"])?;
-        let skill = self.required(node, &fields, "skill", Self::text);
+        let skill = self.required(node, &fields, "skill", Self::owned);
         let code = self.required(node, &fields, "activation_code", |reader, node| {
             reader.name(node, "activation")
         });
@@ -342,38 +356,25 @@ impl<'a> Reader<'_, 'a> {
             Some((prompts, files, exists))
         });
         let (prompts, files, exists) = conditions?;
-        Some(Skill {
-            place: node.place.clone(),
-            skill: skill?,
-            code: code?,
-            phase,
-            prompts,
-            files,
-            exists,
-        })
+        Some(Skill { index, skill: skill?, code: code?, phase, prompts, files, exists })
     }
 
     fn transitions(&mut self, top: &Fields<'a>) -> Vec<Transition> {
         let Some(node) = top.get("phase_transitions") else { return Vec::new() };
         let Some(entries) = self.object(node, &[]) else { return Vec::new() };
-        let read = |(signal, node): &(String, Node<'a>)| {
+        let read = |&(ref signal, node): &(Cow<'a, str>, Node<'a>)| {
             self.unless_bad(|reader| {
                 let signal = reader.as_name(node, "signal", signal);
                 reader.transition(node, signal)
             })
         };
-        entries
-            .0
-            .iter()
-            .filter(|(name, _)| !REMARKS.contains(&name.as_str()))
-            .filter_map(read)
-            .collect()
+        entries.0.iter().filter(|(name, _)| !REMARKS.contains(&&**name)).filter_map(read).collect()
     }
 
-    fn transition(&mut self, node: &Node<'a>, signal: Option<Name>) -> Option<Transition> {
+    fn transition(&mut self, node: Node<'a>, signal: Option<Name>) -> Option<Transition> {
         let fields = self.object(node, &["next_activation", "auto_trigger", "delay_seconds"])?;
         let is_null =
-            |(name, value): &(String, Node<'a>)| name == "next_activation" && value.is_null();
+            |(name, value): &(Cow<'a, str>, Node<'a>)| name == "next_activation" && value.is_null();
         if node.fields().is_some_and(|fields| fields.iter().any(is_null)) {
             return None; // the rule itself says that nothing follows
         }
@@ -416,7 +417,7 @@ impl<'a> Reader<'_, 'a> {
         Some(Transition { signal: signal?, next: next?, start, delay })
     }
 
-    fn tool_rule(&mut self, node: &Node<'a>) -> Option<ToolRule> {
+    fn tool_rule(&mut self, node: Node<'a>, index: usize) -> Option<ToolRule> {
         let known = [
             "tool",
             "path_glob",
@@ -429,7 +430,7 @@ impl<'a> Reader<'_, 'a> {
         let fields = self.object(node, &known)?;
         let tool = self.required(node, &fields, "tool", Self::tool_pattern);
         if let (Some(tool), Scope::Tool(used)) = (&tool, self.scope)
-            && !tool.matches(used)
+            && !tool.matches(&used.name)
         {
             return None;
         }
@@ -450,31 +451,29 @@ impl<'a> Reader<'_, 'a> {
         let emits =
             self.optional(&fields, "emit_signal", |reader, node| reader.name(node, "signal"));
         let phase = self.optional(&fields, "phase", Self::phase);
-        let message = self.optional(&fields, "message", Self::text);
+        let message = self.optional(&fields, "message", Self::owned);
         if ["emit_signal", "phase", "message"].iter().all(|name| fields.get(name).is_none()) {
             self.bad(
                 node,
                 "it does nothing: it has neither `emit_signal` nor `phase` nor `message`",
             );
         }
+        // Its faults are reported; and no more is needed of it.
+        if let (Some(pattern), Scope::Tool(_)) = (&command, self.scope)
+            && !self.command.as_ref().is_some_and(|command| pattern.may_match(command))
+        {
+            return None;
+        }
         let object = match (path, command) {
             (Some(path), _) => Object::Path(path),
             (None, Some(command)) => Object::Command(command),
             (None, None) => Object::Any,
         };
-        Some(ToolRule {
-            place: node.place.clone(),
-            tool: tool?,
-            object,
-            requires,
-            emits,
-            phase,
-            message,
-        })
+        Some(ToolRule { index, tool: tool?, object, requires, emits, phase, message })
     }
 
     /// Names separated by `|`, or a regular expression; `*` means "any" in hook settings.
-    fn tool_pattern(&mut self, node: &Node<'a>) -> Option<ToolPattern> {
+    fn tool_pattern(&mut self, node: Node<'a>) -> Option<ToolPattern> {
         let text = self.text(node)?;
         let is_plain = |name: &str| {
             !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
@@ -482,9 +481,9 @@ impl<'a> Reader<'_, 'a> {
         if text == "*" {
             Some(ToolPattern::Any)
         } else if text.split('|').all(is_plain) {
-            Some(ToolPattern::OneOf(text.split('|').map(str::to_owned).collect()))
+            Some(ToolPattern::OneOf(text.into_owned()))
         } else {
-            let parsed = Pattern::parse(&format!("^(?:{text})$"), Case::Sensitive);
+            let parsed = Pattern::parse(format!("^(?:{text})$"), Case::Sensitive);
             self.checked(node, &text, parsed).map(ToolPattern::Matching)
         }
     }
@@ -497,7 +496,7 @@ impl<'a> Reader<'_, 'a> {
             let node = transitions
                 .iter()
                 .find(|(name, _)| name == transition.signal.as_str())
-                .map(|(_, node)| node);
+                .map(|(_, node)| *node);
             if let Some(node) = node.filter(|_| !is_known) {
                 let message = format!(
                     "no skill that can be used has the activation code {}",

@@ -3,9 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::hook::event::ToolUse;
 
 fn findings(text: &str) -> Vec<String> {
     parse(text.as_bytes(), Scope::All).unwrap().findings.iter().map(ToString::to_string).collect()
+}
+
+fn used(tool: &str) -> ToolUse {
+    ToolUse { name: tool.to_owned(), ..ToolUse::default() }
 }
 
 #[test]
@@ -66,7 +71,7 @@ fn of_a_tools_use_only_its_own_rules_are_read() {
       {"tool": "Read|Write", "emit_signal": "A"}, {"tool": "Wri.e", "emit_signal": "B"}, {"tool": "*", "emit_signal": "C"},
       {"tool": "Wr", "emit_signal": "D"}, {"tool": "Bash", "command_regex": "(", "emit_signal": "E"}]}"#;
     let emitted = |tool: &str| {
-        let reading = parse(text.as_bytes(), Scope::Tool(tool)).unwrap();
+        let reading = parse(text.as_bytes(), Scope::Tool(&used(tool))).unwrap();
         let names =
             reading.rules.tool_rules.iter().map(|rule| rule.emits.as_ref().unwrap().to_string());
         (names.collect::<Vec<_>>().concat(), reading.bad().count())
@@ -74,6 +79,26 @@ fn of_a_tools_use_only_its_own_rules_are_read() {
     assert_eq!(emitted("Write"), ("ABC".to_owned(), 0));
     assert_eq!(emitted("Read"), ("AC".to_owned(), 0));
     assert_eq!(emitted("Bash"), ("C".to_owned(), 1));
+}
+
+#[test]
+fn a_rule_for_another_command_is_checked_and_not_kept() {
+    let text = r#"{"tool_rules": [
+      {"tool": "Bash", "command_regex": "make +all", "emit_signal": "A"},
+      {"tool": "Bash", "command_regex": "make|[c]argo", "emit_signal": "B"},
+      {"tool": "Bash", "command_regex": "make", "emit_signal": "no name"},
+      {"tool": "Bash", "command_regex": "x", "emit_signal": "D"},
+      {"tool": "Bash", "emit_signal": "E"}]}"#;
+    let kept = |command: Option<&str>| {
+        let used = ToolUse { command: command.map(str::to_owned), ..used("Bash") };
+        let reading = parse(text.as_bytes(), Scope::Tool(&used)).unwrap();
+        assert_eq!(reading.bad().count(), 1, "whatever the command is");
+        reading.rules.tool_rules.iter().map(|rule| rule.index).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(Some("make  all")), [0, 1, 4]);
+    assert_eq!(kept(Some("cargo")), [1, 4]);
+    assert_eq!(kept(Some("ls")), [4]);
+    assert_eq!(kept(None), [4]);
 }
 
 #[test]
@@ -87,7 +112,7 @@ fn misspelt_fields_get_a_suggestion_and_do_no_harm() {
     {
         assert!(found.contains("note: ") && found.contains(words), "{found}");
     }
-    assert_eq!(parse(text.as_bytes(), Scope::Tool("T")).unwrap().rules.tool_rules.len(), 1);
+    assert_eq!(parse(text.as_bytes(), Scope::Tool(&used("T"))).unwrap().rules.tool_rules.len(), 1);
 }
 
 #[test]
@@ -202,18 +227,16 @@ fn unusable_patterns_of_skills_by_name_are_skipped() {
 fn only_the_parts_of_named_skills_that_an_event_needs_are_read() {
     let named = |scope| parse(BY_NAME.as_bytes(), scope).unwrap().rules.named;
     assert!(named(Scope::Prompts).iter().all(|skill| skill.files.is_none()));
-    assert!(
-        named(Scope::Tool("Edit"))
-            .iter()
-            .all(|skill| skill.keywords.is_empty() && skill.intents.is_empty())
-    );
-    assert!(named(Scope::Tool("Edit")).iter().any(|skill| skill.files.is_some()));
+    let edit = named(Scope::Tool(&used("Edit")));
+    assert!(edit.iter().all(|skill| skill.keywords.is_empty() && skill.intents.is_empty()));
+    assert!(edit.iter().any(|skill| skill.files.is_some()));
 }
 
 #[test]
 fn content_patterns_of_which_none_can_be_used_match_nothing() {
     let text = r#"{"skills": {"s": {"fileTriggers": {"pathPatterns": ["*"], "contentPatterns": ["(?<=a)b"]}}}}"#;
-    assert!(parse(text.as_bytes(), Scope::Tool("Edit")).unwrap().rules.named[0].files.is_none());
+    let reading = parse(text.as_bytes(), Scope::Tool(&used("Edit"))).unwrap();
+    assert!(reading.rules.named[0].files.is_none());
 }
 
 #[test]

@@ -10,18 +10,17 @@ use super::{Fields, REMARKS, Reader};
 use crate::hook::files::FilePattern;
 use crate::hook::pattern::{Case, Pattern};
 
-impl<'a> Reader<'_, 'a> {
+impl<'a> Reader<'a> {
     /// The skills of an object, in the order of the file.
-    pub(super) fn named_skills(&mut self, node: &Node<'a>) -> Vec<NamedSkill> {
+    pub(super) fn named_skills(&mut self, node: Node<'a>) -> Vec<NamedSkill> {
         let Some(entries) = self.object(node, &[]) else { return Vec::new() };
-        let is_remark = |name: &str, node: &Node<'_>| {
-            REMARKS.contains(&name) && node.kind() == JsonType::String
-        };
-        let skills = entries.0.iter().filter(|(name, node)| !is_remark(name, node));
-        skills.filter_map(|(name, node)| self.named_skill(name, node)).collect()
+        let is_remark =
+            |name: &str, node: Node<'_>| REMARKS.contains(&name) && node.kind() == JsonType::String;
+        let skills = entries.0.iter().filter(|(name, node)| !is_remark(name, *node));
+        skills.filter_map(|(name, node)| self.named_skill(name, *node)).collect()
     }
 
-    fn named_skill(&mut self, name: &str, node: &Node<'a>) -> Option<NamedSkill> {
+    fn named_skill(&mut self, name: &str, node: Node<'a>) -> Option<NamedSkill> {
         if name.trim().is_empty()
             || name.chars().count() > NAME_LIMIT
             || name.contains(char::is_control)
@@ -58,7 +57,7 @@ impl<'a> Reader<'_, 'a> {
                 "it has neither `promptTriggers` nor `fileTriggers`: no hook announces it";
             self.find(node, Weight::Odd, message.to_owned());
         }
-        let block_message = self.optional(&fields, "blockMessage", Self::text);
+        let block_message = self.optional(&fields, "blockMessage", Self::owned);
         Some(NamedSkill {
             name: name.to_owned(),
             enforcement,
@@ -88,15 +87,14 @@ impl<'a> Reader<'_, 'a> {
         self.optional(fields, "fileTriggers", |reader, node| {
             let known = ["pathPatterns", "pathExclusions", "contentPatterns", "createOnly"];
             let fields = reader.object(node, &known)?;
-            let glob =
-                |reader: &mut Self, node: &Node<'a>| reader.glob(node, FilePattern::anywhere);
+            let glob = |reader: &mut Self, node: Node<'a>| reader.glob(node, FilePattern::anywhere);
             let create_only = reader.optional(&fields, "createOnly", Self::flag).unwrap_or(false);
             let contents = reader.list(&fields, "contentPatterns", |reader, node| {
                 reader.pattern(node, Case::Sensitive)
             });
             // if no pattern is usable, none matches
-            let named = fields.get("contentPatterns").and_then(Node::elements).unwrap_or_default();
-            if contents.is_empty() && !named.is_empty() {
+            let named = fields.get("contentPatterns").and_then(Node::elements);
+            if contents.is_empty() && named.is_some_and(|mut named| named.next().is_some()) {
                 return None;
             }
             Some(FileTriggers {
@@ -115,8 +113,8 @@ impl<'a> Reader<'_, 'a> {
             let why = "a hook does not know which skills a session has used";
             reader.unused(&fields, "sessionSkillUsed", why);
             Some(SkipConditions {
-                variable: reader.optional(&fields, "envOverride", Self::text),
-                markers: reader.list(&fields, "fileMarkers", Self::text),
+                variable: reader.optional(&fields, "envOverride", Self::owned),
+                markers: reader.list(&fields, "fileMarkers", Self::owned),
             })
         });
         conditions.unwrap_or_default()
@@ -130,7 +128,7 @@ impl<'a> Reader<'_, 'a> {
         words: &[(&str, T)],
     ) -> T {
         let Some(node) = fields.get(name) else { return T::default() };
-        let text = node.value::<String>().unwrap_or_default();
+        let text = node.text().unwrap_or_default();
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
