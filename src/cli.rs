@@ -52,6 +52,7 @@ use crate::error::{Error, ExitCode, Kind, quote};
 use crate::fs::Disk;
 use crate::lock::{LAUNCH, become_command};
 use crate::name::nearest;
+use crate::os::VERSION;
 
 /// Runs the program with these arguments, the first of which is its own name; its exit code.
 pub fn main(arguments: Vec<OsString>) -> u8 {
@@ -98,6 +99,12 @@ fn end_with_resources_exhausted() {
 }
 
 fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
+    if let [_, only] = arguments
+        && (only == "--version" || only == "-V")
+    {
+        let _ = write_out(format!("pipeline-state {VERSION}\n").as_bytes());
+        return ExitCode::Success as u8;
+    }
     let arguments = &parse::with_group(arguments);
     if let Some(topic) = parse::topic_asked(arguments) {
         return help::show(topic, style);
