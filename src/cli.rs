@@ -68,6 +68,14 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     {
         return become_command_or_fail(pipe, OutputStyle::from_arg(style), command);
     }
+    #[cfg(feature = "etcd")]
+    if let [_, keep, order] = arguments.as_slice()
+        && keep == crate::lock::remote::KEEP
+    {
+        // Nothing is open that could show an error.
+        let kept = crate::lock::remote::keep(&order.to_string_lossy());
+        return kept.map_or_else(|error| error.code() as u8, |()| ExitCode::Success as u8);
+    }
     catch_unwind(AssertUnwindSafe(|| {
         complete::answer(&arguments).unwrap_or_else(|| run(&arguments, style))
     }))

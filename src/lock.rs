@@ -61,17 +61,16 @@ pub mod release;
 pub mod remote;
 mod report;
 mod request;
+mod run;
 
-use std::cell::{Cell, RefCell};
-use std::path::Path;
 use std::process::ExitStatus;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use self::author::origin;
 pub use self::describe::{describe_process, shorten};
 pub use self::edit::{Acquired, BreakTarget};
 pub use self::fence::Fence;
+pub use self::files::FileLocks;
 pub use self::files::break_lock::BrokenWait;
 pub use self::files::commit::CommitTurn;
 pub use self::files::flock::FileLock;
@@ -79,18 +78,11 @@ pub use self::files::flock_holder::{FlockHolder, flock_holder};
 pub use self::files::gate::Gate;
 pub use self::files::guard_lifeline::GuardLifeline;
 pub use self::files::implicit::ImplicitLocks;
-use self::files::root::LockRoot;
-pub use self::files::run::RunSpec;
 pub use self::files::slot::QueueSlot;
-use self::files::{
-    acquire, break_lock, clean, commit, events, guard_lifeline, records, release as giving_back,
-    report as reading, run,
-};
 pub use self::identity::{BootMatch, Identity, Namespace};
 pub use self::layout::{COUNTER, GATE, LOCK_FILES, LOCKS, STATE_LOCK};
 pub use self::lifeline::Lifeline;
 pub use self::liveness::Liveness;
-use self::log::LockLog;
 pub use self::process::launch::{LAUNCH, LOCK_TOKEN, OWNER_PID, become_command};
 pub use self::process::owner::{self, LEASE_TTL, LockEnv};
 pub use self::process::{ancestry, command_of, process_name};
@@ -101,74 +93,71 @@ pub use self::report::{EntryStatus, LockEntry, LockSummary, Standing};
 pub use self::request::{
     Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester, STATE,
 };
-use crate::audit::Audit;
-use crate::error::{Error, ExitCode, Kind, Result};
-use crate::fs::{Dir, Disk};
+pub use self::run::{KeeperPlace, OnLost, RunSpec};
+use crate::error::{Error, Result};
 use crate::name::Name;
 
-/// The locks of one root. A second arm, for locks that are not files, would stand beside the root.
+/// The locks of a state: in files beside it, or on a cluster.
 #[derive(Debug)]
-pub struct Locks {
-    root: LockRoot,
+pub enum Locks {
+    /// In files.
+    Files(FileLocks),
+    /// On an etcd cluster.
+    #[cfg(feature = "etcd")]
+    Remote(Box<remote::RemoteLocks>),
+}
+
+/// The same call of both arms.
+macro_rules! either {
+    ($locks:expr, $one:ident => $call:expr) => {
+        match $locks {
+            Locks::Files($one) => $call,
+            #[cfg(feature = "etcd")]
+            Locks::Remote($one) => $call,
+        }
+    };
+}
+
+/// A call of each arm: that of files takes the deadline for its gate as well.
+macro_rules! each {
+    ($locks:expr, $files:ident => $call:expr, $remote:ident => $other:expr) => {
+        match $locks {
+            Locks::Files($files) => $call,
+            #[cfg(feature = "etcd")]
+            Locks::Remote($remote) => $other,
+        }
+    };
 }
 
 impl Locks {
-    /// The locks beside the state file in `directory`; `env` holds the owner and tokens that the
-    /// environment names.
-    pub fn new(disk: Disk, directory: &Path, env: LockEnv, audit: Rc<Audit>) -> Self {
-        let root = LockRoot {
-            disk,
-            directory: directory.to_owned(),
-            env,
-            log: LockLog { audit, root: directory.to_owned() },
-            warnings: RefCell::default(),
-            on_wait: RefCell::default(),
-            is_journal_full: Cell::default(),
-        };
-        Self { root }
-    }
-
     /// The owner and tokens that the environment names.
     pub fn env(&self) -> &LockEnv {
-        &self.root.env
+        either!(self, locks => locks.env())
     }
 
     /// Warnings for the user that do not stop the command; the call empties the list.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.root.warnings.take()
+        either!(self, locks => locks.take_warnings())
     }
 
     /// Sets the callback that reports, once, what blocks a request that waits long.
     pub fn on_wait(&self, callback: impl Fn(&str) + 'static) {
-        *self.root.on_wait.borrow_mut() = Some(Rc::new(callback));
+        either!(self, locks => locks.on_wait(callback));
     }
 
     /// Logs in the audit log that a command was refused.
     pub fn audit_refusal(&self, action: &str, error: &Error) {
-        let is_initialized = records::open(&self.root).is_ok_and(|dir| dir.is_some());
-        if is_initialized && error.code() != ExitCode::Usage {
-            // These are on record: their lines were appended while holding the gate.
-            if !matches!(error.kind, Kind::LockTimeout | Kind::Broken) {
-                events::record_failure(&self.root, action, error);
-            }
-            self.root.log.refused(action, error);
-        }
+        either!(self, locks => locks.audit_refusal(action, error));
     }
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        self.then_rotate(acquire::acquire(&self.root, request))
-    }
-
-    /// Rotates the journal if a line of this command filled it.
-    fn then_rotate<T>(&self, result: T) -> T {
-        events::rotate_full_journal(&self.root);
-        result
+        either!(self, locks => locks.acquire(request))
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
     pub fn give_back(&self, acquired: &[Acquired]) {
-        acquire::give_back(&self.root, acquired, acquire::GiveBack::Unused);
+        either!(self, locks => locks.give_back(acquired));
     }
 
     /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the
@@ -180,7 +169,8 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        self.then_rotate(giving_back::release(&self.root, names, token, requester, deadline))
+        each!(self, locks => locks.release(names, token, requester, deadline),
+            locks => locks.release(names, token, requester))
     }
 
     /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
@@ -192,7 +182,8 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<f64> {
-        giving_back::renew(&self.root, name, ttl, token, requester, deadline)
+        each!(self, locks => locks.renew(name, ttl, token, requester, deadline),
+            locks => locks.renew(name, ttl, token, requester))
     }
 
     /// Takes a lock away from its holders, alive or not. Waiters keep their places in the queue.
@@ -202,97 +193,38 @@ impl Locks {
         target: BreakTarget,
         deadline: Instant,
     ) -> Result<Vec<Grant>> {
-        break_lock::break_lock(&self.root, name, target, deadline)
+        each!(self, locks => locks.break_lock(name, target, deadline),
+            locks => locks.break_lock(name, target))
     }
 
     /// Ends the wait of the waiter with this lifeline, in all its queues.
     pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
-        break_lock::break_waiter(&self.root, lifeline, deadline)
+        each!(self, locks => locks.break_waiter(lifeline, deadline),
+            locks => locks.break_waiter(lifeline))
     }
 
-    /// Drops the records of dead owners and waiters, and the files they left; returns how many.
+    /// Drops the records of dead owners and waiters; returns how many.
     pub fn clean(&self, deadline: Instant) -> Result<usize> {
-        clean::clean(&self.root, deadline)
+        each!(self, locks => locks.clean(deadline), locks => locks.clean())
     }
 
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
-        self.then_rotate(run::run(&self.root, spec))
+        either!(self, locks => locks.run(spec))
     }
 
     /// The state of a lock.
     pub fn check(&self, name: &Name) -> Result<Standing> {
-        reading::check(&self.root, name)
+        either!(self, locks => locks.check(name))
     }
 
     /// All holders and waiters, by lock; holders first, waiters in their order.
     pub fn list(&self) -> Result<Vec<LockEntry>> {
-        reading::list(&self.root)
+        either!(self, locks => locks.list())
     }
 
     /// The number of entries of each kind.
     pub fn summary(&self) -> Result<LockSummary> {
-        reading::summary(&self.root)
-    }
-
-    /// The lifelines that records name.
-    pub fn lifelines(&self) -> Result<Vec<Lifeline>> {
-        let dir = records::open(&self.root)?;
-        dir.map_or(Ok(Vec::new()), |dir| {
-            records::Records { locks: &self.root, dir: &dir }.lifelines()
-        })
-    }
-
-    /// Takes a lifeline for a guard of this process.
-    pub fn guard_lifeline(&self, deadline: Instant) -> Result<GuardLifeline<'_>> {
-        GuardLifeline::create(&self.root, deadline)
-    }
-
-    /// The liveness of a guard's process; its lifeline proves it where its pid does not.
-    pub fn guard_liveness(
-        &self,
-        process: &Identity,
-        lifeline: Option<&Lifeline>,
-    ) -> Result<Liveness> {
-        guard_lifeline::liveness(&self.root, process, lifeline)
-    }
-
-    /// Acquires these locks for the command itself if nothing blocks them; `None` if something
-    /// does.
-    pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
-        ImplicitLocks::try_acquire(&self.root, names)
-    }
-
-    /// Acquires these locks for the command itself, waiting until nothing blocks them. The caller
-    /// must hold nothing.
-    pub fn acquire_implicit(&self, names: &[&str], deadline: Instant) -> Result<ImplicitLocks<'_>> {
-        ImplicitLocks::acquire(&self.root, names, Deadline::at(deadline))
-    }
-
-    /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the
-    /// queue if one is needed. `None` if the flock's file was removed during the wait.
-    pub fn commit_turn(
-        &self,
-        root: &Dir,
-        dir: &Dir,
-        deadline: Instant,
-    ) -> Result<Option<CommitTurn<'_>>> {
-        commit::commit_turn(&self.root, root, dir, deadline)
-    }
-
-    /// Takes the gate: no lock changes until it is dropped.
-    pub fn enter_gate(&self, deadline: Instant) -> Result<Gate<'_>> {
-        Gate::enter(&self.root, deadline)
-    }
-
-    /// Refuses a writer unless all of these grants are on record.
-    pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
-        commit::check_fences(&self.root, fences)
-    }
-
-    /// Checks the same while holding the gate; none of these grants can be removed until it is
-    /// released.
-    pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
-        commit::pass_fences(&self.root, fences, deadline)
+        either!(self, locks => locks.summary())
     }
 }

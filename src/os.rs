@@ -18,7 +18,7 @@ pub mod hints;
 pub mod process;
 
 pub use self::files::Confirmation;
-pub use self::system::{booted, fill_random, ignored_signals, memory, place};
+pub use self::system::{booted, fill_random, ignored_signals, memory, place, uptime};
 
 /// The version of the program, with what must be known of it on this system.
 pub const VERSION: &str = if cfg!(target_os = "macos") {

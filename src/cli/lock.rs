@@ -18,7 +18,8 @@ use crate::config::{Config, FoundRoot, Marks, Origin, foreign_root};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::lock::{
-    BreakTarget, BrokenWait, Deadline, Deadlocks, Lifeline, Locks, MAX_LOCKS, Mode, RunSpec, owner,
+    BreakTarget, BrokenWait, Deadline, Deadlocks, FileLocks, KeeperPlace, Lifeline, Locks,
+    MAX_LOCKS, Mode, OnLost, RunSpec, owner,
 };
 use crate::name::{Name, nearest};
 use crate::plural::count;
@@ -39,13 +40,10 @@ pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> 
         FileStore::new(disk.clone(), config.settings.clone(), audit).check_ownership()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
-    let locks = Locks::new(
-        disk,
-        &config.settings.directory,
-        config.settings.lock_env.clone(),
-        audit.clone(),
-    );
-    output.report_waits(&locks);
+    let (settings, log) = (&config.settings, audit.clone());
+    let locks = FileLocks::new(disk, &settings.directory, settings.lock_env.clone(), log);
+    let locks = Locks::Files(locks);
+    locks.on_wait(output.wait_notice());
     let result =
         dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
     if let (Some(action), Err(error)) = (action_of(command), &result)
@@ -282,6 +280,8 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         deadlocks: deadlocks(arguments.no_deadlock_check),
         command: arguments.command.clone(),
         format: config.style.as_arg(),
+        on_lost: OnLost::default(),
+        keeper: KeeperPlace::default(),
     };
     match locks.run(&spec) {
         Ok(status) => Ok(code_of(status)),

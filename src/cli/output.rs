@@ -9,7 +9,6 @@ use super::style::{Paint, Palette};
 use super::table::Table;
 use crate::config::{Config, Format, OutputStyle, Verbosity};
 use crate::error::{Error, Hint, Kind, one_line};
-use crate::lock::Locks;
 use crate::printable::json_text;
 
 /// Destination of a run's output.
@@ -125,18 +124,18 @@ impl<'a> Output<'a> {
     }
 
     /// Reports a long wait for a lock, with its holders, on standard error.
-    pub fn report_waits(&self, locks: &Locks) {
+    pub fn wait_notice(&self) -> impl Fn(&str) + use<> {
         let style = self.config.style;
-        locks.on_wait(move |who| match style.format {
+        move |blockers| match style.format {
             Format::Json => {
-                to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": who}}))))
+                to_stderr(&json_text(format!("{}\n", json!({"waiting": {"for": blockers}}))))
             }
             Format::Text => {
                 let head =
                     Palette::of(style.color, &io::stderr()).paint("waiting for", Paint::Yellow);
-                to_stderr(&format!("{head} {}\n", one_line(who)));
+                to_stderr(&format!("{head} {}\n", one_line(blockers)));
             }
-        });
+        }
     }
 
     /// A hint as it can be typed here.

@@ -27,7 +27,7 @@ pub(super) fn with_store<T>(
 ) -> anyhow::Result<T> {
     let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
     let store = FileStore::new(disk, config.settings.clone(), audit);
-    output.report_waits(store.locks());
+    store.locks().on_wait(output.wait_notice());
     let result = work(&store);
     if let (Some(action), Err(error)) = (action, &result)
         && let Some(error) = error.downcast_ref::<Error>()

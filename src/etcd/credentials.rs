@@ -26,6 +26,8 @@ const CACERT: &str = "ETCDCTL_CACERT";
 const CERT: &str = "ETCDCTL_CERT";
 /// The variable of the client's key.
 const KEY: &str = "ETCDCTL_KEY";
+/// The variables that name files.
+pub const FILES: [&str; 3] = [CACERT, CERT, KEY];
 /// The variable of the user: `NAME` or `NAME:PASSWORD`.
 const USER: &str = "ETCDCTL_USER";
 /// The variable of the password.

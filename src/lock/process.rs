@@ -2,6 +2,7 @@
 
 pub mod launch;
 pub mod owner;
+pub mod waiting_child;
 
 use std::collections::HashMap;
 use std::io;

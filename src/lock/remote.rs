@@ -18,19 +18,27 @@
 mod acquire;
 mod encoding;
 mod ground;
+mod keeper;
+mod keeper_process;
 mod keys;
+mod lost;
+mod notes;
 mod operator;
 mod oracle;
 mod owner;
 mod release;
 mod report;
+mod run;
 mod wait;
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use self::keeper_process::Keeping;
+pub use self::keeper_process::{Host, KEEP, main as keep};
 pub use self::keys::LockKeys;
 use super::edit::{Acquired, BreakTarget};
 use super::lifeline::Lifeline;
@@ -40,6 +48,7 @@ use super::record::{Grant, Token};
 use super::release::Released;
 use super::report::{LockEntry, LockSummary, Standing};
 use super::request::{Request, Requester};
+use super::run::{OnLost, RunSpec};
 use super::{BrokenWait, describe};
 use crate::audit::Audit;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -60,6 +69,8 @@ pub struct Surroundings {
     pub now: Box<dyn Fn() -> SystemTime>,
     /// The audit log.
     pub audit: Rc<Audit>,
+    /// The host of the owners; without it no lease is kept.
+    pub host: Option<Host>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -77,6 +88,7 @@ pub struct RemoteLocks {
     env: LockEnv,
     log: LockLog,
     now: Box<dyn Fn() -> SystemTime>,
+    host: Option<Host>,
     warnings: RefCell<Vec<String>>,
     on_wait: RefCell<Option<WaitCallback>>,
 }
@@ -97,7 +109,7 @@ impl RemoteLocks {
         env: LockEnv,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { now, audit } = surroundings;
+        let Surroundings { now, audit, host } = surroundings;
         Self {
             client,
             keys: LockKeys::new(prefix),
@@ -105,6 +117,7 @@ impl RemoteLocks {
             env,
             log: LockLog { audit, root: Path::new(shown).to_owned() },
             now,
+            host,
             warnings: RefCell::default(),
             on_wait: RefCell::default(),
         }
@@ -134,7 +147,9 @@ impl RemoteLocks {
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        acquire::acquire(self, request)
+        self.revive(&request.requester);
+        let keeping = Keeping::InBackground(OnLost::Keep);
+        acquire::acquire(self, request, keeping).map(|(acquired, _)| acquired)
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
@@ -154,6 +169,7 @@ impl RemoteLocks {
         token: Option<Token>,
         requester: &Requester,
     ) -> Result<Vec<Released>> {
+        self.revive(requester);
         release::release(self, names, token, requester)
     }
 
@@ -165,6 +181,7 @@ impl RemoteLocks {
         token: Option<Token>,
         requester: &Requester,
     ) -> Result<f64> {
+        self.revive(requester);
         release::renew(self, name, ttl, token, requester)
     }
 
@@ -181,6 +198,11 @@ impl RemoteLocks {
     /// Deletes the keys of owners and waiters that have ended on this host; returns how many.
     pub fn clean(&self) -> Result<usize> {
         operator::clean(self)
+    }
+
+    /// Runs a command while its locks are held; returns its exit status.
+    pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
+        run::run(self, spec)
     }
 
     /// The state of a lock.

@@ -13,5 +13,5 @@ mod seen;
 mod calls;
 #[cfg(target_os = "macos")]
 pub use self::calls::{
-    booted, events, files, fill_random, ignored_signals, memory, place, process,
+    booted, events, files, fill_random, ignored_signals, memory, place, process, uptime,
 };

@@ -28,9 +28,14 @@ pub fn place() -> io::Result<Place> {
 
 /// When this kernel started, by the clock of today.
 pub fn booted() -> Option<SystemTime> {
+    SystemTime::now().checked_sub(uptime())
+}
+
+/// The time since this kernel started, in which it may have slept.
+pub fn uptime() -> Duration {
     let since = clock_gettime(ClockId::Boottime);
-    let since = Duration::new(since.tv_sec.try_into().ok()?, since.tv_nsec.try_into().ok()?);
-    SystemTime::now().checked_sub(since)
+    Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default())
+        + Duration::from_nanos(u64::try_from(since.tv_nsec).unwrap_or_default())
 }
 
 /// The signals that this process ignores, a bit each, from /proc (see proc_pid_status(5), SigIgn).

@@ -111,6 +111,19 @@ pub fn is_hidden(pid: u32) -> bool {
     is_invisible() && exists(pid) && is_invisible()
 }
 
+/// Makes this process one that outlives its parent's terminal and keeps none of its parent's files
+/// open: a pipe of a script ends although this process lives. To be called before anything is
+/// opened.
+pub fn detach() {
+    let _ = rustix::process::setsid();
+    let open = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    let numbers: Vec<i32> =
+        open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        let _ = nix::unistd::close(number); // the listing's own is closed already
+    }
+}
+
 /// Returns whether all threads of a zombie have ended: its first thread has, and only a watch shows
 /// the others.
 pub fn has_ended(pid: u32) -> bool {

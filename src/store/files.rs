@@ -64,7 +64,7 @@ use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog, ErrorLogEntry};
 use crate::error::Result;
 use crate::fs::Disk;
-use crate::lock::Locks;
+use crate::lock::FileLocks;
 use crate::name::Name;
 use crate::store::change::{Change, Outcome};
 use crate::store::files::adopt::Adoption;
@@ -82,7 +82,7 @@ pub struct FileStore {
     disk: Disk,
     settings: Settings,
     audit: Rc<Audit>,
-    locks: Locks,
+    locks: FileLocks,
     errors: ErrorLog,
     warnings: RefCell<Vec<String>>,
     last_warnings: RefCell<Vec<String>>,
@@ -93,8 +93,12 @@ impl FileStore {
     /// The store that `settings` describe, on `disk`.
     pub fn new(disk: Disk, settings: Settings, audit: Audit) -> Self {
         let audit = Rc::new(audit);
-        let locks =
-            Locks::new(disk.clone(), &settings.directory, settings.lock_env.clone(), audit.clone());
+        let locks = FileLocks::new(
+            disk.clone(),
+            &settings.directory,
+            settings.lock_env.clone(),
+            audit.clone(),
+        );
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
         Self {
             disk,
@@ -129,7 +133,7 @@ impl FileStore {
     }
 
     /// The locks of this root.
-    pub fn locks(&self) -> &Locks {
+    pub fn locks(&self) -> &FileLocks {
         &self.locks
     }
 

@@ -110,7 +110,8 @@ impl Place {
 
     fn locks_of(&self, client: Client) -> RemoteLocks {
         let audit = Audit::new(Disk::real(), "/dev/null".into(), Path::new("/nowhere"));
-        let surroundings = Surroundings { now: Box::new(SystemTime::now), audit: Rc::new(audit) };
+        let surroundings =
+            Surroundings { now: Box::new(SystemTime::now), audit: Rc::new(audit), host: None };
         // Nothing renews these leases.
         let env = LockEnv { lease_ttl: Some(Duration::from_secs(600)), ..LockEnv::default() };
         RemoteLocks::new(client, &self.prefix, &self.url, env, surroundings)

@@ -1,4 +1,4 @@
-//! Locks on a disk with calls that fail one after the other: a failure changes nothing, and several
+//! FileLocks on a disk with calls that fail one after the other: a failure changes nothing, and several
 //! locks change together.
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use pipeline_state::document::seal::with_digest;
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
 use pipeline_state::lock::{
-    Acquired, Deadline, LockEnv, Locks, Mode, Request, RequestSpec, Standing, owner,
+    Acquired, Deadline, FileLocks, LockEnv, Mode, Request, RequestSpec, Standing, owner,
 };
 use pipeline_state::name::Name;
 use rustix::io::Errno;
@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
 
-pub fn locks_on(sandbox: &Sandbox, disk: Disk) -> Locks {
+pub fn locks_on(sandbox: &Sandbox, disk: Disk) -> FileLocks {
     let audit = Rc::new(Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path()));
-    Locks::new(disk, sandbox.path(), LockEnv::default(), audit)
+    FileLocks::new(disk, sandbox.path(), LockEnv::default(), audit)
 }
 
 fn names(names: &str) -> Vec<Name> {
@@ -29,14 +29,14 @@ fn names(names: &str) -> Vec<Name> {
 }
 
 /// This process is the requester, and does not wait.
-pub fn acquire(locks: &Locks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
+pub fn acquire(locks: &FileLocks, wanted: &str, mode: Mode) -> Result<Vec<Acquired>> {
     let requester = owner::resolve(Some(std::process::id()), &[], &LockEnv::default())?.requester;
     let deadline = Deadline::after(std::time::Duration::ZERO);
     let request = Request::new(names(wanted), RequestSpec::hold(mode), requester, deadline);
     locks.acquire(&request)
 }
 
-pub fn release(locks: &Locks, wanted: &str) -> Result<()> {
+pub fn release(locks: &FileLocks, wanted: &str) -> Result<()> {
     let requester = owner::self_and_ancestors(None, &LockEnv::default())?;
     locks.release(&names(wanted), None, &requester, Instant::now()).map(|_| ())
 }
@@ -74,7 +74,7 @@ fn failing(nth: usize, errno: Errno) -> (Disk, Rc<Cell<bool>>) {
 /// Makes each call of an operation fail in turn, each time in a root that `prepare` set up.
 fn at_every_call(
     prepare: impl Fn(&Sandbox),
-    operate: impl Fn(&Locks) -> Result<()>,
+    operate: impl Fn(&FileLocks) -> Result<()>,
     check: impl Fn(&Sandbox, Result<()>, &str),
 ) {
     for errno in [Errno::IO, Errno::NOSPC, Errno::MFILE] {

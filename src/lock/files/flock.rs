@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::lock::Locks;
+    use crate::lock::FileLocks;
     use crate::lock::files::gate::Gate;
     use crate::lock::process::owner::LockEnv;
 
@@ -201,7 +201,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::real();
         let audit = Audit::new(disk.clone(), dir.path().join("audit.log"), dir.path());
-        let locks = Locks::new(disk, dir.path(), LockEnv::default(), Rc::new(audit));
+        let locks = FileLocks::new(disk, dir.path(), LockEnv::default(), Rc::new(audit));
         let soon = || Instant::now() + Duration::from_secs(60);
         drop(Gate::enter(&locks.root, soon()).unwrap());
         let open = || File::options().append(true).open(dir.path().join(".locks/.gate")).unwrap();

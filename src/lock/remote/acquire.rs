@@ -1,9 +1,11 @@
 //! Acquires locks: several at once or none, in one transaction.
 
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::encoding::grant_value;
 use super::ground::Ground;
+use super::keeper_process::Keeping;
 use super::oracle::ClusterOracle;
 use super::owner::{OwnerLease, name_of};
 use super::wait::{Grantable, Wait};
@@ -23,20 +25,26 @@ const RACES: u32 = 20;
 const SWEEP: usize = 100;
 
 /// Acquires all of the requested locks, waiting until the deadline.
-pub(super) fn acquire(locks: &RemoteLocks, request: &Request) -> Result<Vec<Acquired>> {
+pub(super) fn acquire(
+    locks: &RemoteLocks,
+    request: &Request,
+    keeping: Keeping,
+) -> Result<(Vec<Acquired>, Option<JoinHandle<()>>)> {
     let started = Instant::now();
     let ttl = locks.ttl(request.ttl);
     let owner = locks.keys.owner(&name_of(&request.requester.owner, ttl));
     let mut wait = Wait::new(locks, request, &owner);
     let result = until_granted(locks, request, ttl, &owner, &mut wait);
     wait.end(result.as_ref().err());
-    let acquired = result?;
+    let (acquired, lease) = result?;
+    let kept = locks.keep(&lease, &acquired, &request.requester.owner, keeping);
+    let keeper = kept.inspect_err(|_| locks.give_back(&acquired))?;
     for Acquired { name, grant, .. } in &acquired {
         let waited = format!("{:.6}", started.elapsed().as_secs_f64());
         let entry = locks.log.grant("acquire", "granted", name, grant);
         locks.log.record(entry.with("waited", waited));
     }
-    Ok(acquired)
+    Ok((acquired, keeper))
 }
 
 fn until_granted(
@@ -45,7 +53,7 @@ fn until_granted(
     ttl: Duration,
     owner: &str,
     wait: &mut Wait<'_>,
-) -> Result<Vec<Acquired>> {
+) -> Result<(Vec<Acquired>, OwnerLease)> {
     let (mut next, mut lost) = (None, 0);
     loop {
         let Grantable { ground, mut edits } = wait.until_grantable(next.take())?;
@@ -53,7 +61,7 @@ fn until_granted(
         let lease = locks.lease_of(request, ttl, ground.other(owner))?;
         let grants = Grants::of(locks, request, &ground, &mut edits, &lease)?;
         match grants.commit(wait, owner)? {
-            Landed::Done(acquired) => return Ok(acquired),
+            Landed::Done(acquired) => return Ok((acquired, lease)),
             Landed::Overtaken(ground) => next = ground.map(|ground| *ground),
         }
         lost += 1;

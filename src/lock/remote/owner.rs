@@ -8,7 +8,7 @@ use crate::document::seal::to_bytes;
 use crate::error::Result;
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
-use crate::lock::identity::Identity;
+use crate::lock::identity::{Identity, Namespace};
 use crate::lock::request::Request;
 
 /// The lease of an owner.
@@ -18,23 +18,25 @@ pub(super) struct OwnerLease {
     pub id: i64,
     /// How long it lasts after each renewal.
     pub ttl: Duration,
+    /// The name of the owner and the time to live.
+    pub name: String,
     /// The key that ends with the lease and tells it to other commands of the owner.
     pub key: String,
     /// The revision that created the key.
     pub created: i64,
 }
 
-/// The name of a lease of an owner: the same for all its commands, and no other owner's.
-pub(super) fn name_of(owner: &Identity, ttl: Duration) -> String {
+/// The id of an owner: the same for all its commands, and no other owner's.
+pub(super) fn id_of(owner: &Identity) -> String {
     let Identity { pid, start, namespace } = owner;
-    let text = format!(
-        "{pid} {start} {} {} {} {}",
-        namespace.pid_namespace,
-        namespace.boot,
-        namespace.machine,
-        ttl.as_millis()
-    );
+    let Namespace { boot, pid_namespace, machine, .. } = namespace;
+    let text = format!("{pid} {start} {pid_namespace} {boot} {machine}");
     Digest::of(text.as_bytes()).as_str().chars().take(32).collect()
+}
+
+/// The name of a lease of an owner.
+pub(super) fn name_of(owner: &Identity, ttl: Duration) -> String {
+    format!("{}-{}", id_of(owner), ttl.as_millis())
 }
 
 impl RemoteLocks {
@@ -52,10 +54,12 @@ impl RemoteLocks {
         ttl: Duration,
         found: Option<&KeyValue>,
     ) -> Result<OwnerLease> {
-        let key = self.keys.owner(&name_of(&request.requester.owner, ttl));
+        let name = name_of(&request.requester.owner, ttl);
+        let key = self.keys.owner(&name);
         let of = |kv: &KeyValue, key: String| OwnerLease {
             id: kv.lease,
             ttl,
+            name,
             key,
             created: kv.create_revision,
         };

@@ -32,7 +32,8 @@ pub(super) fn release(
         let released = edits
             .iter_mut()
             .map(|edit| release_one(edit, token, requester, &oracle))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| locks.lost_grant(names, token, requester, &ground).unwrap_or(error))?;
         check_ancestry(&released, token, requester)?;
         let (mut compare, mut success) = (Vec::new(), Vec::new());
         for Released { name, grant, left } in &released {
@@ -59,6 +60,9 @@ pub(super) fn release(
                 let text = if *left == 0 { "released" } else { "counted down" };
                 locks.log.record(locks.log.grant("release", text, name, grant));
             }
+            let gone = released.iter().filter(|one| one.left == 0);
+            let gone: Vec<_> = gone.map(|one| (one.name.clone(), one.grant.token)).collect();
+            locks.forget(requester, &gone);
             return Ok(released);
         }
     }

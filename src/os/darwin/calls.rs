@@ -29,6 +29,13 @@ pub fn booted() -> Option<SystemTime> {
     None
 }
 
+/// The time since this kernel started, in which it may have slept.
+pub fn uptime() -> std::time::Duration {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    std::time::Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default())
+        + std::time::Duration::from_nanos(u64::try_from(since.tv_nsec).unwrap_or_default())
+}
+
 /// The signals that this process ignores, a bit each.
 pub fn ignored_signals() -> u64 {
     let ignored = (1..32).filter(|signal| sys::is_ignored(*signal));

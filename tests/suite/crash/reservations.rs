@@ -1,9 +1,9 @@
-//! Locks after a power cut: every holder is dead, so no lock stays held; and no grant's token is
+//! FileLocks after a power cut: every holder is dead, so no lock stays held; and no grant's token is
 //! repeated.
 
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
-use pipeline_state::lock::{Locks, Mode};
+use pipeline_state::lock::{FileLocks, Mode};
 
 use super::image::Image;
 use super::power_cut::{Cut, moments};
@@ -15,14 +15,14 @@ use crate::strace::in_parallel;
 const NAMES: &str = "a,b,c,state";
 const LIMIT: usize = 60;
 
-type Step = fn(&Locks) -> Result<u64>;
+type Step = fn(&FileLocks) -> Result<u64>;
 
-fn take(locks: &Locks, names: &str) -> Result<u64> {
+fn take(locks: &FileLocks, names: &str) -> Result<u64> {
     let acquired = acquire(locks, names, Mode::Exclusive)?;
     Ok(acquired.iter().map(|one| one.grant.token.get()).max().unwrap_or(0))
 }
 
-fn give(locks: &Locks, names: &str) -> Result<u64> {
+fn give(locks: &FileLocks, names: &str) -> Result<u64> {
     release(locks, names).map(|()| 0)
 }
 
