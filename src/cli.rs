@@ -14,6 +14,7 @@ mod log;
 mod manual;
 mod markdown;
 mod moment;
+mod open;
 mod output;
 mod parse;
 mod progress;
@@ -27,6 +28,7 @@ mod status;
 mod status_view;
 mod style;
 mod table;
+mod wakeups;
 mod width;
 mod write_command;
 

@@ -22,7 +22,7 @@ use self::file::{ConfigFile, Found};
 use self::layers::{Layers, Row, Source, Sourced, Values, typed};
 pub use self::nearest::{FoundRoot, foreign_root};
 pub use self::place::{Marks, Origin, explicit_root, for_hook, program};
-use self::place::{Place, directory_of};
+use self::place::{Place, STATE_FILE_VARIABLE, directory_of};
 use self::setting::{Scope, parse_number};
 use self::store_url::StoreUrl;
 pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_format};
@@ -64,6 +64,8 @@ pub struct CliOverrides {
 pub struct Config {
     /// The location of the state and its options.
     pub settings: Settings,
+    /// The store on other machines that keeps the state; none where files do.
+    pub store: Option<StoreUrl>,
     /// The audit log.
     pub audit_log: PathBuf,
     /// The exit code where a lock times out.
@@ -180,7 +182,8 @@ impl Config {
             _ => false,
         };
         let is_untrusted = matches!(values.store.source, Source::RootFile(..)) && !is_trusted();
-        if let Some(error) = no_store(&values, is_untrusted) {
+        let chooses_file = overrides.state_file.is_some() || env.get(STATE_FILE_VARIABLE).is_some();
+        if let Some(error) = unusable_store(&values, is_untrusted, chooses_file) {
             match stance {
                 Stance::Explaining => {
                     warnings.push(error.message.clone());
@@ -228,6 +231,7 @@ impl Config {
                     lease_ttl: typed(env, LEASE_TTL, parse_duration)?,
                 },
             },
+            store: values.store.value.clone(),
             audit_log: values.audit_log.value.clone(),
             lock_exit: values.lock_exit.value,
             style: OutputStyle { format: values.format.value, color: values.color.value },
@@ -249,7 +253,7 @@ impl Config {
             (None, Some(_)) => Some(Source::Variable(variable)),
             (None, None) => None,
         };
-        let state_file = source(&overrides.state_file, "state-file", "STATE_FILE");
+        let state_file = source(&overrides.state_file, "state-file", STATE_FILE_VARIABLE);
         let root = source(&overrides.root, "root", "PIPELINE_ROOT").or_else(|| state_file.clone());
         let found = if self.origin == Origin::Found { Source::Found } else { Source::Default };
         let settings = &self.settings;
@@ -334,21 +338,26 @@ impl Loaded {
     }
 }
 
-/// The error of a command that finds its state kept by a store on other machines.
-fn no_store(values: &Values, is_untrusted: bool) -> Option<Error> {
+/// The error of a command whose state is kept by a store that it cannot use.
+fn unusable_store(values: &Values, is_untrusted: bool, chooses_file: bool) -> Option<Error> {
     let Sourced { value: Some(url), source } = &values.store else { return None };
     let place = source.place().unwrap_or_default();
     let error = if is_untrusted {
         let message = format!("{place} names the store {url}, which you have not trusted yet");
         Error::new(Kind::UntrustedStore, message)
             .hint_command("config trust", "once you know that this is where the state belongs")
-    } else {
-        let why = match cfg!(feature = "etcd") {
-            true => "commands cannot use a store on etcd yet in this version",
-            false => "this build has no `etcd` feature",
-        };
-        let message = format!("the state is kept by {url}, as {place} says, and {why}");
+    } else if !cfg!(feature = "etcd") {
+        let message = format!(
+            "the state is kept by {url}, as {place} says, and this build has no `etcd` feature"
+        );
         Error::new(Kind::DependencyMissing, message)
+            .hint_shell("cargo install pipeline-state --features etcd", "a build that has it")
+    } else if chooses_file {
+        let message = format!("a state file and the store {url} cannot be used at once");
+        Error::new(Kind::Usage, message)
+            .hint_shell(format!("unset {STATE_FILE_VARIABLE}"), "use the store")
+    } else {
+        return None;
     };
     let error = match source {
         Source::Variable(name) => error.hint_shell(format!("unset {name}"), "use the files here"),

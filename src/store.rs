@@ -3,6 +3,8 @@
 //! This is the door. The modules beside it decide and name no file; everything that touches files
 //! is in [`files`].
 
+mod arms;
+pub mod backups;
 mod candidate;
 pub mod change;
 pub mod checkpoint;
@@ -11,22 +13,25 @@ pub mod diagnosis;
 mod files;
 pub mod guard;
 pub mod layout;
+mod logged;
 mod next_revision;
 pub mod options;
 #[cfg(feature = "etcd")]
 pub mod remote;
+pub mod report;
 pub mod restore;
 mod served;
 mod settings;
 pub mod signal;
 mod trace;
+pub mod undo;
+mod versions;
 
+pub use self::arms::{Store, works_on_files_only};
 pub use self::candidate::Wanted;
 #[cfg(feature = "etcd")]
 pub use self::files::host;
-pub use self::files::{
-    EventLog, FileStore, Probe, SignalFiles, Space, backups, fresh, heal, report, undo, writable,
-};
+pub use self::files::{EventLog, FileStore, Probe, SignalFiles, Space, fresh, heal, writable};
 pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};
 pub use self::signal::SignalFile;

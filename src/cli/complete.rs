@@ -13,13 +13,12 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use super::args::Cli;
 use super::args::shell::{CompletionShell, Completions};
+use super::open;
 use super::output::write_out;
 use super::parse::SHORT_FORMS;
-use crate::audit::Audit;
 use crate::config::{CliOverrides, Config, ProcessEnvironment};
 use crate::error::ExitCode;
 use crate::fs::Disk;
-use crate::store::FileStore;
 
 /// Set to the shell's name by the scripts for it, which then have `--` and the words of the line as
 /// arguments.
@@ -267,8 +266,7 @@ fn needs_no_quotes(name: &str) -> bool {
 fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<String>> {
     let disk = Disk::real();
     let config = Config::resolve(overrides, &ProcessEnvironment, &disk)?;
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = FileStore::new(disk, config.settings, audit);
+    let store = open::files(&config, disk)?;
     Ok(match names {
         Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
         Names::Checkpoints => store.checkpoints().ids()?,

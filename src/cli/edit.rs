@@ -8,17 +8,13 @@ use super::input::parse_document;
 use super::output::Output;
 use super::write_command::{change, check_claim};
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::Claim;
 use crate::store::options::WriteOptions;
 
 /// Opens the document in an editor and commits it if it is valid and no other commit came first.
 /// Keeps a copy that cannot be committed.
-pub fn run(
-    store: &FileStore,
-    output: &Output<'_>,
-    order: &WriteOptions,
-) -> anyhow::Result<ExitCode> {
+pub fn run(store: &Store, output: &Output<'_>, order: &WriteOptions) -> anyhow::Result<ExitCode> {
     let served = store.read()?;
     // Private from the first moment: tempfile makes it 0600 and under an unguessable name.
     let mut copy =

@@ -11,18 +11,19 @@ use serde_json::Value;
 use super::args::state::{Print, Program};
 use super::input::Query;
 use super::output::{Output, PipeClosed};
+use super::wakeups::Wakeups;
 use crate::document::lazy::LazyDocument;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::os::process::Ends;
-use crate::store::FileStore;
+use crate::store::Store;
 
 /// Reads the document each time it may have changed.
 struct Follower<'a> {
-    store: &'a FileStore,
+    store: &'a Store,
     output: &'a Output<'a>,
-    places: DirWatch,
+    wakeups: Box<dyn Wakeups + 'a>,
     /// Set after the first successful read; until then an error ends the command.
     was_read: bool,
     /// The reported error that it waits out.
@@ -32,14 +33,11 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    fn new(store: &'a FileStore, output: &'a Output<'a>) -> Self {
-        let settings = store.settings();
-        let place =
-            WatchedDir { dir: settings.directory.clone(), names: vec![settings.file_name.clone()] };
+    fn new(store: &'a Store, output: &'a Output<'a>) -> Self {
         Self {
             store,
             output,
-            places: DirWatch::new(vec![place]),
+            wakeups: wakeups(store),
             was_read: false,
             outlasted: None,
             warned: Vec::new(),
@@ -48,7 +46,7 @@ impl<'a> Follower<'a> {
 
     /// The document; `None` while an error is waited out.
     fn read(&mut self) -> Result<Option<LazyDocument>> {
-        self.places.renew();
+        self.wakeups.renew();
         let served = self.store.read();
         let warnings = self.store.take_warnings();
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
@@ -72,6 +70,19 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// What wakes a command that waits for the document to change.
+fn wakeups(store: &Store) -> Box<dyn Wakeups + '_> {
+    match store {
+        Store::Files(store) => {
+            let settings = store.settings();
+            let (dir, names) = (settings.directory.clone(), vec![settings.file_name.clone()]);
+            Box::new(DirWatch::new(vec![WatchedDir { dir, names }]))
+        }
+        #[cfg(feature = "etcd")]
+        Store::Remote(store) => Box::new(store.watch_document()),
+    }
+}
+
 /// True if the error passes when an absent, damaged or edited state comes back.
 fn is_outlasted(kind: Kind) -> bool {
     match kind {
@@ -87,7 +98,7 @@ fn is_outlasted(kind: Kind) -> bool {
 
 /// Returns once the last result of `filter` is neither false nor null.
 pub fn wait(
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
     filter: &str,
     program: &Program,
@@ -110,13 +121,13 @@ pub fn wait(
                 .hint_command("state watch", "see what happens meanwhile")
                 .into());
         }
-        follower.places.wait(None, &Ends::default(), left());
+        follower.wakeups.wait(None, &Ends::default(), left());
     }
 }
 
 /// Prints the results of `filter` on each revision as a line of JSON, the present one first.
 pub fn watch(
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
     filter: &str,
     program: &Program,
@@ -136,8 +147,8 @@ pub fn watch(
                 // Backups still hold revisions that were committed between two reads, up to their
                 // limit.
                 let missed =
-                    seen.map_or_else(Vec::new, |seen| store.report().between(seen, revision));
-                for document in missed.into_iter().map(|(_, document)| document).chain([document]) {
+                    seen.map_or_else(|| Ok(Vec::new()), |seen| store.between(seen, revision))?;
+                for document in missed.into_iter().chain([document]) {
                     for result in query.run(&document)? {
                         match result {
                             Value::String(text) if print.raw => output.line(&text)?,
@@ -148,7 +159,7 @@ pub fn watch(
                 seen = Some(revision);
             }
         }
-        if follower.places.wait(Some(std::io::stdout().as_fd()), &Ends::default(), None)
+        if follower.wakeups.wait(Some(std::io::stdout().as_fd()), &Ends::default(), None)
             == OutputReader::Gone
         {
             return Err(PipeClosed.into());

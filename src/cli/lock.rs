@@ -11,6 +11,7 @@ use serde_json::json;
 use self::acquire::acquire;
 use self::show::{list, status};
 use super::args::lock::{self as args, Layout, Lock};
+use super::open;
 use super::output::Output;
 use crate::audit::Audit;
 use crate::child::code_of;
@@ -33,6 +34,7 @@ type Run = anyhow::Result<u8>;
 
 /// Runs one `lock` command; its exit code.
 pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
+    open::needs_files(config)?;
     refuse_nowhere(command, config)?;
     if config.settings.file_name != STATE_FILE {
         // locks belong to one state file

@@ -24,11 +24,11 @@ use crate::name::Name;
 use crate::owner_view::OwnerView;
 use crate::plural::count;
 use crate::recovery::degraded::{Degraded, features};
-use crate::store::FileStore;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::options::{Author, Mode, WriteOptions};
 use crate::store::restore::{Aborted, Interrupted};
+use crate::store::{FileStore, Store};
 use crate::time::{rfc3339, with_millis};
 use crate::tree::What;
 
@@ -56,21 +56,21 @@ fn action_of(command: &Recover) -> Option<&'static str> {
     })
 }
 
-fn dispatch(command: &Recover, config: &Config, store: &FileStore, output: &Output<'_>) -> Run {
+fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     match command {
-        Recover::Checkpoint(arguments) => checkpoint(arguments, store, output).map(done),
-        Recover::Restore(arguments) => restore(arguments, store, output).map(done),
+        Recover::Checkpoint(arguments) => checkpoint(arguments, store.files()?, output).map(done),
+        Recover::Restore(arguments) => restore(arguments, store.files()?, output).map(done),
         Recover::List { layout } => {
             let as_json = layout.map_or(output.is_json(), |layout| layout == Layout::Json);
-            list(store, as_json, output).map(done)
+            list(store.files()?, as_json, output).map(done)
         }
-        Recover::Show { id } => show(id, store, output).map(done),
-        Recover::Verify { id } => verify(id.as_deref(), store, output),
+        Recover::Show { id } => show(id, store.files()?, output).map(done),
+        Recover::Verify { id } => verify(id.as_deref(), store.files()?, output),
         Recover::Cleanup { days, keep, dry_run } => {
             let age = std::time::Duration::from_secs(days.saturating_mul(86_400));
             let mode = if *dry_run { Mode::DryRun } else { Mode::Commit };
-            let removed = store.checkpoints().clean(age, *keep, mode)?;
+            let removed = store.files()?.checkpoints().clean(age, *keep, mode)?;
             if mode == Mode::DryRun {
                 return would_remove(&removed, output).map(done);
             }
@@ -81,7 +81,7 @@ fn dispatch(command: &Recover, config: &Config, store: &FileStore, output: &Outp
             Ok(done(()))
         }
         Recover::Remove { ids } => {
-            let removed = store.checkpoints().remove(ids)?;
+            let removed = store.files()?.checkpoints().remove(ids)?;
             let lines: Vec<String> =
                 removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -98,12 +98,12 @@ fn dispatch(command: &Recover, config: &Config, store: &FileStore, output: &Outp
             let answer = degraded(feature.as_deref(), store, output)?;
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
-        Recover::Guard(arguments) => retry::guard(arguments, store, output),
-        Recover::Retry(arguments) => retry::retry(arguments, store, output),
-        Recover::Handle(arguments) => doctor::handle(arguments, store, output),
-        Recover::Doctor { fix } => doctor::doctor(*fix, &config.errors, store, output),
-        Recover::Status(watched) => status::status(store, *watched, output).map(done),
-        Recover::Metrics { form } => status::metrics(*form, store, output).map(done),
+        Recover::Guard(arguments) => retry::guard(arguments, store.files()?, output),
+        Recover::Retry(arguments) => retry::retry(arguments, store.files()?, output),
+        Recover::Handle(arguments) => doctor::handle(arguments, store.files()?, output),
+        Recover::Doctor { fix } => doctor::doctor(*fix, &config.errors, store.files()?, output),
+        Recover::Status(watched) => status::status(store.files()?, *watched, output).map(done),
+        Recover::Metrics { form } => status::metrics(*form, store.files()?, output).map(done),
     }
 }
 
@@ -384,13 +384,13 @@ fn report_interrupted_restore(store: &FileStore, output: &Output<'_>) -> anyhow:
 
 // ---- degraded mode ----
 
-fn degrade(arguments: &args::Degrade, store: &FileStore, output: &Output<'_>) -> Run {
+fn degrade(arguments: &args::Degrade, store: &Store, output: &Output<'_>) -> Run {
     let mut order = write_options("recover", "degrade", &arguments.writer)?;
     order.reason = order.reason.or_else(|| Some(format!("degraded {}", arguments.cause)));
     let noted = Degraded {
         is_on: true,
         reason: arguments.cause.clone(),
-        since: rfc3339(store.disk().now()),
+        since: rfc3339(store.now()),
         features: arguments.features.as_deref().map(features).transpose()?.unwrap_or_default(),
     };
     let note = |document: &mut Value| noted.put_into(document);
@@ -398,7 +398,7 @@ fn degrade(arguments: &args::Degrade, store: &FileStore, output: &Output<'_>) ->
 }
 
 fn set_mode(
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
     order: &WriteOptions,
     done: &str,
@@ -414,7 +414,7 @@ fn set_mode(
 }
 
 /// Answers whether the state is degraded, or a feature disabled.
-fn degraded(feature: Option<&str>, store: &FileStore, output: &Output<'_>) -> anyhow::Result<bool> {
+fn degraded(feature: Option<&str>, store: &Store, output: &Output<'_>) -> anyhow::Result<bool> {
     let mode = Degraded::of(&store.read()?.value);
     let answer = feature.map_or(mode.is_on, |feature| mode.disables(feature));
     if output.is_json() {

@@ -26,6 +26,7 @@ pub fn run(
     output: &Output<'_>,
 ) -> anyhow::Result<u8> {
     with_store(config, disk, output, None, |store| {
+        let store = store.files()?;
         let target = match command.output.as_path() {
             path if path == Path::new("-") => None,
             path => Some(Target::of(path, store)?),

@@ -12,7 +12,7 @@ use crate::journal::changes::Change;
 use crate::lock::LockSummary;
 use crate::os::Confirmation;
 use crate::owner_view::OwnerView;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::report::Validation;
 use crate::time::rfc3339;
 
@@ -42,8 +42,8 @@ pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
     validation.error.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
-pub(super) fn backups(store: &FileStore, output: &Output<'_>) -> Run {
-    let listed = store.report().backups()?;
+pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
+    let listed = store.backups()?;
     if output.is_json() {
         output.json(&json!(listed))?;
         return Ok(ExitCode::Success);
@@ -52,7 +52,7 @@ pub(super) fn backups(store: &FileStore, output: &Output<'_>) -> Run {
         output.line("no backups")?;
         return Ok(ExitCode::Success);
     }
-    let now = store.disk().now();
+    let now = store.now();
     let mut table = Table::new(&[
         Column::new("NAME").whole(),
         Column::number("REVISION").light(2),
@@ -82,13 +82,13 @@ pub(super) fn backups(store: &FileStore, output: &Output<'_>) -> Run {
     Ok(ExitCode::Success)
 }
 
-pub(super) fn history(args: &History, store: &FileStore, output: &Output<'_>) -> Run {
-    let revisions = store.report().history(args.limit, args.since)?;
+pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run {
+    let revisions = store.history(args.limit, args.since)?;
     if output.is_json() {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
     }
-    let now = store.disk().now();
+    let now = store.now();
     let mut table = Table::new(&[
         Column::number("REVISION"),
         Column::new("TIME").whole(),

@@ -44,7 +44,9 @@ pub fn pause(arguments: &Pause, config: &Config, output: &Output<'_>) -> anyhow:
         let pause = Schedule { base, max: Duration::from_secs(60) }.draw(*attempt);
         output.progress_line(&describe_retry(*attempt, attempts, *code, pause));
         with_store(config, Disk::real(), output, None, |store| {
-            store.logs().record_retries("retry_with_backoff", 1, *code);
+            if let Some(store) = store.as_files() {
+                store.logs().record_retries("retry_with_backoff", 1, *code);
+            }
             Ok(())
         })?;
         std::thread::sleep(pause);

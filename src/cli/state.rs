@@ -29,7 +29,7 @@ use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::options::WriteOptions;
 use crate::store::report::validate_input;
-use crate::store::{FileStore, Wanted};
+use crate::store::{Store, Wanted};
 
 type Run = anyhow::Result<ExitCode>;
 
@@ -84,7 +84,7 @@ fn write_options(action: &'static str, writer: &Writer) -> Result<WriteOptions> 
     write_command::write_options("state", action, writer)
 }
 
-fn dispatch(command: &State, store: &FileStore, output: &Output<'_>) -> Run {
+fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
     match command {
         State::Init { fresh, yes } => init::run(*fresh, *yes, store, output),
         State::Read => read(store, output),
@@ -98,7 +98,7 @@ fn dispatch(command: &State, store: &FileStore, output: &Output<'_>) -> Run {
         State::Validate { file: Some(file) } => {
             reports::validate(output, validate_input(&input(file)?))
         }
-        State::Validate { file: None } => reports::validate(output, store.report().validate()?),
+        State::Validate { file: None } => reports::validate(output, store.validate()?),
         State::Backup { name } => backup(name.as_deref(), store, output),
         State::Backups => reports::backups(store, output),
         State::Recover { pattern, to_revision, writer } => {
@@ -117,7 +117,7 @@ fn dispatch(command: &State, store: &FileStore, output: &Output<'_>) -> Run {
         State::Undo { writer } => undo::run(writer, store, output),
         State::Unset(args) => unset::run(args, store, output),
         State::Diff { old, new } => {
-            show_changes(output, &store.report().differences(old.as_deref(), new.as_deref())?)?;
+            show_changes(output, &store.differences(old.as_deref(), new.as_deref())?)?;
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &write_options("edit", writer)?),
@@ -132,14 +132,14 @@ fn dispatch(command: &State, store: &FileStore, output: &Output<'_>) -> Run {
     }
 }
 
-fn read(store: &FileStore, output: &Output<'_>) -> Run {
+fn read(store: &Store, output: &Output<'_>) -> Run {
     output.bytes(&store.read()?.bytes)?;
     Ok(ExitCode::Success)
 }
 
-fn backup(name: Option<&str>, store: &FileStore, output: &Output<'_>) -> Run {
+fn backup(name: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     let name = name.map(|name| Name::parse("backup", name)).transpose()?;
-    let path = store.backup(name.as_ref())?.display().to_string();
+    let path = store.backup(name.as_ref())?;
     output.confirm(&format!("Backup created: {path}"), &json!({ "file": path }));
     Ok(ExitCode::Success)
 }

@@ -9,29 +9,38 @@ use super::reports::{shared_file_system, size, unconfirmed_flushes, who};
 use super::status_view::{self, StatusView, lines};
 use super::style::Paint;
 use super::table::terminal_width;
+use super::wakeups::Wakeups;
 use super::width::cut;
 use crate::audit::ErrorLog;
 use crate::error::{Error, ExitCode, one_line};
-use crate::fs::watch::places::WatchedDir;
+use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::plural::count;
-use crate::store::FileStore;
 use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
 use crate::store::report::Status;
+use crate::store::{FileStore, Store};
 
 /// The most findings that are named.
 const MOST_FINDINGS: usize = 10;
 
 pub(super) fn status(
-    store: &FileStore,
+    store: &Store,
     watched: Watched,
     output: &Output<'_>,
 ) -> anyhow::Result<ExitCode> {
-    status_view::show(output, watched.watch.then(|| places(store)), &mut || look(store, output))?;
+    status_view::show(output, watched.watch.then(|| wakeups(store)), &mut || look(store, output))?;
     Ok(ExitCode::Success)
 }
 
-/// DirWatch to watch for changes.
+/// What wakes it when something that it shows changes.
+fn wakeups(store: &Store) -> Box<dyn Wakeups + '_> {
+    match store {
+        Store::Files(store) => Box::new(DirWatch::new(places(store))),
+        #[cfg(feature = "etcd")]
+        Store::Remote(store) => Box::new(store.watch_all()),
+    }
+}
+
 fn places(store: &FileStore) -> Vec<WatchedDir> {
     let settings = store.settings();
     let dir = settings.directory.clone();
@@ -42,9 +51,9 @@ fn places(store: &FileStore) -> Vec<WatchedDir> {
     std::iter::once(WatchedDir { dir, names }).chain(inside).collect()
 }
 
-fn look(store: &FileStore, output: &Output<'_>) -> anyhow::Result<StatusView> {
-    let (status, error) = store.report().status()?;
-    let now = store.disk().now();
+fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
+    let (status, error) = store.status()?;
+    let now = store.now();
     let text = [
         lines(&at_a_glance(&status, error.as_ref(), now, output)),
         status_view::holders(output, &status.locks, now),
@@ -95,10 +104,13 @@ fn at_a_glance(
     output: &Output<'_>,
 ) -> Lines {
     let verdict = if error.is_none() { Paint::Green } else { Paint::Red };
-    let revision =
-        status.revision.map_or_else(String::new, |revision| format!(", revision {revision}"));
-    let mut lines = vec![("State", output.paint(status.health.name(), verdict) + &revision)];
-    for finding in status.findings.iter().take(MOST_FINDINGS) {
+    let revision = status
+        .document
+        .revision
+        .map_or_else(String::new, |revision| format!(", revision {revision}"));
+    let mut lines =
+        vec![("State", output.paint(status.document.health.name(), verdict) + &revision)];
+    for finding in status.document.findings.iter().take(MOST_FINDINGS) {
         // The document's own error is reported already.
         let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
         lines.push(("", one_line(&text)));
@@ -117,18 +129,25 @@ fn at_a_glance(
             )),
         ));
     }
-    if status.degraded {
+    if status.document.degraded {
         let how = output.paint("yes", Paint::Yellow);
         lines.push(("Degraded", format!("{how} (`recover status` says why and since when)")));
     }
-    if let Some(phase) = &status.phase {
+    if let Some(phase) = &status.document.phase {
         lines.push(("Phase", one_line(phase)));
-        lines.push(("Tasks", format!("{} completed", status.completed_tasks.unwrap_or(0))));
-        let last =
-            status.last_signal.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
-        lines.push(("Signals", format!("{}{}", status.signals.unwrap_or(0), one_line(&last))));
+        lines
+            .push(("Tasks", format!("{} completed", status.document.completed_tasks.unwrap_or(0))));
+        let last = status
+            .document
+            .last_signal
+            .as_ref()
+            .map_or_else(String::new, |last| format!(", last {last}"));
+        lines.push((
+            "Signals",
+            format!("{}{}", status.document.signals.unwrap_or(0), one_line(&last)),
+        ));
     }
-    if let Some(time) = &status.last_modified {
+    if let Some(time) = &status.document.last_modified {
         lines.push((
             "Changed",
             one_line(&format!("{time}{}", Moment::from(time.as_str()).ago(now))),
@@ -153,25 +172,28 @@ fn at_a_glance(
 
 fn where_things_are(status: &Status, error: Option<&Error>, now: SystemTime) -> Lines {
     let bytes = status.bytes.map_or_else(String::new, |bytes| {
-        format!(" ({}, mode {})", size(bytes), status.mode.as_deref().unwrap_or("-"))
+        let mode = status.mode.as_ref().map_or_else(String::new, |mode| format!(", mode {mode}"));
+        format!(" ({}{mode})", size(bytes))
     });
-    let mirror = match status.mirror {
-        Mirror::Same => "up to date".to_owned(),
-        Mirror::Absent if error.is_some() => "none".to_owned(),
-        _ if error.is_some() => "kept as it is, for recovery".to_owned(),
-        Mirror::Absent => "absent; the next write creates it".to_owned(),
-        Mirror::Differs => "differs; the next write replaces it".to_owned(),
-    };
+    let mirror = status.mirror.map(|mirror| match mirror {
+        Mirror::Same => "up to date",
+        Mirror::Absent if error.is_some() => "none",
+        _ if error.is_some() => "kept as it is, for recovery",
+        Mirror::Absent => "absent; the next write creates it",
+        Mirror::Differs => "differs; the next write replaces it",
+    });
     let backups = &status.backups;
     let newest = backups
         .newest
         .as_ref()
         .map_or_else(String::new, |newest| format!("; newest {}", Moment::from(*newest).past(now)));
-    let mut lines = vec![
-        ("File", one_line(&format!("{}{bytes}", status.path))),
-        ("Mirror", mirror),
-        ("Backups", format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned)),
-    ];
+    let what = if mirror.is_some() { "File" } else { "Store" };
+    let mut lines = vec![(what, one_line(&format!("{}{bytes}", status.path)))];
+    lines.extend(mirror.map(|mirror| ("Mirror", mirror.to_owned())));
+    lines.push((
+        "Backups",
+        format!("{} automatic, {} pinned{newest}", backups.automatic, backups.pinned),
+    ));
     if backups.evidence > 0 {
         lines.push(("Evidence", format!("{} kept", count(backups.evidence, "damaged file"))));
     }

@@ -9,10 +9,10 @@ use super::moment::Moment;
 use super::output::{Output, PipeClosed};
 use super::style::Paint;
 use super::table::{TerminalSize, terminal_size, terminal_width};
+use super::wakeups::Wakeups;
 use super::width::{self, cut};
 use crate::error::{Error, one_line};
 use crate::fs::watch::OutputReader;
-use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::lock::{EntryStatus, LockEntry, LockSummary, Mode, describe_process, shorten};
 use crate::os::process::Ends;
 use crate::time::rfc3339;
@@ -47,14 +47,14 @@ pub struct StatusView {
     pub is_passing: bool,
 }
 
-/// Shows the view once, or, given places to watch, at each change until the output has no reader.
+/// Shows the view once, or, given wakeups, at each change until the output has no reader.
 pub fn show(
     output: &Output<'_>,
-    places: Option<Vec<WatchedDir>>,
+    wakeups: Option<Box<dyn Wakeups + '_>>,
     look: &mut dyn FnMut() -> anyhow::Result<StatusView>,
 ) -> anyhow::Result<()> {
-    if let Some(places) = places {
-        return follow(output, DirWatch::new(places), look);
+    if let Some(wakeups) = wakeups {
+        return follow(output, wakeups, look);
     }
     let status_view = look()?;
     if output.is_json() {
@@ -70,13 +70,13 @@ pub fn show(
 
 fn follow(
     output: &Output<'_>,
-    mut places: DirWatch,
+    mut wakeups: Box<dyn Wakeups + '_>,
     look: &mut dyn FnMut() -> anyhow::Result<StatusView>,
 ) -> anyhow::Result<()> {
     let mut shown: Option<(Value, String)> = None;
     let mut tick = FIRST_TICK;
     loop {
-        places.renew();
+        wakeups.renew();
         let status_view = look()?;
         let is_same = |(facts, text): &(Value, String)| match ticks(output) {
             true => *facts == status_view.facts && *text == status_view.text,
@@ -96,7 +96,7 @@ fn follow(
         let at_most = status_view.is_passing.then_some(SOON).or((!are_watched).then_some(LATER));
         let at_most = at_most.or(ticks(output).then_some(tick));
         shown = Some((status_view.facts, status_view.text));
-        if places.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == OutputReader::Gone {
+        if wakeups.wait(Some(std::io::stdout().as_fd()), &ends, at_most) == OutputReader::Gone {
             return Err(PipeClosed.into());
         }
     }

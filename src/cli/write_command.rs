@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::args::Writer;
+use super::open;
 use super::output::Output;
-use crate::audit::Audit;
 use crate::config::Config;
 use crate::document::diff::Difference;
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::journal::event::REASON_LIMIT;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::{Base, Claim, Outcome, Proposal};
 use crate::store::options::{Mode, WriteOptions, conflict};
 
@@ -23,16 +23,17 @@ pub(super) fn with_store<T>(
     disk: Disk,
     output: &Output<'_>,
     action: Option<&'static str>,
-    work: impl FnOnce(&FileStore) -> anyhow::Result<T>,
+    work: impl FnOnce(&Store) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = FileStore::new(disk, config.settings.clone(), audit);
-    store.locks().on_wait(output.wait_notice());
+    let store = open::store(config, disk)?;
+    if let Some(files) = store.as_files() {
+        files.locks().on_wait(output.wait_notice());
+    }
     let result = work(&store);
     if let (Some(action), Err(error)) = (action, &result)
         && let Some(error) = error.downcast_ref::<Error>()
     {
-        store.logs().record_refusal(action, error);
+        store.record_refusal(action, error);
     }
     for warning in store.take_warnings() {
         output.warning(&warning);
@@ -71,7 +72,7 @@ pub(super) fn write_options(
 
 /// Makes a change and shows its result.
 pub(super) fn change(
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
     order: &WriteOptions,
     done: &str,

@@ -12,6 +12,9 @@ use crate::fs::Disk;
 use crate::placement::side_directory_of;
 use crate::store::layout::{CONFIG, STATE_FILE};
 
+/// The variable of the state file.
+pub(super) const STATE_FILE_VARIABLE: &str = "STATE_FILE";
+
 /// The way in which the root was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -116,7 +119,7 @@ pub fn explicit_root(
 ) -> (Option<PathBuf>, Option<PathBuf>) {
     let root = overrides.root.clone().or_else(|| env.get("PIPELINE_ROOT").map(PathBuf::from));
     let state_file =
-        overrides.state_file.clone().or_else(|| env.get("STATE_FILE").map(PathBuf::from));
+        overrides.state_file.clone().or_else(|| env.get(STATE_FILE_VARIABLE).map(PathBuf::from));
     (root, state_file)
 }
 

@@ -7,7 +7,7 @@
 pub mod places;
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,16 @@ pub enum OutputReader {
     Present,
     /// It has none.
     Gone,
+}
+
+impl OutputReader {
+    /// Of `output`, now.
+    pub fn of(output: BorrowedFd<'_>) -> Self {
+        let mut sources = [PollFd::from_borrowed_fd(output, READER_GONE)];
+        let _ = poll(&mut sources, Some(&Timespec::default()));
+        let [source] = sources;
+        if reader_is_gone(source.revents()) { Self::Gone } else { Self::Present }
+    }
 }
 
 #[cfg(test)]

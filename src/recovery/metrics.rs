@@ -303,7 +303,7 @@ impl Metrics {
         if let Ok((status, refusal)) = store.report().status() {
             self.is_writable = status.writable;
             self.is_healthy = refusal.is_none() && status.writable;
-            self.revision = status.revision;
+            self.revision = status.document.revision;
             self.state_bytes = status.bytes;
             self.backups_kept = status.backups.automatic + status.backups.pinned;
             self.disk_free = status.disk_free;

@@ -67,7 +67,9 @@ impl Overview {
     /// overview.
     pub fn of(store: &FileStore) -> Self {
         let (health, revision, refusal) = match store.report().status() {
-            Ok((status, refusal)) => (Some(status.health), status.revision, refusal),
+            Ok((status, refusal)) => {
+                (Some(status.document.health), status.document.revision, refusal)
+            }
             Err(error) => (None, None, Some(error)),
         };
         let document = store.report().read_as_it_is().ok().flatten();

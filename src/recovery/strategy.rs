@@ -148,8 +148,8 @@ fn clean_locks(store: &FileStore, handled: &mut Handled) -> Result<()> {
 
 fn recover(store: &FileStore, handled: &mut Handled) -> Result<()> {
     let (status, error) = store.report().status()?;
-    match (status.health, error) {
-        (_, None) => handled.did(format!("nothing: the state is {}", status.health)),
+    match (status.document.health, error) {
+        (_, None) => handled.did(format!("nothing: the state is {}", status.document.health)),
         // Whether an edit is wanted is the user's decision.
         (HealthKind::Foreign, Some(error)) => handled.refused(error),
         (health, Some(_)) => match store.recover(&Wanted::Newest, &WriteOptions::of("recover")) {
@@ -178,7 +178,7 @@ fn restore_if_invalid(
     handled: &mut Handled,
 ) -> Result<()> {
     let (status, error) = store.report().status()?;
-    match (status.health, error) {
+    match (status.document.health, error) {
         (health, None) => {
             handled.ask_operator(format!(
                 "nothing: the state itself is {health}, so it was the input that broke the rules"

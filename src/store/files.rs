@@ -13,7 +13,7 @@
 pub mod absence;
 mod adopt;
 pub mod backup_dir;
-pub mod backups;
+mod backups;
 mod belongs;
 mod candidate;
 pub mod change;
@@ -40,7 +40,7 @@ mod staging;
 pub mod state_file;
 mod state_lock;
 mod transaction;
-pub mod undo;
+mod undo;
 pub mod writable;
 
 use std::cell::RefCell;
@@ -72,8 +72,8 @@ use crate::store::files::change::Changes;
 use crate::store::files::fresh::{InitMode, Initialized};
 use crate::store::files::heal::{Healing, Recovered};
 use crate::store::files::read::Reader;
-use crate::store::files::undo::Undone;
 use crate::store::options::WriteOptions;
+use crate::store::undo::Undone;
 use crate::store::{Served, Settings, Wanted};
 
 /// The state of one root.

@@ -90,6 +90,8 @@ pub mod pinned {
     /// The state before a checkpoint was restored; also the operation of the checkpoint that is
     /// made then.
     pub const PRE_RESTORE: &str = "pre-restore";
+    /// The state that `state init --fresh` put away in a store that has no archives.
+    pub const PRE_FRESH: &str = "pre-fresh";
 }
 
 /// The parts of `state-YYYYMMDD-HHMMSS-rREVISION-REASON.json`. Older names may lack revision and
@@ -149,8 +151,8 @@ impl BackupName {
 }
 
 fn is_pinned_reason(reason: &str) -> bool {
-    use pinned::{MANUAL, PRE_ADOPT, PRE_MIGRATION, PRE_RECOVER, PRE_RESTORE};
-    [MANUAL, PRE_MIGRATION, PRE_RECOVER, PRE_ADOPT, PRE_RESTORE].iter().any(|pinned| {
+    use pinned::{MANUAL, PRE_ADOPT, PRE_FRESH, PRE_MIGRATION, PRE_RECOVER, PRE_RESTORE};
+    [MANUAL, PRE_MIGRATION, PRE_RECOVER, PRE_ADOPT, PRE_RESTORE, PRE_FRESH].iter().any(|pinned| {
         reason.strip_prefix(pinned).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     })
 }

@@ -25,9 +25,12 @@ mod keys;
 mod log;
 mod queue;
 mod read;
+mod report;
 mod restore;
+mod status;
 mod undo;
 mod versions;
+mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
 
@@ -35,12 +38,14 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::keys::KeySpace;
-use crate::error::Result;
+pub use self::watch::KeyWatch;
+use crate::audit::{Audit, AuditEntry};
+use crate::error::{Error, Result};
 use crate::etcd::client::Client;
 use crate::journal::Origin;
-use crate::store::Settings;
 use crate::store::host::Host;
 use crate::store::options::check_deadline;
+use crate::store::{Settings, logged};
 
 /// The largest document, in bytes, counted as if its revision had the most digits: etcd takes
 /// requests of 1.5 MiB, and its database is shared with others.
@@ -55,6 +60,8 @@ pub struct Surroundings {
     pub now: Box<dyn Fn() -> SystemTime>,
     /// The author of what happens at a time.
     pub origin: Box<dyn Fn(SystemTime) -> Origin>,
+    /// This host's log of what was done.
+    pub audit: Audit,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -98,18 +105,40 @@ impl RemoteStore {
         Self { host: Some(host), ..self }
     }
 
+    /// Its address, as it is shown.
+    pub fn place(&self) -> String {
+        self.shown.clone()
+    }
+
+    /// The options that it is kept with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
+        warnings.extend(self.surroundings.audit.warning().map(str::to_owned));
         warnings.extend(self.host.iter().flat_map(Host::take_warnings));
         warnings
+    }
+
+    /// Notes that a command was refused.
+    pub fn record_refusal(&self, command: &str, error: &Error) {
+        let action = command.rsplit(' ').next().unwrap_or_default();
+        self.log(logged::refusal(action, error));
+    }
+
+    fn log(&self, entry: AuditEntry) {
+        self.surroundings.audit.record(&entry.with("store", &self.shown));
     }
 
     fn warn(&self, warning: impl Into<String>) {
         self.warnings.borrow_mut().push(warning.into());
     }
 
-    fn now(&self) -> SystemTime {
+    /// The time of its records.
+    pub fn now(&self) -> SystemTime {
         (self.surroundings.now)()
     }
 

@@ -98,7 +98,7 @@ fn members_die_and_stop_and_every_commit_happens_once() {
     some();
 
     // The member that answers is stopped: its port is open, and nothing comes.
-    cluster.members[leader].as_ref().unwrap().signal(Signal::STOP);
+    cluster.members[leader].as_ref().unwrap().stop();
     some();
     cluster.members[leader].as_ref().unwrap().signal(Signal::CONT);
     some();
@@ -115,7 +115,7 @@ fn members_die_and_stop_and_every_commit_happens_once() {
     );
 
     // Without a quorum nothing is carried out, and what was sent may be once there is one again.
-    cluster.members[leader].as_ref().unwrap().signal(Signal::STOP);
+    cluster.members[leader].as_ref().unwrap().stop();
     let patience = Patience { reach: Duration::from_secs(3), settle: Duration::from_secs(3) };
     let cut_off = cluster.client([third, leader, second], patience);
     let write = TxnRequest { success: vec![put("/lost", "")], ..Default::default() };

@@ -1,18 +1,210 @@
-//! Commands of a build with the feature.
+//! The commands, on a store of a cluster.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::stores::Place;
+
+/// A host with a directory of its own, whose commands use the store at a place.
+pub struct Host {
+    pub place: Place,
+    pub dir: TempDir,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self { place: Place::new(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn initialized() -> Self {
+        let host = Self::new();
+        host.ok(&["state", "init"]);
+        host
+    }
+
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline-state"));
+        command
+            .args(words)
+            .current_dir(&self.dir)
+            .env("HOME", self.dir.path())
+            .env("XDG_CONFIG_HOME", self.dir.path().join(".user"))
+            .env("AUDIT_LOG", self.dir.path().join("audit.log"))
+            .env("PIPELINE_STORE", &self.place.url);
+        for name in ["STATE_FILE", "PIPELINE_ROOT", "PIPELINE_OWNER_PID", "PIPELINE_LOCK_TOKEN"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.command(words).stdin(Stdio::null()).output().unwrap()
+    }
+
+    pub fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[&["--json"], words].concat())).unwrap()
+    }
+
+    /// The exit code and the kind of the error.
+    pub fn fails(&self, words: &[&str]) -> (i32, String) {
+        let output = self.run(&[&["--json"], words].concat());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let error: Value = serde_json::from_str(errors.lines().last().unwrap()).unwrap();
+        (output.status.code().unwrap(), error["error"]["kind"].as_str().unwrap().to_owned())
+    }
+
+    /// Runs `state write` with a document.
+    fn write(&self, document: &str) -> Output {
+        let mut child = self
+            .command(&["state", "write", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(document.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
 
 #[test]
-fn commands_say_that_this_version_cannot_use_a_store_yet() {
-    let root = tempfile::tempdir().unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_pipeline-state"))
-        .args(["--store", "etcd://h/p", "state", "read"])
-        .current_dir(&root)
-        .env("HOME", root.path())
-        .env("AUDIT_LOG", root.path().join("audit.log"))
+fn a_pipeline_runs_on_a_store_as_it_does_on_files() {
+    let host = Host::initialized();
+    host.ok(&["state", "set", "phase=build", "n:=1"]);
+    host.ok(&["state", "update", ".n += 1", "--reason", "count"]);
+    host.ok(&["state", "complete", "lint", "test"]);
+    host.ok(&["state", "signal", "READY", "--metadata", r#"{"by":"me"}"#]);
+    assert_eq!(host.ok(&["state", "get", ".n"]), "2\n");
+    assert_eq!(host.ok(&["state", "phase"]), "build\n");
+    host.ok(&["state", "phase", "deploy"]);
+    assert_eq!(host.json(&["state", "get", ".completedTasks"]), json!(["lint", "test"]));
+    assert_eq!(host.json(&["state", "validate"])["valid"], true);
+    let history = host.json(&["state", "history"]);
+    assert_eq!(history.as_array().unwrap().len(), 6);
+    assert_eq!(history[3]["reason"], "count");
+    assert_eq!(history[0]["command"], "state phase");
+    let differences = host.json(&["state", "diff"]);
+    assert!(differences.to_string().contains("deploy"), "{differences}");
+    assert_eq!(host.json(&["state", "undo"])["to"], 5);
+    assert_eq!(host.ok(&["state", "phase"]), "build\n");
+    let made = host.json(&["state", "backup", "keep"]);
+    let backups = host.json(&["state", "backups"]);
+    assert!(backups.as_array().unwrap().iter().any(|it| it["name"] == made["file"]));
+    host.ok(&["state", "recover", "--to-revision", "2"]);
+    assert_eq!(host.ok(&["state", "get", ".n"]), "1\n");
+    let status = host.json(&["state", "status"]);
+    assert_eq!((&status["health"], &status["revision"]), (&json!("healthy"), &json!(8)));
+    assert!(std::fs::read_to_string(host.dir.path().join("audit.log")).unwrap().contains("count"));
+    // Nothing but the log is on this host.
+    let files = std::fs::read_dir(host.dir.path()).unwrap();
+    assert_eq!(files.map(|file| file.unwrap().file_name()).collect::<Vec<_>>(), ["audit.log"]);
+}
+
+#[test]
+fn a_document_made_from_an_older_one_is_a_conflict() {
+    let host = Host::initialized();
+    let stale = host.ok(&["state", "read"]);
+    assert!(host.write(&stale.replace("\"phase\": \"", "\"phase\": \"x")).status.success());
+    assert_eq!(host.write(&stale).status.code(), Some(75));
+}
+
+#[test]
+fn init_fresh_begins_a_lineage_and_keeps_the_state_before_it() {
+    let host = Host::initialized();
+    host.ok(&["state", "set", "phase=old"]);
+    assert_eq!(host.fails(&["state", "init", "--fresh"]).0, 64);
+    host.ok(&["state", "init", "--fresh", "--yes"]);
+    assert_ne!(host.ok(&["state", "phase"]), "old\n");
+    assert_eq!(host.fails(&["state", "undo"]), (1, "not_found".to_owned()));
+    // Damage is not healed from the lineage before.
+    host.place.put("state", "{ half");
+    assert_eq!(host.fails(&["state", "read"]).0, 3);
+    host.ok(&["state", "recover", "pre-fresh"]);
+    assert_eq!(host.ok(&["state", "phase"]), "old\n");
+}
+
+#[test]
+fn an_edit_is_committed_and_a_foreign_one_adopted() {
+    let host = Host::initialized();
+    host.ok(&["state", "set", "phase=a"]);
+    let mut edit = host.command(&["state", "edit"]);
+    assert!(edit.env("EDITOR", r#"sed -i 's/"a"/"b"/'"#).status().unwrap().success());
+    assert_eq!(host.ok(&["state", "phase"]), "b\n");
+    let text = String::from_utf8(host.place.value("state").unwrap()).unwrap();
+    host.place.put("state", text.replace("\"b\"", "\"c\""));
+    assert_eq!(host.fails(&["state", "get", ".phase"]), (3, "foreign_edit".to_owned()));
+    host.ok(&["state", "adopt"]);
+    assert_eq!(host.ok(&["state", "phase"]), "c\n");
+}
+
+#[test]
+fn wait_returns_when_another_host_commits_and_watch_shows_each_revision() {
+    let host = Host::initialized();
+    let mut watch = host
+        .command(&["state", "watch", ".metadata.revision"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "1");
+    let mut wait = host.command(&["state", "wait", ".n == 3", "--timeout", "60"]).spawn().unwrap();
+    for n in 1..=3 {
+        host.ok(&["state", "set", &format!("n:={n}")]);
+    }
+    assert!(wait.wait().unwrap().success());
+    for revision in ["2", "3", "4"] {
+        assert_eq!(lines.next().unwrap().unwrap(), revision);
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn a_state_file_and_a_store_exclude_each_other() {
+    let host = Host::initialized();
+    let (code, kind) = host.fails(&["--state-file", "x.json", "state", "read"]);
+    assert_eq!((code, kind.as_str()), (64, "usage"));
+}
+
+#[test]
+fn a_command_that_works_on_files_only_says_so_and_leaves_them() {
+    let host = Host::initialized();
+    for words in [
+        &["report"][..],
+        &["lock", "acquire", "x"],
+        &["lock", "run", "x", "--", "true"],
+        &["lock", "list"],
+        &["recover", "checkpoint", "now"],
+        &["recover", "guard", "x", "--", "true"],
+        &["hook", "prompt"],
+    ] {
+        let code = host.fails(words).0;
+        assert!(code == 64 || code == 1 && words[0] == "hook", "{words:?}: {code}");
+    }
+    assert!(!host.dir.path().join(".locks").exists());
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_8_and_soon() {
+    let host = Host::new();
+    let start = Instant::now();
+    let output = host
+        .command(&["--json", "state", "set", "n:=1"])
+        .env("PIPELINE_STORE", "etcd://127.0.0.1:1/p")
+        .env("LOCK_TIMEOUT", "1")
         .output()
         .unwrap();
-    let message = String::from_utf8(run.stderr).unwrap();
-    assert_eq!(run.status.code(), Some(5), "{message}");
-    assert!(message.contains("cannot use a store on etcd yet in this version"), "{message}");
+    assert_eq!(output.status.code(), Some(8), "{:?}", output);
+    assert!(start.elapsed().as_secs() < 30);
 }

@@ -8,7 +8,7 @@ use pipeline_state::etcd::txn::{Keys, delete};
 use pipeline_state::lock::Fence;
 use pipeline_state::name::Name;
 use pipeline_state::store::change::{Outcome, Proposal};
-use pipeline_state::store::fresh::Done;
+use pipeline_state::store::fresh::{Done, InitMode};
 use pipeline_state::store::heal::Recovered;
 use pipeline_state::store::options::{Mode, WriteOptions};
 use pipeline_state::store::signal::Signals;
@@ -24,8 +24,8 @@ fn init_makes_a_state_once() {
     assert_eq!(code(&store.read().unwrap_err()), 1);
     assert_eq!(set(&store, "phase", "x").unwrap_err().kind, Kind::NotInitialized);
     let options = WriteOptions::of("init");
-    assert_eq!(store.init(&options).unwrap().done, Done::Created);
-    let again = place.store().init(&options).unwrap();
+    assert_eq!(store.init(InitMode::Continue, &options).unwrap().done, Done::Created);
+    let again = place.store().init(InitMode::Continue, &options).unwrap();
     assert_eq!((again.done, again.revision.get()), (Done::AlreadyThere, 1));
 }
 
@@ -196,7 +196,10 @@ fn a_deleted_document_is_missing_and_comes_back() {
     place.delete("state");
     let error = store.read().unwrap_err();
     assert_eq!((code(&error), error.kind), (3, Kind::Missing));
-    assert_eq!(store.init(&WriteOptions::of("init")).unwrap_err().kind, Kind::Missing);
+    assert_eq!(
+        store.init(InitMode::Continue, &WriteOptions::of("init")).unwrap_err().kind,
+        Kind::Missing
+    );
     store.recover(&Wanted::Newest, &WriteOptions::of("recover")).unwrap();
     let back = document(&store);
     assert_eq!((&back["phase"], revision(&back)), (&json!("a"), 4));

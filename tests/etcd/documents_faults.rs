@@ -10,6 +10,7 @@ use crate::stores::{Place, add_one, code, document, revision, set, signal};
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::store::Wanted;
 use pipeline_state::store::checkpoint::catalog::Which;
+use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::options::{Mode, WriteOptions};
 use pipeline_state::store::remote::RemoteStore;
 
@@ -49,7 +50,7 @@ fn is_restored(place: &Place) -> bool {
 
 fn initialize(place: &Place) {
     let store = place.store();
-    store.init(&WriteOptions::of("init")).unwrap();
+    store.init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
     set(&store, "phase", "before").unwrap();
     set(&store, "n", 1).unwrap();
 }
@@ -62,7 +63,7 @@ const CASES: [Case; 19] = [
     Case {
         name: "init",
         prepare: |_| {},
-        run: |store| store.init(&WriteOptions::of("init")).map(drop),
+        run: |store| store.init(InitMode::Continue, &WriteOptions::of("init")).map(drop),
         revisions: 1,
         is_done: |place| place.value("state").is_some(),
     },

@@ -28,26 +28,6 @@ fn differences(store: &RemoteStore, old: Option<&str>, new: Option<&str>) -> Vec
 }
 
 #[test]
-fn a_document_made_from_an_older_one_is_a_conflict() {
-    let (_place, store) = with_phases();
-    let options = WriteOptions::of("write");
-    let stale = document(&store);
-    let mut fresh = stale.clone();
-    fresh["phase"] = "d".into();
-    store.write(&options, &fresh).unwrap();
-    assert_eq!(document(&store)["phase"], "d");
-    let error = store.write(&options, &stale).unwrap_err();
-    assert_eq!((code(&error), &error.details["revision"]), (75, &json!(5)));
-    // The right number alone does not make it the document that was read.
-    fresh["metadata"]["revision"] = 5.into();
-    assert_eq!(code(&store.write(&options, &fresh).unwrap_err()), 75);
-    let mut unmade = stale;
-    unmade["metadata"].as_object_mut().unwrap().remove("revision");
-    store.write(&options, &unmade).unwrap();
-    assert_eq!((&document(&store)["phase"], revision(&document(&store))), (&json!("c"), 6));
-}
-
-#[test]
 fn undo_goes_back_and_another_one_further() {
     let (_place, store) = with_phases();
     assert_eq!(undo(&store), (3, vec![4]));

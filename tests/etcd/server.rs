@@ -87,6 +87,19 @@ impl Server {
         kill_process(self.pid, signal).unwrap();
     }
 
+    /// Stops it. Its threads stop one by one, and one that has not yet may still answer.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T"))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Its address, with keys of their own for each caller.
     pub fn url(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -18,6 +18,7 @@ use pipeline_state::journal::Origin;
 use pipeline_state::lock::LockEnv;
 use pipeline_state::name::Name;
 use pipeline_state::store::change::{Outcome, Proposal};
+use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::host::Host;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::remote::{RemoteStore, Surroundings};
@@ -65,7 +66,7 @@ impl Place {
     /// A place with a state.
     pub fn initialized() -> Self {
         let place = Self::new();
-        place.store().init(&WriteOptions::of("init")).unwrap();
+        place.store().init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
         place
     }
 
@@ -85,13 +86,15 @@ impl Place {
     }
 
     fn of(&self, client: Client, settings: Settings) -> RemoteStore {
+        let root = self.root.path();
+        let audit = || Audit::new(Disk::real(), root.join("audit.log"), root);
         let surroundings = Surroundings {
             now: Box::new(SystemTime::now),
             origin: Box::new(|now| Origin { time: rfc3339_millis(now), ..Origin::default() }),
+            audit: audit(),
         };
         let settings = Settings { root: self.root.path().to_owned(), ..settings };
-        let audit = Audit::new(Disk::real(), self.root.path().join("audit.log"), self.root.path());
-        let host = Host::new(Disk::real(), &settings, audit);
+        let host = Host::new(Disk::real(), &settings, audit());
         RemoteStore::new(client, &self.prefix, &self.url, settings, surroundings).with_host(host)
     }
 

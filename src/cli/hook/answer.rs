@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::super::output::{Output, PipeClosed, show_error};
 use super::bound::Bound;
 use super::input;
-use crate::audit::{Audit, Level};
+use crate::audit::Level;
+use crate::cli::open;
 use crate::config::{
     CliOverrides, Config, Marks, OutputStyle, ProcessEnvironment, Stance, for_hook,
 };
@@ -47,8 +48,14 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
     for warning in &config.warnings {
         output.warning(warning);
     }
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
-    let store = FileStore::new(disk, config.settings.clone(), audit).reporting_absence();
+    let store = match open::files(&config, disk) {
+        Ok(store) => store.reporting_absence(),
+        Err(error) => {
+            let code = code_of(&error);
+            output.error(&error.detail("exit", code));
+            return code;
+        }
+    };
     let hook = Hook { event, store: &store, output: &output, bound: &bound };
     let result = hook.respond(&received);
     for warning in store.take_warnings() {

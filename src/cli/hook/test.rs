@@ -10,7 +10,7 @@ use super::super::output::Output;
 use super::super::style::Paint;
 use super::answer::Around;
 use super::input;
-use crate::audit::Audit;
+use crate::cli::open;
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
@@ -23,7 +23,6 @@ use crate::hook::load::load;
 use crate::hook::named;
 use crate::hook::rules::{Form, Rules, Scope};
 use crate::name::Name;
-use crate::store::FileStore;
 
 /// The wait for an event on standard input.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,8 +46,7 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
         output.warning(&format!("{path}:{finding}; it is left out"));
     }
     let disk = Disk::real();
-    let audit = Audit::new(disk.clone(), config.audit_log.clone(), root);
-    let store = FileStore::new(disk.clone(), config.settings.clone(), audit);
+    let store = open::files(config, disk.clone())?;
     // Read as it is: nothing is healed for a test.
     let state = store.report().read_as_it_is()?;
     if state.is_none() {

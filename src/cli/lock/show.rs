@@ -11,9 +11,10 @@ use crate::cli::reports::shared_file_system;
 use crate::cli::status_view::{self, StatusView};
 use crate::cli::style::Paint;
 use crate::cli::table::{Cell, Column, Table, dash};
+use crate::cli::wakeups::Wakeups;
 use crate::config::Config;
 use crate::error::one_line;
-use crate::fs::watch::places::WatchedDir;
+use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::lock::{EntryStatus, LOCKS, LockEntry, Locks, shorten};
 
 pub(super) fn list(
@@ -81,7 +82,8 @@ pub(super) fn status(
     let root = config.settings.directory.clone();
     let places = || {
         let locks = WatchedDir { dir: root.join(LOCKS), names: Vec::new() };
-        vec![WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] }, locks]
+        let root = WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] };
+        Box::new(DirWatch::new(vec![root, locks])) as Box<dyn Wakeups>
     };
     status_view::show(output, watched.watch.then(places), &mut || look(locks, output))
 }

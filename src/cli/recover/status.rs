@@ -12,8 +12,9 @@ use super::super::status::what_follows;
 use super::super::status_view::{self, StatusView, lines};
 use super::super::style::Paint;
 use crate::audit::ErrorLog;
+use crate::cli::wakeups::Wakeups;
 use crate::error::{ExitCode, one_line};
-use crate::fs::watch::places::WatchedDir;
+use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::plural;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::{Overview, health_name};
@@ -27,10 +28,12 @@ pub(super) fn status(
     watched: Watched,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
-    status_view::show(output, watched.watch.then(|| places(store)), &mut || Ok(look(store, output)))
+    let wakeups = || Box::new(DirWatch::new(places(store))) as Box<dyn Wakeups>;
+    let wakeups = watched.watch.then(wakeups);
+    status_view::show(output, wakeups, &mut || Ok(look(store, output)))
 }
 
-/// DirWatch to watch for changes to `status`.
+/// The directories that it shows.
 fn places(store: &FileStore) -> Vec<WatchedDir> {
     let settings = store.settings();
     let mut names: Vec<OsString> =

@@ -9,9 +9,9 @@ use crate::cli::args::state::Complete;
 use crate::cli::output::Output;
 use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
-use crate::store::FileStore;
+use crate::store::Store;
 
-pub(super) fn run(args: &Complete, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Complete, store: &Store, output: &Output<'_>) -> Run {
     for task in &args.tasks {
         non_empty("task", task)?;
     }

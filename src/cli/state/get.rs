@@ -9,14 +9,14 @@ use crate::cli::output::Output;
 use crate::document::json as text;
 use crate::error::ExitCode;
 use crate::printable::json_text;
-use crate::store::FileStore;
+use crate::store::Store;
 
-pub(super) fn run(args: &Get, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Get, store: &Store, output: &Output<'_>) -> Run {
     let answer = get(args, store, output)?;
     Ok(if args.exit_zero { ExitCode::Success } else { answer })
 }
 
-pub(super) fn get(args: &Get, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn get(args: &Get, store: &Store, output: &Output<'_>) -> Run {
     let default = args.default.as_deref();
     let query = Query::parse(&args.filter, &args.program)?;
     let mut results = query.run(&store.read()?.value)?;

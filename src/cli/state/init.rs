@@ -1,5 +1,7 @@
 //! `state init`: begins a state, or continues with the one that is there.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::Run;
@@ -8,26 +10,27 @@ use crate::cli::input::input;
 use crate::cli::output::Output;
 use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
 use crate::side::warning_for_root;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::fresh::{Done, InitMode};
 use crate::store::options::WriteOptions;
 use crate::store::report::validate_input;
 
-pub(super) fn run(fresh: bool, yes: bool, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(fresh: bool, yes: bool, store: &Store, output: &Output<'_>) -> Run {
     if fresh {
         check_fresh(store, yes)?;
     }
-    if let Some(warning) = warning_for_root(store.disk(), &store.settings().directory) {
+    if let Some(files) = store.as_files()
+        && let Some(warning) = warning_for_root(files.disk(), &files.settings().directory)
+    {
         output.warning(&warning); // before anything is created
     }
     init(store, output, if fresh { InitMode::Fresh } else { InitMode::Continue })
 }
 
 /// Asks before it archives a readable state; without a terminal it requires `--yes`.
-fn check_fresh(store: &FileStore, yes: bool) -> Result<()> {
-    let Some(served) = store.lineages().served().filter(|_| !yes) else { return Ok(()) };
-    let what =
-        format!("{} is {served}, and --fresh archives it with its history", store.path().display());
+fn check_fresh(store: &Store, yes: bool) -> Result<()> {
+    let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
+    let what = format!("{} is {served}, and --fresh archives it with its history", store.place());
     if !ask::is_possible() {
         return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))
             .hint_command("state init --fresh --yes", "archive it and start a new one")
@@ -40,17 +43,15 @@ fn check_fresh(store: &FileStore, yes: bool) -> Result<()> {
         .hint_command("state init", "keep it; heals and migrates where that is needed"))
 }
 
-fn init(store: &FileStore, output: &Output<'_>, beginning: InitMode) -> Run {
-    let archives =
-        if beginning == InitMode::Fresh { store.lineages().archives() } else { Vec::new() };
+fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
+    let files = store.as_files().filter(|_| beginning == InitMode::Fresh);
+    let archives = files.map_or_else(Vec::new, |files| files.lineages().archives());
     let initialized = store.init(beginning, &WriteOptions::of("init"))?;
-    store.logs().make_error_log();
-    let archive = (beginning == InitMode::Fresh)
-        .then(|| store.lineages().newest_archive_except(&archives))
-        .flatten();
+    store.as_files().inspect(|files| files.logs().make_error_log());
+    let archive = files.and_then(|files| files.lineages().newest_archive_except(&archives));
     let (archive, archived_state) =
         archive.map_or((None, None), |(archive, state)| (Some(archive), state));
-    let (path, done) = (store.path().display().to_string(), initialized.done);
+    let (path, done) = (store.place(), initialized.done);
     let facts = json!({
         "path": path, "revision": initialized.revision.get(), "created": done == Done::Created,
         "done": done.words(), "archive": archive.as_ref().map(|path| path.display().to_string()),
@@ -62,7 +63,7 @@ fn init(store: &FileStore, output: &Output<'_>, beginning: InitMode) -> Run {
         archive.map(|archive| format!("The history before it is kept in {}", archive.display())),
     );
     lines.extend(archived_state.map(|state| {
-        let (kept, place) = (quote_path(&state), quote_path(&store.path()));
+        let (kept, place) = (quote_path(&state), quote_path(Path::new(&path)));
         let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
         let way_back = match is_a_state {
             true => Hint::Command(format!("state write --force {kept}"), String::new()),

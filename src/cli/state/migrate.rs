@@ -7,11 +7,11 @@ use crate::cli::args::Writer;
 use crate::cli::output::Output;
 use crate::document::schema;
 use crate::error::ExitCode;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::Outcome;
 
-pub(super) fn run(writer: &Writer, store: &FileStore, output: &Output<'_>) -> Run {
-    match store.lineages().seal_as_it_is(&write_options("migrate", writer)?)? {
+pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
+    match store.seal_as_it_is(&write_options("migrate", writer)?)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
             let facts = json!({"from": from.to_string(), "to": schema::current().version, "revision": revision.get()});
             output.confirm(
@@ -28,7 +28,7 @@ pub(super) fn run(writer: &Writer, store: &FileStore, output: &Output<'_>) -> Ru
             );
         }
         Outcome::Planned(_) => {
-            let from = store.report().pending_migration()?.map(|from| from.to_string());
+            let from = store.pending_migration()?.map(|from| from.to_string());
             let text = match &from {
                 Some(from) => {
                     format!("State would be migrated: {from} -> {}", schema::current().version)

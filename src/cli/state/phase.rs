@@ -5,9 +5,9 @@ use crate::cli::args::state::{Get, Phase};
 use crate::cli::output::Output;
 use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
-use crate::store::FileStore;
+use crate::store::Store;
 
-pub(super) fn run(args: &Phase, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Phase, store: &Store, output: &Output<'_>) -> Run {
     let Some(name) = &args.name else {
         return get::get(&Get { filter: ".phase".to_owned(), ..Get::default() }, store, output);
     };

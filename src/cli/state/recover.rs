@@ -6,18 +6,18 @@ use super::Run;
 use crate::cli::output::Output;
 use crate::cli::write_command::show_changes;
 use crate::error::ExitCode;
-use crate::store::heal::{Healing, Recovered};
+use crate::store::heal::Recovered;
 use crate::store::options::{Mode, WriteOptions};
-use crate::store::{FileStore, Wanted};
+use crate::store::{Store, Wanted};
 
 pub(super) fn run(
     wanted: &Wanted,
     options: &WriteOptions,
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
 ) -> Run {
     if options.mode == Mode::DryRun {
-        match Healing::of(store).plan(wanted)? {
+        match store.plan_recovery(wanted)? {
             Some((file, changes)) => {
                 if !output.is_json() {
                     output.line(&format!("State would be recovered from: {file}"))?;

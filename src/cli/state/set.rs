@@ -10,9 +10,9 @@ use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
 use crate::document::path::DocPath;
 use crate::error::{Error, Kind, Result, quote};
-use crate::store::FileStore;
+use crate::store::Store;
 
-pub(super) fn run(args: &Set, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Set, store: &Store, output: &Output<'_>) -> Run {
     let assignments = args.assignments.iter().map(|text| Assignment::parse(text));
     let assignments = assignments.collect::<Result<Vec<_>>>().map_err(|error| {
         match meant(&args.assignments) {

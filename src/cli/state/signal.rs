@@ -1,5 +1,7 @@
 //! `state signal`: sets a signal, or clears it.
 
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use super::{Run, non_empty, put, write_options};
@@ -9,13 +11,12 @@ use crate::cli::output::Output;
 use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
 use crate::error::Result;
-use crate::fs::Disk;
 use crate::name::Name;
 use crate::store::change::Proposal;
 use crate::store::signal::Signals;
-use crate::store::{FileStore, SignalFile};
+use crate::store::{SignalFile, Store};
 
-pub(super) fn run(args: &Arguments, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Arguments, store: &Store, output: &Output<'_>) -> Run {
     let name = Name::parse("signal", &args.name)?;
     let metadata =
         args.metadata.as_deref().map(|json| inline_json("--metadata", json)).transpose()?;
@@ -24,7 +25,7 @@ pub(super) fn run(args: &Arguments, store: &FileStore, output: &Output<'_>) -> R
         let phase = args.phase.as_deref().map(|phase| non_empty("phase", phase)).transpose()?;
         let signal = Signal { name: &name, phase, metadata: metadata.as_ref() };
         let draft = NewDocument::edit(&base.value, []);
-        if args.clear { Ok(signal.clear(draft)) } else { signal.set(draft, store.disk()) }
+        if args.clear { Ok(signal.clear(draft)) } else { signal.set(draft, store.now()) }
     })
 }
 
@@ -35,13 +36,13 @@ struct Signal<'a> {
 }
 
 impl Signal<'_> {
-    fn set(&self, mut draft: NewDocument, disk: &Disk) -> Result<Proposal> {
+    fn set(&self, mut draft: NewDocument, now: SystemTime) -> Result<Proposal> {
         let value = draft.root_mut();
         if let Some(phase) = self.phase {
             put(value, "phase", phase.into());
         }
         let metadata = self.metadata.cloned().unwrap_or_else(|| json!({}));
-        let signals = vec![SignalFile::give(value, self.name, &metadata, disk.now())?];
+        let signals = vec![SignalFile::give(value, self.name, &metadata, now)?];
         Ok(Proposal { signals: Signals::These(signals), ..draft.into() })
     }
 

@@ -10,11 +10,11 @@ use crate::cli::write_command::show_outcome;
 use crate::error::ExitCode;
 use crate::journal::Commit;
 use crate::owner_view::OwnerView;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::Outcome;
 use crate::store::undo::TakenBack;
 
-pub(super) fn run(writer: &Writer, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
     let undone = store.undo(&write_options("undo", writer)?)?;
     let (revision, changed) = match undone.outcome {
         Outcome::Committed { revision, .. } => (revision, true),

@@ -10,11 +10,11 @@ use crate::cli::write_command::change;
 use crate::document::new_document::NewDocument;
 use crate::document::path::{DocPath, PathError};
 use crate::error::Result;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::Proposal;
 use crate::store::signal::Signals;
 
-pub(super) fn run(args: &Unset, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &Unset, store: &Store, output: &Output<'_>) -> Run {
     let paths = args.paths.iter().map(|text| parse(text)).collect::<Result<Vec<_>>>()?;
     let options = write_options("unset", &args.writer)?;
     change(store, output, &options, "State updated", &mut |base| {

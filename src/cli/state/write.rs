@@ -9,12 +9,12 @@ use crate::cli::output::Output;
 use crate::cli::write_command::{change, check_claim};
 use crate::document::{migrate, rules, schema};
 use crate::error::Result;
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::change::{Claim, Proposal};
 use crate::store::diagnosis::newer_schema;
 use crate::store::signal::Signals;
 
-pub(super) fn run(args: &WriteDocument, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn run(args: &WriteDocument, store: &Store, output: &Output<'_>) -> Run {
     let bytes = input(&args.file)?;
     let value = parse_document(&bytes)?;
     let claim = Claim::of(&value);

@@ -24,7 +24,7 @@ use crate::store::checkpoint::id::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};
 use crate::store::guard::Standing;
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
-use crate::store::report::Status;
+use crate::store::report::{DocumentFacts, Status};
 use crate::store::restore::Interrupted;
 use crate::time::{parse_rfc3339, rfc3339};
 use crate::{side, tree};
@@ -132,7 +132,7 @@ impl Examination<'_> {
     fn state(&mut self) -> Result<()> {
         let (status, refusal) = self.store.report().status()?;
         self.store.take_warnings(); // each of them is a finding of its own
-        let Status { health, mirror, degraded, .. } = &status;
+        let Status { mirror, document: DocumentFacts { health, degraded, .. }, .. } = &status;
         if let Some(error) = refusal {
             let heals = *health == HealthKind::Damaged && self.store.report().heals_by_itself();
             let finding = Finding::of(Subject::State, error);
@@ -147,8 +147,8 @@ impl Examination<'_> {
                 "state migrate",
                 "seal it; the file as it is becomes a pinned backup",
             ));
-        } else if *mirror != Mirror::Same && self.is_place_free(BACKUPS, MIRROR)? {
-            let how = if *mirror == Mirror::Absent { "is missing" } else { "differs" };
+        } else if *mirror != Some(Mirror::Same) && self.is_place_free(BACKUPS, MIRROR)? {
+            let how = if *mirror == Some(Mirror::Absent) { "is missing" } else { "differs" };
             let message = format!(
                 "the mirror {how}: if the state file is destroyed, its newest revision is lost"
             );

@@ -76,6 +76,15 @@ impl Done {
     }
 }
 
+/// A document in words, for the question whether to archive it.
+pub(in crate::store) fn in_words(document: &Value) -> String {
+    let revision = document
+        .pointer("/metadata/revision")
+        .map_or_else(|| "unsealed".to_owned(), |revision| format!("at revision {revision}"));
+    let phase = document.get("phase").and_then(Value::as_str).unwrap_or_default();
+    format!("{revision}, phase {phase:?}")
+}
+
 impl Lineages<'_> {
     /// Prepares a root: directories, the first document where there is no history, healing,
     /// migration.
@@ -193,11 +202,7 @@ impl Lineages<'_> {
             }
             _ => return None,
         };
-        let revision = document
-            .pointer("/metadata/revision")
-            .map_or_else(|| "unsealed".to_owned(), |revision| format!("at revision {revision}"));
-        let phase = document.get("phase").and_then(Value::as_str).unwrap_or_default();
-        Some(format!("{revision}, phase {phase:?}"))
+        Some(in_words(&document))
     }
 
     /// The newest archive of `init --fresh` that is not among `known`, and the replaced state in

@@ -3,11 +3,12 @@
 use super::FileStore;
 use super::events::EventLog;
 use crate::audit::{AuditEntry, Level};
-use crate::error::{Error, ExitCode, Kind};
+use crate::error::{Error, ExitCode};
 use crate::fs::FileKind;
 use crate::journal::Event;
 use crate::journal::event::{Failure, RetryEvent, RetryStep};
 use crate::store::layout::BACKUPS;
+use crate::store::logged;
 use crate::user;
 
 /// The logs of a root.
@@ -17,10 +18,6 @@ pub struct Logs<'s> {
 }
 
 impl Logs<'_> {
-    pub(super) fn entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
-        AuditEntry::new(level, &format!("state-manager/{action}"), text)
-    }
-
     /// Adds an entry to the error log with an exit code that need not be this program's, if this
     /// user owns the root.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
@@ -115,19 +112,10 @@ impl Logs<'_> {
         let action = command.rsplit(' ').next().unwrap_or_default();
         EventLog::of(self.store)
             .record(|origin| Event::Failure(Failure::of(origin, command, error)));
-        let code = error.code();
-        let of_input = match code {
-            ExitCode::General => {
-                !matches!(error.kind, Kind::Io | Kind::DurabilityUnknown | Kind::Internal)
-            }
-            code => matches!(code, ExitCode::ValidationFailed | ExitCode::Conflict),
-        };
-        let level = if of_input { Level::Warn } else { Level::Error };
-        let entry = self.entry(level, action, "refused").with("code", code as u8);
-        let entry = entry.with("kind", error.kind.name()).with("pid", std::process::id());
+        let entry = logged::refusal(action, error);
         self.store.audit.record(&entry.with("path", self.store.shown()));
-        if !of_input {
-            self.note_error(Level::Error, action, &error.message, code as u8);
+        if !logged::is_of_input(error) {
+            self.note_error(Level::Error, action, &error.message, error.code() as u8);
         }
     }
 

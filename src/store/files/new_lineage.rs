@@ -41,6 +41,7 @@ use crate::store::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
     STAGED_PREFIX, WORKSHOP,
 };
+use crate::store::logged;
 use crate::store::options::WriteOptions;
 use crate::store::restore::intent::StagedState;
 use crate::time::compact;
@@ -125,11 +126,8 @@ fn is_archived(name: &str) -> bool {
 
 impl Lineages<'_> {
     fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
-        let entry = self
-            .store
-            .logs()
-            .entry(Level::Info, options.action, "archived")
-            .with("archive", &intent.archive);
+        let entry =
+            logged::entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
         self.store.audit.record(&entry.with("path", self.store.shown()));
     }
 

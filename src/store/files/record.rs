@@ -7,14 +7,14 @@ use super::events::EventLog;
 use super::observe::Observation;
 use super::root::Root;
 use super::transaction::Transaction;
-use crate::audit::{Committed, Level, fact};
+use crate::audit::{Committed, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::event::BLOCKERS_LIMIT;
 use crate::journal::{Changes, Commit, Event, Events, Journal};
 use crate::plural::count;
 use crate::store::diagnosis::Health;
-use crate::store::layout::automatic_reason;
+use crate::store::logged;
 use crate::store::options::WriteOptions;
 
 impl EventLog<'_> {
@@ -104,7 +104,6 @@ impl Transaction<'_> {
         sealed: &Sealed,
         facts: &[(&str, &str)],
     ) {
-        let pid = std::process::id();
         self.journal_commit(options, sealed, facts);
         // A restore may have settled a guard since the files were observed.
         if !self.seen.backup_dir.guards.is_empty()
@@ -112,17 +111,7 @@ impl Transaction<'_> {
         {
             self.store.guards().warn(&self.lock.root, &backup_dir);
         }
-        let seal = &sealed.document.seal;
-        let reason = options.reason.as_deref().unwrap_or(options.action);
-        let entry = self.store.logs().entry(Level::Info, options.action, "committed");
-        let entry = entry
-            .with("revision", seal.revision)
-            .with("reason", automatic_reason(reason, options.action))
-            .with("pid", pid)
-            .with("command", options.command())
-            .with("lineage", &seal.lineage)
-            .with("bytes", sealed.text.size())
-            .with("waited", format!("{:.6}", self.lock.waited.as_secs_f64()));
+        let entry = logged::commit(options, sealed, self.lock.waited);
         let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
         self.store.audit.record(&entry.with("path", self.store.shown()));
     }

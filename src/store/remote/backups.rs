@@ -1,20 +1,19 @@
 //! Backups: made by commits and by `state backup`, listed by `state backups`.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::RemoteStore;
 use super::change::accepts_edits;
-use super::ground::Ground;
-use crate::document::seal::Revision;
+use super::ground::{Ground, copy_of};
+use crate::audit::Level;
 use crate::error::Result;
 use crate::etcd::messages::TxnRequest;
 use crate::etcd::txn::{Keys, delete, put, put_at};
 use crate::name::Name;
-use crate::store::backups::Listed;
-use crate::store::copies::CopyState;
+use crate::store::backups::{Listed, Reasons};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BackupName, manual_reason};
+use crate::store::logged;
 use crate::store::options::WriteOptions;
 
 /// Pinned backups that are kept.
@@ -46,6 +45,11 @@ impl RemoteStore {
             success.extend(surplus.iter().map(|name| delete(&Keys::one(key(name)))));
             let compare = vec![put_at(self.keys.state(), ground.state_put_at())];
             let is_made = self.carry_out(&TxnRequest { compare, success, failure: Vec::new() })?;
+            if is_made {
+                let entry = logged::entry(Level::Info, "backup", "made");
+                let entry = entry.with("file", made.as_str());
+                self.log(entry.with("pid", std::process::id()));
+            }
             Ok(is_made.then(|| made.as_str().to_owned()))
         })
     }
@@ -53,42 +57,14 @@ impl RemoteStore {
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
         let ground = self.observe(&[])?;
-        let history = self.records()?;
-        let reasons: BTreeMap<u64, Option<String>> = history
-            .iter()
-            .map(|record| (record.commit.revision.get(), record.commit.reason.clone()))
-            .collect();
-        ground.backups.iter().rev().map(|name| self.listed(name, &reasons)).collect()
-    }
-
-    fn listed(&self, name: &BackupName, reasons: &BTreeMap<u64, Option<String>>) -> Result<Listed> {
-        let text = self.value_of(self.keys.backup(name.as_str()))?;
-        let bytes = text.as_ref().map_or(0, |text| text.len() as u64);
-        let state = match text {
-            Some(text) => CopyState::of(text),
-            None => CopyState::Invalid("it is gone".to_owned()),
-        };
-        let copy = crate::store::copies::BackupCopy { name: name.as_str().to_owned(), state };
-        let problem = match &copy.state {
-            CopyState::Invalid(why) => Some(why.clone()),
-            CopyState::TooNew(too_new, _) => {
-                Some(format!("schema {} is newer than this program", too_new.version))
-            }
-            CopyState::Sealed(_) | CopyState::Legacy(_) => None,
-        };
-        let revision = copy.revision().or(name.revision).map(Revision::get);
-        Ok(Listed {
-            revision,
-            reason: revision.and_then(|revision| reasons.get(&revision).cloned().flatten()),
-            kept: name.reason.clone(),
-            time: name.time,
-            bytes,
-            pinned: name.is_pinned(),
-            valid: problem.is_none(),
-            problem,
-            is_newer: matches!(copy.state, CopyState::TooNew(..)),
-            name: copy.name,
-        })
+        let reasons = Reasons::of(self.history(None, None).unwrap_or_default());
+        let listed = ground.backups.iter().rev().map(|name| {
+            let text = self.value_of(self.keys.backup(name.as_str()))?;
+            let bytes = text.as_ref().map_or(0, |text| text.len() as u64);
+            let copy = copy_of(name.as_str(), text);
+            Ok(Listed::of(name, &copy, bytes, &reasons))
+        });
+        listed.collect()
     }
 }
 

@@ -9,9 +9,10 @@ use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
-use crate::document::seal::{Sealed, full_size};
+use crate::document::new_document::NewDocument;
+use crate::document::seal::{Lineage, Sealed, full_size};
 use crate::error::Result;
-use crate::store::change::{Base, Change, Claim, Outcome, Proposal, check_document};
+use crate::store::change::{Base, Change, Outcome, check_document};
 use crate::store::diagnosis::{ForeignEdit, Health};
 use crate::store::layout::{BackupName, pinned};
 use crate::store::next_revision::{check_growth, seal_as};
@@ -28,18 +29,6 @@ impl RemoteStore {
         let start = Instant::now();
         self.in_turn(options, |ground, place| {
             self.undamaged(ground, options)?.change(options, make, start, place)
-        })
-    }
-
-    /// `state write`: replaces the document. One that was made from another revision than the
-    /// current one is a conflict.
-    pub fn write(&self, options: &WriteOptions, document: &Value) -> Result<Outcome> {
-        let claim = Claim::of(document);
-        self.change(options, &mut |base| {
-            if claim.is_made() && claim != base.claim {
-                return Err(conflict(&claim.differs_from(&base.claim), base.revision()));
-            }
-            Ok(Proposal { signals: Signals::Follow, ..document.clone().into() })
         })
     }
 
@@ -149,11 +138,20 @@ impl<'s> Ground<'s> {
     /// Seals `draft` as the next revision.
     pub(super) fn seal(
         &self,
-        draft: impl Into<crate::document::new_document::NewDocument>,
+        draft: impl Into<NewDocument>,
         created: Option<&Value>,
     ) -> Result<Sealed> {
-        let lineage = self.lineage_to_continue()?;
-        seal_as(draft, self.next_revision()?, &lineage, created, self.store.now())
+        self.seal_in(&self.lineage_to_continue()?, draft, created)
+    }
+
+    /// Seals `draft` as the next revision, in a lineage.
+    pub(super) fn seal_in(
+        &self,
+        lineage: &Lineage,
+        draft: impl Into<NewDocument>,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        seal_as(draft, self.next_revision()?, lineage, created, self.store.now())
     }
 
     fn replaced(&self, options: &WriteOptions, base: &Base) -> Kept {

@@ -19,6 +19,7 @@ use crate::etcd::txn::{Keys, absent, created_at, created_before, delete, put, pu
 use crate::journal::{Changes, Commit};
 use crate::lock::Fence;
 use crate::store::layout::{BackupName, EVIDENCE_PREFIX};
+use crate::store::logged;
 use crate::store::options::WriteOptions;
 use crate::store::signal::SignalFile;
 use crate::time::{compact, rfc3339};
@@ -99,8 +100,9 @@ impl<'s> Ground<'s> {
             true => Landed::Done,
             false => self.overtaken(answer, seal, &operation)?,
         };
-        if let (Landed::Done, Some(place)) = (&landed, plan.place) {
-            place.is_left.set(true);
+        if let Landed::Done = landed {
+            plan.place.inspect(|place| place.is_left.set(true));
+            self.store.log(logged::commit(plan.options, plan.sealed, plan.waited));
         }
         Ok(landed)
     }
@@ -170,7 +172,7 @@ impl<'s> Ground<'s> {
         let now = self.store.now();
         let seal = &plan.sealed.document.seal;
         let mut operations = vec![put(keys.state(), plan.sealed.text.whole())];
-        if self.meta_put_at == 0 {
+        if self.lineage.as_ref() != Some(&seal.lineage) {
             let meta = json!({
                 "format": super::ground::FORMAT,
                 "lineage": seal.lineage.as_str(),

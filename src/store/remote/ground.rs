@@ -116,17 +116,19 @@ impl RemoteStore {
 
     /// Reads one backup. One that could not be read is an error and not an invalid copy.
     pub(super) fn copy_named(&self, name: &str) -> Result<BackupCopy> {
-        let state = match self.value_of(self.keys.backup(name))? {
-            Some(text) => CopyState::of(text),
-            None => CopyState::Invalid("it is gone".to_owned()),
-        };
-        Ok(BackupCopy { name: name.to_owned(), state })
+        Ok(copy_of(name, self.value_of(self.keys.backup(name))?))
     }
 
     pub(super) fn value_of(&self, key: String) -> Result<Option<Bytes>> {
         let range = self.client.range(&Keys::one(key).read())?;
         Ok(range.kvs.into_iter().next().map(|kv| kv.value))
     }
+}
+
+/// A backup with this text. One that is not there is invalid.
+pub(super) fn copy_of(name: &str, text: Option<Bytes>) -> BackupCopy {
+    let gone = || CopyState::Invalid("it is gone".to_owned());
+    BackupCopy { name: name.to_owned(), state: text.map_or_else(gone, CopyState::of) }
 }
 
 /// The lineage that `meta` names, if it is of a format that this program knows.

@@ -9,13 +9,15 @@ use super::change::check_revision;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
-use crate::document::seal::{Revision, Sealed, to_bytes};
+use crate::document::diff::{Difference, diff};
+use crate::document::inspect_text;
+use crate::document::seal::{Revision, Sealed, to_bytes, without_seal};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::txn::Keys;
 use crate::name::Name;
 use crate::store::candidate::{Candidate, Wanted, written_by_a_newer_program};
-use crate::store::copies::{Copies, newest_valid};
-use crate::store::diagnosis::Health;
+use crate::store::copies::{BackupCopy, Copies, newest_valid};
+use crate::store::diagnosis::{Health, known};
 use crate::store::heal::Recovered;
 use crate::store::layout::{BackupName, pinned};
 use crate::store::options::WriteOptions;
@@ -31,6 +33,22 @@ impl RemoteStore {
             let recovered = ground.recover(wanted, options, place)?;
             Ok(recovered.map_or(Attempt::Overtaken(None), Attempt::Ended))
         })
+    }
+
+    /// The copy that a recovery would restore, and the differences it would make; `None` if there
+    /// is nothing to recover.
+    pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
+        let ground = self.observe(&[])?;
+        let copy = match (&ground.health, wanted) {
+            (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
+            (Health::NotInitialized | Health::TooNew(_), _) => return Err(ground.refusal()),
+            (_, Wanted::Newest) => ground.newest_copy()?,
+            _ => wanted.choose(ground.copies()?, ground.lineage.as_ref())?,
+        };
+        let reading = ground.text().map(|text| inspect_text(text.clone()));
+        let current = known(&ground.health, reading.as_ref()).cloned().unwrap_or_default();
+        let changes = diff(&without_seal(&current), &without_seal(copy.document.value()));
+        Ok(Some((copy.name, changes)))
     }
 }
 
@@ -113,7 +131,12 @@ impl Ground<'_> {
     /// The newest copy that can be restored.
     fn newest_copy(&self) -> Result<Candidate> {
         let newest = newest_valid(self.copies()?).map_err(written_by_a_newer_program)?;
-        newest.and_then(Candidate::of).ok_or_else(|| {
+        // One from before `init --fresh` is brought back by its name only.
+        let is_own = |copy: &&BackupCopy| {
+            let lineage = copy.sealed().map(|document| &document.seal.lineage);
+            lineage.is_none() || self.lineage.is_none() || lineage == self.lineage.as_ref()
+        };
+        newest.filter(is_own).and_then(Candidate::of).ok_or_else(|| {
             let message = format!("no valid copy of {} is left", self.store.shown);
             Error::new(Kind::NothingToRestore, message)
                 .hint_command("state backups", "see what there is")

@@ -15,6 +15,11 @@ impl KeySpace {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// All keys of the store.
+    pub(super) fn all(&self) -> Keys {
+        Keys::below(&format!("{}/", self.prefix))
+    }
+
     /// Made once, by `init`: that there is a store, and its lineage.
     pub(super) fn meta(&self) -> String {
         format!("{}/meta", self.prefix)
@@ -83,6 +88,16 @@ impl KeySpace {
 
     fn writer_prefix(&self) -> String {
         format!("{}/wait/state/", self.prefix)
+    }
+
+    /// The grants of all locks.
+    pub(super) fn grants(&self) -> Keys {
+        Keys::below(&format!("{}/hold/", self.prefix))
+    }
+
+    /// The places of all waiters.
+    pub(super) fn waiters(&self) -> Keys {
+        Keys::below(&format!("{}/wait/", self.prefix))
     }
 
     /// The grants of a lock.

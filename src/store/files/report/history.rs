@@ -2,47 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::Report;
 use crate::document::Reading;
 use crate::document::seal::Revision;
 use crate::error::Result;
-use crate::journal::changes::Change;
 use crate::owner_view::OwnerView;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::files::events::EventLog;
 use crate::store::files::root::Root;
 use crate::store::layout::MIRROR;
-use crate::time::{self, Since, parse_rfc3339};
-
-/// One revision, from backups and logs.
-#[derive(Debug, Default, Serialize)]
-pub struct Remembered {
-    /// The revision.
-    pub revision: u64,
-    /// The reason of the commit.
-    pub reason: Option<String>,
-    /// Its time, RFC 3339.
-    #[serde(serialize_with = "time::serialize_some_text")]
-    pub time: Option<String>,
-    /// The script that it was committed for.
-    pub owner: Option<OwnerView>,
-    /// The process that committed it.
-    pub pid: Option<u32>,
-    /// The command that committed it.
-    pub command: Option<String>,
-    /// What it changed, in a summary.
-    pub changes: Option<Vec<Change>>,
-    /// The number of changes that are not in that list.
-    pub more_changes: usize,
-    /// The earlier revision whose document it repeats, if an undo or a healing committed it.
-    pub repeats: Option<u64>,
-    /// The file that holds a copy of it.
-    pub file: Option<String>,
-}
+use crate::store::report::Remembered;
+use crate::time::{Since, parse_rfc3339};
 
 impl Report<'_> {
     /// The revisions of this lineage in the journal, backups and the audit log, newest first; at

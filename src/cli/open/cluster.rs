@@ -1,0 +1,42 @@
+//! Opens the store on a cluster.
+
+use std::os::unix::process::parent_id;
+use std::time::Duration;
+
+use crate::config::store_url::StoreUrl;
+use crate::config::{Config, Environment as _, ProcessEnvironment};
+use crate::error::Result;
+use crate::etcd::address::Address;
+use crate::etcd::client::{Client, Patience};
+use crate::etcd::credentials::Credentials;
+use crate::etcd::endpoints::Endpoints;
+use crate::fs::Disk;
+use crate::lock::origin;
+use crate::store::host::Host;
+use crate::store::remote::{RemoteStore, Surroundings};
+
+/// How long a command tries to reach a cluster.
+const REACH: Duration = Duration::from_secs(5);
+
+/// The store at `url`. Nothing is sent yet.
+pub(super) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<RemoteStore> {
+    let audit = super::audit(config, &disk);
+    let host = Host::new(disk.clone(), &config.settings, super::audit(config, &disk));
+    let address = Address::parse(url.as_str())?;
+    let credentials =
+        Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;
+    let user = credentials.user.clone();
+    let wire = Endpoints::new(&address, credentials)?;
+    let reach = REACH.min(config.settings.lock_timeout);
+    let patience = Patience { reach, settle: config.settings.lock_timeout.max(REACH) };
+    let client = Client::new(Box::new(wire), user, patience);
+    let owner = config.settings.lock_env.owner.unwrap_or_else(parent_id);
+    let surroundings = Surroundings {
+        now: Box::new(move || disk.now()),
+        origin: Box::new(move |now| origin(now, owner)),
+        audit,
+    };
+    let settings = config.settings.clone();
+    let store = RemoteStore::new(client, &address.prefix, &url.to_string(), settings, surroundings);
+    Ok(store.with_host(host))
+}
