@@ -1,29 +1,26 @@
 //! Reads JSON without losing anything.
 //!
-//! serde_json keeps the order of keys and the digits of numbers, but accepts duplicate keys in one
-//! object silently, and its method of keeping digits misreads an object with its private token as
-//! the only key. This parser builds the tree itself to detect both. Every document is parsed here,
-//! into a [`Value`] or whatever a `Make` builds. A few other texts are not: jq's `fromjson`, the
-//! quoted keys of a path, and the sealed records of locks.
+//! serde_json keeps the order of keys, but accepts duplicate keys in one object silently, and keeps
+//! the digits of a number by way of a copy and a private key. This parser takes tokens as they are
+//! written ([`lexer`]) and builds the tree itself. Every document is parsed here, into a [`Value`]
+//! or whatever a `Make` builds. A few other texts are not: jq's `fromjson`, the quoted keys of a
+//! path, and the sealed records of locks. serde_json words the errors of syntax.
 
+pub mod lexer;
 mod tree;
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
-use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use self::lexer::Lexer;
 pub(super) use self::tree::Make;
 use super::text::without_mark;
 
 /// The deepest nesting of objects and arrays.
 pub const MAX_DEPTH: usize = 128;
-
-/// The key under which serde_json passes a number's text to a visitor (its `arbitrary_precision`
-/// feature).
-const NUMBER_TOKEN: &str = "$serde_json::private::Number";
 
 /// The reason why a text is not JSON that can be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,15 +60,8 @@ pub(super) fn make<'t, M: Make<'t>>(bytes: &'t [u8], maker: M) -> Result<M::Node
         return Err(JsonError::Nuls(bytes.len()));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError::Utf8(error.valid_up_to()))?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.disable_recursion_limit(); // MAX_DEPTH is exact: serde_json's limit is one less
-    let source = Source::new(text);
-    let seed = Tree { depth: 0, source: &source, maker };
-    let value = seed
-        .deserialize(&mut deserializer)
-        .map_err(|error| JsonError::Syntax(error.to_string()))?;
-    deserializer.end().map_err(|error| JsonError::Syntax(error.to_string()))?;
-    Ok(value)
+    let mut reader = Reader { lexer: Lexer::new(text) };
+    reader.document(maker).map_err(|fault| JsonError::Syntax(reader.explained(text, fault)))
 }
 
 /// Returns whether a tree is nested deeper than [`MAX_DEPTH`].
@@ -86,180 +76,142 @@ pub fn is_nested_too_deep(value: &Value) -> bool {
     exceeds(value, MAX_DEPTH)
 }
 
-/// The text that is parsed, and the state that the visitors share.
-struct Source<'a> {
-    text: &'a str,
-    number_follows: Cell<bool>,
-    exponents: OnceCell<RefCell<std::vec::IntoIter<&'a str>>>,
+/// The reason why a text cannot be read, found at the place of the reader.
+enum Fault {
+    Syntax,
+    Depth,
+    HalfCharacter,
+    Duplicate(String),
 }
 
-impl<'a> Source<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, number_follows: Cell::new(false), exponents: OnceCell::new() }
+struct Reader<'t> {
+    lexer: Lexer<'t>,
+}
+
+impl<'t> Reader<'t> {
+    fn document<M: Make<'t>>(&mut self, maker: M) -> Result<M::Node, Fault> {
+        let node = self.value(maker, 0)?;
+        self.lexer.space();
+        if self.lexer.peek().is_some() { Err(Fault::Syntax) } else { Ok(node) }
     }
 
-    /// A number as written in the text. serde_json keeps all digits but writes `1E5` as `1e+5`, so
-    /// numbers with an exponent are looked up in the text, where they occur in the same order.
-    fn number(&self, digits: String) -> Cow<'a, str> {
-        let original = digits.contains('e').then(|| {
-            let exponents = self
-                .exponents
-                .get_or_init(|| RefCell::new(numbers_with_exponent(self.text).into_iter()));
-            exponents.borrow_mut().next()
-        });
-        original.flatten().map_or(Cow::Owned(digits), Cow::Borrowed)
-    }
-}
-
-/// The numbers with an exponent in a JSON text, in order.
-fn numbers_with_exponent(text: &str) -> Vec<&str> {
-    let mut numbers = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
-        let (_, token) = rest.split_at(at);
-        let length = if token.starts_with('"') {
-            let mut escaped = false;
-            let end = token.char_indices().skip(1).find(|(_, c)| {
-                let ends = *c == '"' && !escaped;
-                escaped = *c == '\\' && !escaped;
-                ends
-            });
-            end.map_or(token.len(), |(end, _)| end + 1)
-        } else {
-            let length = token
-                .find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c))
-                .unwrap_or(token.len());
-            let (number, _) = token.split_at(length);
-            if number.contains(['e', 'E']) {
-                numbers.push(number);
-            }
-            length
-        };
-        (_, rest) = token.split_at(length);
-    }
-    numbers
-}
-
-#[derive(Clone, Copy)]
-struct Tree<'a, M> {
-    depth: usize,
-    source: &'a Source<'a>,
-    maker: M,
-}
-
-impl<'t, M: Make<'t>> Tree<'_, M> {
-    /// The builder for values in an array, or under a key of an object.
-    fn inner<E: de::Error>(self, key: Option<&str>) -> Result<Self, E> {
-        if self.depth == MAX_DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+    fn value<M: Make<'t>>(&mut self, maker: M, depth: usize) -> Result<M::Node, Fault> {
+        self.lexer.space();
+        match self.lexer.peek() {
+            Some(b'"') => Ok(maker.string(self.string()?)),
+            Some(b'{') => self.object(maker, depth),
+            Some(b'[') => self.array(maker, depth),
+            Some(b't') => self.word("true").map(|()| maker.bool(true)),
+            Some(b'f') => self.word("false").map(|()| maker.bool(false)),
+            Some(b'n') => self.word("null").map(|()| maker.null()),
+            _ => self.lexer.number().map(|digits| maker.number(digits)).ok_or(Fault::Syntax),
         }
-        Ok(Self { depth: self.depth + 1, maker: self.maker.inside(key), ..self })
-    }
-}
-
-impl<'de, M: Make<'de>> DeserializeSeed<'de> for Tree<'_, M> {
-    type Value = M::Node;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<M::Node, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, M: Make<'de>> Visitor<'de> for Tree<'_, M> {
-    type Value = M::Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<M::Node, E> {
-        Ok(self.maker.null())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<M::Node, E> {
-        Ok(self.maker.bool(value))
-    }
-
-    // Integers that fit arrive as such; any other number as its text, see `visit_map`.
-    fn visit_u64<E>(self, value: u64) -> Result<M::Node, E> {
-        Ok(self.maker.unsigned(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<M::Node, E> {
-        Ok(self.maker.signed(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<M::Node, E> {
-        Ok(self.maker.string(Cow::Owned(value.to_owned())))
-    }
-
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<M::Node, E> {
-        Ok(self.maker.string(Cow::Borrowed(value)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<M::Node, A::Error> {
-        let inner = self.inner(None)?;
+    fn array<M: Make<'t>>(&mut self, maker: M, depth: usize) -> Result<M::Node, Fault> {
+        let inner = maker.inside(None);
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(inner)? {
-            if self.maker.keeps_elements() {
+        let mut goes_on = self.opens(b']', depth)?;
+        while goes_on {
+            let element = self.value(inner, depth + 1)?;
+            if maker.keeps_elements() {
                 array.push(element);
             }
+            goes_on = self.goes_on(b']')?;
         }
-        Ok(self.maker.array(array))
+        Ok(maker.array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<M::Node, A::Error> {
+    fn object<M: Make<'t>>(&mut self, maker: M, depth: usize) -> Result<M::Node, Fault> {
         let mut object = M::Object::default();
-        let key = Key { source: self.source };
-        while let Some(name) = entries.next_key_seed(key)? {
-            if self.source.number_follows.take() {
-                return Ok(self.maker.number(&self.source.number(entries.next_value()?)));
-            }
-            let value = entries.next_value_seed(self.inner(Some(&name))?)?;
-            self.maker.insert(&mut object, name, value).map_err(|name| {
-                de::Error::custom(format_args!("the key {name:?} is used twice in one object"))
-            })?;
+        let mut goes_on = self.opens(b'}', depth)?;
+        while goes_on {
+            self.lexer.space();
+            let name = self.string()?;
+            self.lexer.space();
+            self.lexer.eat(b':').ok_or(Fault::Syntax)?;
+            let value = self.value(maker.inside(Some(&name)), depth + 1)?;
+            maker
+                .insert(&mut object, name, value)
+                .map_err(|name| Fault::Duplicate(name.into_owned()))?;
+            goes_on = self.goes_on(b'}')?;
         }
-        self.inner::<A::Error>(None)?; // an empty object is a level, too
-        Ok(self.maker.object(object))
+        Ok(maker.object(object))
+    }
+
+    /// Passes a bracket; returns whether anything is in it.
+    fn opens(&mut self, close: u8, depth: usize) -> Result<bool, Fault> {
+        if depth == MAX_DEPTH {
+            return Err(Fault::Depth);
+        }
+        let open = self.lexer.peek().unwrap_or_default();
+        self.lexer.eat(open).ok_or(Fault::Syntax)?;
+        self.lexer.space();
+        Ok(self.lexer.eat(close).is_none())
+    }
+
+    /// Passes a comma, or the closing bracket, after which nothing goes on.
+    fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
+        self.lexer.space();
+        let comma = self.lexer.eat(b',').map(|()| true);
+        comma.or_else(|| self.lexer.eat(close).map(|()| false)).ok_or(Fault::Syntax)
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Fault> {
+        self.lexer.word(word).ok_or(Fault::Syntax)
+    }
+
+    fn string(&mut self) -> Result<Cow<'t, str>, Fault> {
+        self.lexer.string().ok_or(Fault::Syntax)?.text().ok_or(Fault::HalfCharacter)
+    }
+
+    /// A fault in words, with its line and column.
+    fn explained(&self, text: &str, fault: Fault) -> String {
+        let what = match fault {
+            Fault::Syntax => match words_of_serde(text) {
+                Some(words) => return words,
+                None => "it is not valid JSON".to_owned(),
+            },
+            Fault::Depth => format!("nested deeper than {MAX_DEPTH} levels"),
+            Fault::HalfCharacter => "an escape is half a character".to_owned(),
+            Fault::Duplicate(name) => format!("the key {name:?} is used twice in one object"),
+        };
+        let before = text.get(..self.lexer.at()).unwrap_or_default();
+        let column = before.len() - before.rfind('\n').map_or(0, |line| line + 1);
+        format!("{what} at line {} column {column}", before.matches('\n').count() + 1)
     }
 }
 
-#[derive(Clone, Copy)]
-struct Key<'a> {
-    source: &'a Source<'a>,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Cow<'de, str>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_> {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(key.to_owned())) // a key with escapes, so it comes from the document
-    }
-
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Cow<'de, str>, E> {
-        // The token that announces a number is a constant of serde_json; the same text as a
-        // document's key lies within the text that is parsed.
-        let own = self.source.text.as_bytes().as_ptr_range().contains(&key.as_ptr());
-        self.source.number_follows.set(!own && key == NUMBER_TOKEN);
-        Ok(Cow::Borrowed(key))
-    }
+/// What serde_json says of the syntax of a text.
+fn words_of_serde(text: &str) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.disable_recursion_limit();
+    let skipped = IgnoredAny::deserialize(&mut reader).and_then(|_| reader.end());
+    skipped.err().map(|error| error.to_string())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn a_text_is_read_as_serde_json_reads_it(
+            text in r#"([\[\]{},: \n]|"a"|"b":|-?(0|1|20)(\.|\.5)?(e\+05?)?|[tf]alse|true|null|nul|"(abcdefghijklmno|\\u00e|\\u00e9|\\ud83d|\\n|\\\\|\\"|\\/|\\x|é|\t){0,3}"){0,9}"#,
+        ) {
+            let theirs: Result<Value, _> = serde_json::from_str(&text);
+            match parse(text.as_bytes()) {
+                Ok(ours) => prop_assert_eq!(ours, theirs.unwrap()),
+                Err(JsonError::Syntax(why)) if why.contains("twice") => {}
+                Err(JsonError::Empty) => prop_assert!(text.trim().is_empty()),
+                Err(_) => prop_assert!(theirs.is_err()),
+            }
+        }
+    }
 
     fn error(text: &str) -> String {
         let error = parse(text.as_bytes()).unwrap_err();

@@ -16,10 +16,8 @@ pub(in crate::document) trait Make<'t>: Copy {
     fn inside(self, key: Option<&str>) -> Self;
     fn null(self) -> Self::Node;
     fn bool(self, value: bool) -> Self::Node;
-    fn unsigned(self, value: u64) -> Self::Node;
-    fn signed(self, value: i64) -> Self::Node;
-    /// Any other number, as written in the text.
-    fn number(self, digits: &str) -> Self::Node;
+    /// A number, as written in the text.
+    fn number(self, digits: &'t str) -> Self::Node;
     fn string(self, text: Cow<'t, str>) -> Self::Node;
     /// Returns whether this array's elements are needed.
     fn keeps_elements(self) -> bool {
@@ -83,15 +81,10 @@ impl<'t> Make<'t> for Plain {
         Value::Bool(value)
     }
 
-    fn unsigned(self, value: u64) -> Value {
-        if matches!(self, Self::Nothing) { Value::Null } else { value.into() }
-    }
-
-    fn signed(self, value: i64) -> Value {
-        if matches!(self, Self::Nothing) { Value::Null } else { value.into() }
-    }
-
-    fn number(self, digits: &str) -> Value {
+    fn number(self, digits: &'t str) -> Value {
+        if matches!(self, Self::Nothing) {
+            return Value::Null;
+        }
         // `Number::from_str` would rewrite the exponent; the parser has checked the digits.
         Value::Number(Number::from_string_unchecked(digits.to_owned()))
     }

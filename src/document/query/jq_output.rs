@@ -243,20 +243,16 @@ impl<'t> Make<'t> for Vals<'t> {
         Val::Bool(value)
     }
 
-    fn unsigned(self, value: u64) -> Val {
-        isize::try_from(value).map_or_else(|_| self.number(&value.to_string()), Val::from)
-    }
-
-    fn signed(self, value: i64) -> Val {
-        isize::try_from(value).map_or_else(|_| self.number(&value.to_string()), Val::from)
-    }
-
-    fn number(self, digits: &str) -> Val {
+    fn number(self, digits: &'t str) -> Val {
         // As an integer it would lose its sign.
-        if digits == "-0" || self.numbers == Numbers::AsWritten {
-            return Val::Num(Num::Dec(digits.to_owned().into()));
+        let integer = digits.parse().ok().filter(|_| digits != "-0");
+        match integer {
+            Some(integer) => Val::Num(Num::Int(integer)),
+            None if digits == "-0" || self.numbers == Numbers::AsWritten => {
+                Val::Num(Num::Dec(digits.to_owned().into()))
+            }
+            None => Val::Num(of_digits(digits)),
         }
-        Val::Num(of_digits(digits))
     }
 
     fn string(self, text: Cow<'t, str>) -> Val {

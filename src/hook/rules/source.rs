@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{RuleFinding, Weight};
+use crate::document::json::lexer::Lexer;
 use crate::document::text::without_mark;
 
 /// A JSON text and its values, in the order in which they begin. The keys of an object are among
@@ -181,8 +182,7 @@ impl<'a> Node<'a> {
 
     /// The text of a string.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
-        let inner = self.raw().strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') { self.value().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+        Lexer::new(self.raw()).string()?.text()
     }
 
     /// The values directly inside an array, or the keys and values of an object in turn.
@@ -214,154 +214,89 @@ impl<'a> Node<'a> {
 
 /// A walk over a JSON text, which notes the values.
 struct Walk<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    lexer: Lexer<'a>,
     values: Vec<Span>,
 }
 
 impl Walk<'_> {
     /// The values of a text; `None` if it is not one JSON value.
     fn over(text: &str) -> Option<Vec<Span>> {
-        let mut walk = Walk { bytes: text.as_bytes(), at: 0, values: Vec::new() };
-        let mut open: Vec<usize> = Vec::new(); // not the stack: it may be nested to any depth
+        let mut walk = Walk { lexer: Lexer::new(text), values: Vec::new() };
+        let mut open: Vec<(usize, u8)> = Vec::new(); // it may be nested to any depth
         loop {
-            walk.space();
-            let (begin, index) = (walk.at, walk.values.len());
-            match walk.peek()? {
-                bracket @ (b'{' | b'[') => {
-                    walk.at += 1;
-                    walk.note(begin);
-                    open.push(index);
-                    walk.space();
-                    let close = if bracket == b'{' { b'}' } else { b']' };
-                    if walk.peek()? != close {
-                        if bracket == b'{' {
-                            walk.key()?;
-                        }
-                        continue;
+            walk.lexer.space();
+            let (begin, index) = (walk.lexer.at(), walk.values.len());
+            let bracket = walk.lexer.peek()?;
+            if let Some(close) = closing(bracket) {
+                walk.lexer.eat(bracket)?;
+                walk.note(begin);
+                open.push((index, close));
+                walk.lexer.space();
+                if walk.lexer.peek()? != close {
+                    if close == b'}' {
+                        walk.key()?;
                     }
+                    continue;
                 }
-                _ => walk.scalar()?,
+            } else {
+                walk.scalar()?;
             }
             // After a value: a comma and the next one, or the ends of what it is in.
             loop {
-                walk.space();
-                let Some(&outer) = open.last() else {
-                    return (walk.at == walk.bytes.len()).then_some(walk.values);
+                walk.lexer.space();
+                let Some(&(outer, close)) = open.last() else {
+                    return walk.lexer.peek().is_none().then_some(walk.values);
                 };
-                let is_object = walk.bytes.get(walk.values.get(outer)?.begin) == Some(&b'{');
-                let byte = walk.peek()?;
-                walk.at += 1;
-                match byte {
-                    b',' if is_object => {
-                        walk.space();
+                if walk.lexer.eat(b',').is_some() {
+                    if close == b'}' {
+                        walk.lexer.space();
                         walk.key()?;
-                        break;
                     }
-                    b',' => break,
-                    b'}' if is_object => {}
-                    b']' if !is_object => {}
-                    _ => return None,
+                    break;
                 }
+                walk.lexer.eat(close)?;
                 open.pop();
-                let (end, next) = (walk.at, walk.values.len());
+                let (end, next) = (walk.lexer.at(), walk.values.len());
                 let outer = walk.values.get_mut(outer)?;
                 (outer.end, outer.next) = (end, next);
             }
         }
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn eat(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
-    }
-
     /// Notes a value that ends here.
     fn note(&mut self, begin: usize) {
         let next = self.values.len() + 1;
-        self.values.push(Span { begin, end: self.at, next });
+        self.values.push(Span { begin, end: self.lexer.at(), next });
     }
 
     fn key(&mut self) -> Option<()> {
-        let begin = self.at;
-        self.string()?;
+        let begin = self.lexer.at();
+        self.lexer.string()?;
         self.note(begin);
-        self.space();
-        self.eat(b':')
+        self.lexer.space();
+        self.lexer.eat(b':')
     }
 
     fn scalar(&mut self) -> Option<()> {
-        let begin = self.at;
-        match self.peek()? {
-            b'"' => self.string()?,
-            b't' => self.word(b"true")?,
-            b'f' => self.word(b"false")?,
-            b'n' => self.word(b"null")?,
-            _ => self.number()?,
+        let begin = self.lexer.at();
+        match self.lexer.peek()? {
+            b'"' => self.lexer.string().map(|_| ())?,
+            b't' => self.lexer.word("true")?,
+            b'f' => self.lexer.word("false")?,
+            b'n' => self.lexer.word("null")?,
+            _ => self.lexer.number().map(|_| ())?,
         }
         self.note(begin);
         Some(())
     }
+}
 
-    fn word(&mut self, word: &[u8]) -> Option<()> {
-        self.bytes.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
-    }
-
-    fn string(&mut self) -> Option<()> {
-        self.eat(b'"')?;
-        loop {
-            let byte = self.peek()?;
-            self.at += 1;
-            match byte {
-                b'"' => return Some(()),
-                b'\\' => {
-                    let escape = self.peek()?;
-                    self.at += 1;
-                    match escape {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                        b'u' => {
-                            let digits = self.bytes.get(self.at..self.at + 4)?;
-                            digits.iter().all(u8::is_ascii_hexdigit).then(|| self.at += 4)?;
-                        }
-                        _ => return None,
-                    }
-                }
-                0..0x20 => return None,
-                _ => {}
-            }
-        }
-    }
-
-    fn number(&mut self) -> Option<()> {
-        let _ = self.eat(b'-');
-        if self.eat(b'0').is_none() {
-            self.digits()?;
-        }
-        if self.eat(b'.').is_some() {
-            self.digits()?;
-        }
-        if self.eat(b'e').or_else(|| self.eat(b'E')).is_some() {
-            let _ = self.eat(b'+').or_else(|| self.eat(b'-'));
-            self.digits()?;
-        }
-        Some(())
-    }
-
-    fn digits(&mut self) -> Option<()> {
-        let begin = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        (self.at > begin).then_some(())
+/// The bracket that closes this one, if it is one.
+fn closing(open: u8) -> Option<u8> {
+    match open {
+        b'{' => Some(b'}'),
+        b'[' => Some(b']'),
+        _ => None,
     }
 }
 
