@@ -46,18 +46,40 @@ enum Needs {
     Unknown,
 }
 
+impl Needs {
+    /// Parses a pattern that is not plain.
+    fn of_parsed(text: &str, case: Case) -> Result<Self, String> {
+        let parsed = regex_syntax::parse(text).map_err(|error| last_line(&error.to_string()))?;
+        Ok(match (literals(&parsed), case) {
+            (Some(found), Case::Sensitive) => Self::OneOf(found),
+            (Some(found), Case::Insensitive) if found.iter().all(|literal| literal.is_ascii()) => {
+                Self::OneOf(found.iter().map(|text| text.to_ascii_lowercase()).collect())
+            }
+            _ => Self::Unknown,
+        })
+    }
+}
+
 impl Pattern {
     /// Checks the syntax of a pattern; the error says what is wrong with it.
-    pub fn parse(text: impl Into<String>, case: Case) -> Result<Self, String> {
-        let text = text.into();
-        let needs = match plain::may_match(&text, &mut |_| false) {
+    pub fn parse(text: &str, case: Case) -> Result<Self, String> {
+        let needs = match plain::may_match(text, &mut |_| false) {
             Some(_) => Needs::Plain,
-            None => {
-                let parsed = regex_syntax::parse(&text);
-                of_parsed(&parsed.map_err(|error| last_line(&error.to_string()))?, case)
-            }
+            None => Needs::of_parsed(text, case)?,
         };
-        Ok(Self { text, case, needs, compiled: OnceCell::new() })
+        Ok(Self { text: text.to_owned(), case, needs, compiled: OnceCell::new() })
+    }
+
+    /// Checks the syntax of a pattern; `None` if `subject` lacks what each match needs.
+    pub fn parse_for(
+        subject: &Subject<'_>,
+        text: &str,
+        case: Case,
+    ) -> Result<Option<Self>, String> {
+        if subject.may_match(text, case) == Some(false) {
+            return Ok(None);
+        }
+        Self::parse(text, case).map(|pattern| Some(pattern).filter(|it| it.may_match(subject)))
     }
 
     /// Compiles it now; the error says why that is impossible.
@@ -71,16 +93,14 @@ impl Pattern {
         problem.map_or(Ok(()), Err)
     }
 
-    /// Returns false if `text` lacks what each match needs. Compiles nothing.
-    pub fn may_match(&self, text: &Subject<'_>) -> bool {
-        let text = text.for_case(self.case);
+    /// Returns false if `subject` lacks what each match needs. Compiles nothing.
+    fn may_match(&self, subject: &Subject<'_>) -> bool {
         match &self.needs {
-            Needs::Plain => plain::may_match(&self.text, &mut |literal| match self.case {
-                Case::Sensitive => text.contains(literal),
-                Case::Insensitive => text.contains(&literal.to_ascii_lowercase()),
-            })
-            .unwrap_or(true),
-            Needs::OneOf(literals) => literals.iter().any(|literal| text.contains(literal)),
+            Needs::Plain => subject.may_match(&self.text, self.case).unwrap_or(true),
+            Needs::OneOf(literals) => {
+                let text = subject.for_case(self.case);
+                literals.iter().any(|literal| text.contains(literal))
+            }
             Needs::Unknown => true,
         }
     }
@@ -117,6 +137,15 @@ impl<'t> Subject<'t> {
         self.lower.get_or_init(|| self.text.to_lowercase())
     }
 
+    /// Returns whether a plain pattern may match this text; `None` if it is not plain.
+    fn may_match(&self, pattern: &str, case: Case) -> Option<bool> {
+        let text = self.for_case(case);
+        plain::may_match(pattern, &mut |literal| match case {
+            Case::Sensitive => text.contains(literal),
+            Case::Insensitive => text.contains(&literal.to_ascii_lowercase()),
+        })
+    }
+
     fn for_case(&self, case: Case) -> &str {
         match case {
             Case::Sensitive => self.text,
@@ -124,16 +153,6 @@ impl<'t> Subject<'t> {
             // does not: U+017F, the long s.
             Case::Insensitive => self.folded.get_or_init(|| self.lower().replace('\u{17f}', "s")),
         }
-    }
-}
-
-fn of_parsed(parsed: &Hir, case: Case) -> Needs {
-    match (literals(parsed), case) {
-        (Some(found), Case::Sensitive) => Needs::OneOf(found),
-        (Some(found), Case::Insensitive) if found.iter().all(|literal| literal.is_ascii()) => {
-            Needs::OneOf(found.iter().map(|text| text.to_ascii_lowercase()).collect())
-        }
-        _ => Needs::Unknown,
     }
 }
 

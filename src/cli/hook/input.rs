@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -11,6 +12,9 @@ use crate::document::text::without_mark;
 use crate::error::{Error, Kind, Result};
 use crate::hook::announce::EventKind;
 use crate::hook::event::{HookEvent, LIMIT};
+
+/// The least room for one read, in bytes: what a pipe holds.
+const AT_ONCE: usize = 64 << 10;
 
 /// Reads an event until its writer closes the pipe, or, if that stays open, until it is whole.
 pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
@@ -22,7 +26,7 @@ pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
         )
         .hint_command("hook settings", "print the settings that have it called"));
     }
-    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let mut bytes = Vec::new();
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if !is_ready(stdin.as_fd(), left)? {
@@ -32,9 +36,10 @@ pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
             );
             return Err(Error::new(Kind::WaitTimeout, message));
         }
-        match rustix::io::read(&stdin, &mut buffer) {
+        bytes.reserve(AT_ONCE);
+        match rustix::io::read(&stdin, spare_capacity(&mut bytes)) {
             Ok(0) => break,
-            Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Ok(_) => {}
             Err(Errno::INTR | Errno::AGAIN) => continue,
             Err(errno) => {
                 let error = std::io::Error::from(errno);

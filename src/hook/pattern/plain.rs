@@ -132,12 +132,30 @@ impl Walk<'_, '_> {
 
 /// True for characters that stand for themselves.
 fn is_literal(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b" _-/:;,\"'<>=!@#%&~`".contains(&byte)
+    const LITERAL: [bool; 256] = table(b" _-/:;,\"'<>=!@#%&~`", true);
+    LITERAL[usize::from(byte)]
 }
 
 /// True for characters that stand for themselves after a `\`.
 fn is_special(byte: u8) -> bool {
-    b"\\.+*?()|[]{}^$-/".contains(&byte)
+    const SPECIAL: [bool; 256] = table(b"\\.+*?()|[]{}^$-/", false);
+    SPECIAL[usize::from(byte)]
+}
+
+/// Marks these characters, and perhaps all ASCII letters and digits.
+const fn table(characters: &[u8], alphanumeric: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte as usize] = alphanumeric && (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut place = 0;
+    while place < characters.len() {
+        table[characters[place] as usize] = true;
+        place += 1;
+    }
+    table
 }
 
 #[cfg(test)]

@@ -28,11 +28,7 @@ pub(super) fn rules<'a>(
     source: &'a Source<'a>,
     scope: Scope<'a>,
 ) -> Result<ParsedRules, RuleFinding> {
-    let command = match scope {
-        Scope::Tool(used) => used.command.as_deref().map(Subject::of),
-        Scope::Prompts | Scope::All => None,
-    };
-    let mut reader = Reader { scope, command, findings: Vec::new(), unused: Vec::new() };
+    let mut reader = Reader { scope, findings: Vec::new(), unused: Vec::new() };
     let root = source.root();
     let Some(top) = reader.object(root, &PARTS) else {
         return Err(RuleFinding {
@@ -87,8 +83,6 @@ impl<'a> Fields<'a> {
 
 struct Reader<'a> {
     scope: Scope<'a>,
-    /// The command of the event.
-    command: Option<Subject<'a>>,
     findings: Vec<RuleFinding>,
     unused: Vec<Unused>,
 }
@@ -269,7 +263,7 @@ impl<'a> Reader<'a> {
 
     fn pattern(&mut self, node: Node<'a>, case: Case) -> Option<Pattern> {
         let text = self.text(node)?;
-        self.checked(node, &text, Pattern::parse(&*text, case))
+        self.checked(node, &text, Pattern::parse(&text, case))
     }
 
     /// Reports a pattern that cannot be used; one that is only too large where everything is read.
@@ -285,8 +279,7 @@ impl<'a> Reader<'a> {
             }
             Ok(pattern)
         });
-        let is_bad = |why| format!("{text:?} is not a regular expression: {why}");
-        compiled.map_err(|why| self.bad(node, is_bad(why))).ok()
+        compiled.map_err(|why| self.bad(node, is_bad(text, why))).ok()
     }
 
     fn glob(
@@ -437,9 +430,7 @@ impl<'a> Reader<'a> {
         let path = self.optional(&fields, "path_glob", |reader, node| {
             reader.glob(node, FilePattern::anywhere)
         });
-        let command = self.optional(&fields, "command_regex", |reader, node| {
-            reader.pattern(node, Case::Sensitive)
-        });
+        let command = self.optional(&fields, "command_regex", Self::command);
         if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
             self.bad(
                 node,
@@ -458,18 +449,25 @@ impl<'a> Reader<'a> {
                 "it does nothing: it has neither `emit_signal` nor `phase` nor `message`",
             );
         }
-        // Its faults are reported; and no more is needed of it.
-        if let (Some(pattern), Scope::Tool(_)) = (&command, self.scope)
-            && !self.command.as_ref().is_some_and(|command| pattern.may_match(command))
-        {
-            return None;
-        }
         let object = match (path, command) {
             (Some(path), _) => Object::Path(path),
-            (None, Some(command)) => Object::Command(command),
+            (None, Some(Some(command))) => Object::Command(command),
+            (None, Some(None)) => return None,
             (None, None) => Object::Any,
         };
         Some(ToolRule { index, tool: tool?, object, requires, emits, phase, message })
+    }
+
+    /// A pattern of commands; `Some(None)` if it is right, and the event's command cannot match.
+    fn command(&mut self, node: Node<'a>) -> Option<Option<Pattern>> {
+        let Scope::Tool(used) = self.scope else {
+            return self.pattern(node, Case::Sensitive).map(Some);
+        };
+        let text = self.text(node)?;
+        let command = Subject::of(used.command.as_deref().unwrap_or_default());
+        let parsed = Pattern::parse_for(&command, &text, Case::Sensitive);
+        let parsed = parsed.map_err(|why| self.bad(node, is_bad(&text, why))).ok()?;
+        Some(parsed.filter(|_| used.command.is_some()))
     }
 
     /// Names separated by `|`, or a regular expression; `*` means "any" in hook settings.
@@ -483,7 +481,7 @@ impl<'a> Reader<'a> {
         } else if text.split('|').all(is_plain) {
             Some(ToolPattern::OneOf(text.into_owned()))
         } else {
-            let parsed = Pattern::parse(format!("^(?:{text})$"), Case::Sensitive);
+            let parsed = Pattern::parse(&format!("^(?:{text})$"), Case::Sensitive);
             self.checked(node, &text, parsed).map(ToolPattern::Matching)
         }
     }
@@ -506,6 +504,10 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+fn is_bad(pattern: &str, why: String) -> String {
+    format!("{pattern:?} is not a regular expression: {why}")
 }
 
 /// The known field closest to a misspelt name.
