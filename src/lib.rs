@@ -11,8 +11,8 @@
 //!
 //! # What holds at every instant
 //!
-//! 1. The live file is replaced by rename(2) and by nothing else; it is never written in place and
-//!    never moved away.
+//! 1. The live file is replaced by rename(2) and by nothing else; it is never written in place, and
+//!    moved away only by `state push`, which puts a durable mark first.
 //! 2. A new document or an intent is synced before it is renamed into place, and its directory
 //!    before the change is acknowledged.
 //! 3. Between a writer's read and its rename it holds the flock on `.locks/state.lock`, and it

@@ -14,6 +14,7 @@ mod files;
 pub mod guard;
 pub mod layout;
 mod logged;
+pub mod moving;
 mod next_revision;
 pub mod options;
 #[cfg(feature = "etcd")]

@@ -57,6 +57,10 @@ pub enum Kind {
     ForeignIntent,
     /// The state file is missing although its history is here.
     Missing,
+    /// The state was moved to a store on other machines.
+    Moved,
+    /// The state is on its way to a store on other machines, or from there.
+    Moving,
     /// A guard did not put back everything that its command changed.
     Unrestored,
     /// No valid copy is left to restore.
@@ -149,6 +153,8 @@ impl Kind {
             | Self::ForeignEdit
             | Self::ForeignIntent
             | Self::Missing
+            | Self::Moved
+            | Self::Moving
             | Self::NothingToRestore
             | Self::Unrestored => ExitCode::StateCorruption,
             Self::Schema
@@ -200,6 +206,8 @@ impl Kind {
             Self::ForeignEdit => "foreign_edit",
             Self::ForeignIntent => "foreign_intent",
             Self::Missing => "missing",
+            Self::Moved => "moved",
+            Self::Moving => "moving",
             Self::Unrestored => "unrestored",
             Self::NothingToRestore => "nothing_to_restore",
             Self::Schema => "schema",

@@ -26,6 +26,7 @@ pub mod heal;
 #[cfg(feature = "etcd")]
 pub mod host;
 pub mod logs;
+pub mod moving;
 mod new_lineage;
 mod next_revision;
 mod observe;

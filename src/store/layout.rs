@@ -68,6 +68,8 @@ pub fn staged_number(name: &str) -> Option<u64> {
 pub const MIRROR: &str = "mirror.json";
 /// The name of the state file that the side directories belong to, in [`BACKUPS`].
 pub const OWNER: &str = "owner";
+/// The state file of a state that was moved to a store on other machines, in [`BACKUPS`].
+pub const AWAY: &str = "moved.json";
 /// The number of a revision that readers may have been served although it was never committed, in
 /// [`BACKUPS`]; followed by the number. The next commit removes the file.
 pub const SERVED_PREFIX: &str = "served-r";

@@ -23,6 +23,7 @@ mod history;
 mod init;
 mod keys;
 mod log;
+mod moving;
 mod queue;
 mod read;
 mod report;
@@ -33,6 +34,7 @@ mod versions;
 mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
+pub use self::moving::GivenUp;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};

@@ -189,7 +189,7 @@ fn a_restore_brings_back_all_three_and_can_be_taken_back() {
     assert_ne!(document(&store)["phase"], "later");
     assert_eq!((place.configured("a").as_deref(), place.configured("b")), (Some("old"), None));
     assert!(place.value("signal/early").is_some() && place.value("signal/late").is_none());
-    assert!(place.below("restore/").is_empty());
+    assert!(place.below("operation/").is_empty());
     restore(&store, "pre-restore").unwrap();
     assert_eq!(document(&store)["phase"], "later");
     assert_eq!(place.configured("b").as_deref(), Some("new"));
@@ -242,13 +242,13 @@ fn a_restore_that_was_committed_is_finished_by_the_next_reader() {
 #[test]
 fn a_restore_that_was_not_committed_is_given_up() {
     let place = interrupted(Fault::NotSent);
-    let claims = place.below("restore/");
+    let claims = place.below("operation/");
     assert_eq!(claims.len(), 1);
     let store = place.store();
     assert_eq!(document(&store)["phase"], "later");
     assert!(store.take_warnings().concat().contains("was given up"));
     assert_eq!(place.configured("a").as_deref(), Some("new"));
-    assert!(place.below("restore/").is_empty());
+    assert!(place.below("operation/").is_empty());
     restore(&store, "deploy").unwrap();
     assert_eq!(place.configured("a").as_deref(), Some("old"));
 }
@@ -264,7 +264,7 @@ fn a_transaction_of_a_restore_that_was_given_up_comes_too_late() {
     plan.before(6, {
         let place = place.clone();
         move || {
-            let key = String::from_utf8(place.below("restore/")[0].key.to_vec()).unwrap();
+            let key = String::from_utf8(place.below("operation/")[0].key.to_vec()).unwrap();
             let key = key.strip_prefix(&format!("{}/", place.prefix)).unwrap();
             place.put(key, "given up");
         }

@@ -17,6 +17,10 @@ mod holders;
 mod leases;
 mod locks;
 mod locks_faults;
+mod moving;
+#[path = "../suite/observed.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod observed;
 mod quota;
 mod security;
 mod server;

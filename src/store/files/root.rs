@@ -52,6 +52,12 @@ impl<'s> Root<'s> {
         backup_dir: BackupDir,
         depth: Depth,
     ) -> Result<Observation<'s>> {
+        // The file of a state that was moved is away, so commands with a file pay nothing.
+        if live.is_none()
+            && let Some(mark) = self.mark()?
+        {
+            return Err(mark.refusal(&self.store.shown()));
+        }
         let mirror = || match (&live, depth) {
             (Some(found), Depth::WithMirror) => Ok(backup_dir.mirror_of(found)?),
             _ => Ok(Mirror::Same),

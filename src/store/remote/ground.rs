@@ -76,6 +76,9 @@ impl RemoteStore {
     ) -> Result<Ground<'_>> {
         let mut next = || ranges.next().unwrap_or_default();
         let meta = next().pop();
+        if let Some(meta) = &meta {
+            self.check_standing(&meta.value)?;
+        }
         let state = next().pop();
         let newest = next().pop();
         let listed = next();
@@ -132,7 +135,7 @@ pub(super) fn copy_of(name: &str, text: Option<Bytes>) -> BackupCopy {
 }
 
 /// The lineage that `meta` names, if it is of a format that this program knows.
-fn lineage_in(meta: &KeyValue) -> Result<Option<Lineage>> {
+pub(super) fn lineage_in(meta: &KeyValue) -> Result<Option<Lineage>> {
     let Ok(meta) = crate::document::json::parse(&meta.value) else { return Ok(None) };
     match meta.get("format").and_then(Value::as_u64) {
         Some(format) if format > FORMAT => {

@@ -92,7 +92,7 @@ impl KeySpace {
 
     /// The grants of all locks.
     pub(super) fn grants(&self) -> Keys {
-        Keys::below(&format!("{}/hold/", self.prefix))
+        Keys::below(&self.grant_prefix())
     }
 
     /// The places of all waiters.
@@ -128,8 +128,13 @@ impl KeySpace {
         format!("{}/blob/{blob}/", self.prefix)
     }
 
-    /// That a restore is not committed yet, or never will be.
+    /// That an operation is not committed yet, or never will be.
     pub(super) fn claim(&self, operation: &OperationId) -> String {
-        format!("{}/restore/{}", self.prefix, operation.as_str())
+        format!("{}/operation/{}", self.prefix, operation.as_str())
+    }
+
+    /// The keys of all grants begin with this.
+    pub(super) fn grant_prefix(&self) -> String {
+        format!("{}/hold/", self.prefix)
     }
 }
