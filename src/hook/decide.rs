@@ -6,6 +6,7 @@ use super::announce::Announcement;
 use super::event::{ToolOutcome, ToolUse};
 use super::files::FilePattern;
 use super::pattern::Subject;
+use super::rules::named::NamedSkill;
 use super::rules::{Object, Rules, Skill, Start, ToolRule};
 use crate::name::Name;
 
@@ -171,6 +172,20 @@ pub fn on_prompt(rules: &Rules, prompt: &str, has: &dyn Fn(&FilePattern) -> bool
         activation: Some(skill.code.to_string()),
         announcements: vec![Announcement::Activation { code: skill.code.clone(), delay: 0.0 }],
     })
+}
+
+/// Returns false if no rule is about this use of a tool. Compiles no regular expression, and reads
+/// no file.
+pub fn may_concern(rules: &Rules, used: &ToolUse, is_meant: &dyn Fn(&FilePattern) -> bool) -> bool {
+    let by_rule = |rule: &ToolRule| match &rule.object {
+        Object::Path(pattern) => is_meant(pattern),
+        Object::Any | Object::Command(_) => true,
+    };
+    let by_skill = |skill: &NamedSkill| {
+        skill.files.as_ref().is_some_and(|files| files.paths.iter().any(is_meant))
+    };
+    used.outcome == ToolOutcome::Done
+        && (rules.tool_rules.iter().any(by_rule) || rules.named.iter().any(by_skill))
 }
 
 /// The rules about this use of a tool, whatever signals they require. A failed use matches none.

@@ -94,7 +94,7 @@ impl Pattern {
     }
 
     /// Returns false if `subject` lacks what each match needs. Compiles nothing.
-    fn may_match(&self, subject: &Subject<'_>) -> bool {
+    pub fn may_match(&self, subject: &Subject<'_>) -> bool {
         match &self.needs {
             Needs::Plain => subject.may_match(&self.text, self.case).unwrap_or(true),
             Needs::OneOf(literals) => {

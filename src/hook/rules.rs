@@ -134,6 +134,14 @@ pub enum ToolPattern {
 }
 
 impl ToolPattern {
+    /// False if the rule does not cover this tool. Compiles nothing.
+    pub fn may_match(&self, name: &str) -> bool {
+        match self {
+            Self::Matching(pattern) => pattern.may_match(&Subject::of(name)),
+            Self::Any | Self::OneOf(_) => self.matches(name),
+        }
+    }
+
     /// True if the rule covers this tool.
     pub fn matches(&self, name: &str) -> bool {
         match self {

@@ -183,6 +183,11 @@ impl FileStore {
         Lineages { store: self }
     }
 
+    /// Returns whether the state file is there, and no restore waits to be finished.
+    pub fn is_at_rest(&self) -> bool {
+        Reader::of(self).is_at_rest()
+    }
+
     /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
     /// would restore is served with a warning and nothing is changed.
     pub fn read(&self) -> Result<Served> {

@@ -295,6 +295,42 @@ fn a_disk_that_hangs_costs_the_signal_and_not_the_person() {
 }
 
 #[test]
+fn an_event_that_no_rule_is_about_opens_no_state_and_starts_no_thread() {
+    if !installed("strace") {
+        return;
+    }
+    let sandbox = with_rules(
+        r#"{"tool_rules": [{"tool": "Bash", "command_regex": "make +[a-z]", "emit_signal": "M"},
+          {"tool": "Write|Edi.", "path_glob": "docs/*.md", "emit_signal": "W"}],
+          "skills": {"s": {"fileTriggers": {"pathPatterns": ["src/**"]}}}}"#,
+    );
+    let write = |path: &str| json!({"tool": "Write", "input": {"file_path": sandbox.file(path)}});
+    let costs = |event: &Value| {
+        fs::write(sandbox.file("event"), event.to_string()).unwrap();
+        let options = ["-f", "-e", "trace=open,openat,clone,clone3"];
+        let mut command = strace(&sandbox, &options, TOOL.split(' '));
+        let event = fs::File::open(sandbox.file("event")).unwrap();
+        let trace = Ran::of(command.stdin(event).output().unwrap()).expect(0).stderr;
+        trace.contains("clone") || trace.contains(".workflow-state.json")
+    };
+    for (event, is_of_a_rule) in [
+        (json!({"tool": "Bash", "input": "ls"}), false),
+        (json!({"tool": "Read", "input": {"file_path": "docs/a.md"}}), false),
+        (write("a.md"), false),
+        (json!({"tool": "Bash", "input": "make it"}), true),
+        (write("docs/a.md"), true),
+        (write("src/a/b.rs"), true),
+    ] {
+        assert_eq!(costs(&event), is_of_a_rule, "{event}");
+    }
+    sandbox.overwrite("{\"phase\":");
+    assert!(
+        !costs(&json!({"tool": "Bash", "input": "ls"})),
+        "damage stays until the state is needed"
+    );
+}
+
+#[test]
 fn no_pattern_takes_for_ever() {
     let patterns = ["(a+)+$", "(a|aa)*b", "(.*.*.*)*x", "(?:a?){50}a{50}b"];
     let skills: Vec<Value> = patterns

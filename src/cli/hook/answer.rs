@@ -17,7 +17,7 @@ use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
 use crate::hook::announce::{EventKind, answer as answer_to, context};
 use crate::hook::content::read_below;
-use crate::hook::decide::{Effects, concerned, on_prompt, on_tool};
+use crate::hook::decide::{Effects, concerned, may_concern, on_prompt, on_tool};
 use crate::hook::event::{HookEvent, ToolUse};
 use crate::hook::files::Project;
 use crate::hook::load::{Loaded, load};
@@ -33,6 +33,9 @@ use crate::store::{FileStore, ForeignEdits, Served};
 /// `--lock-exit`.
 pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) -> u8 {
     let bound = Bound::begin(style);
+    if event != EventKind::Tool {
+        bound.watch();
+    }
     let disk = Disk::real();
     let (received, config) = match listen(event, overrides, &disk, &bound) {
         Ok(Some(heard)) => heard,
@@ -143,6 +146,12 @@ impl Hook<'_> {
         if !settings.directory.is_dir() {
             return Ok(());
         }
+        if self.event == EventKind::Tool {
+            if self.is_about_nothing(received) {
+                return Ok(());
+            }
+            self.bound.watch();
+        }
         // This comes first: it finishes an interrupted restore, which may replace the rules.
         let state = match self.store.read() {
             Err(error) if matches!(error.kind, Kind::NotInitialized | Kind::NotAState) => {
@@ -168,6 +177,28 @@ impl Hook<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether no rule is about the used tool, and nothing has to be reported. Most events
+    /// are of this kind: they need neither the state nor the time limit's second thread. An unsure
+    /// answer is false.
+    fn is_about_nothing(&self, received: &HookEvent) -> bool {
+        let (Some(used), true) = (&received.tool, self.store.is_at_rest()) else { return false };
+        let root = &self.store.settings().root;
+        let reading = match load(root, Scope::Tool(used)) {
+            Ok(None) => return true,
+            Ok(Some(Loaded { read: Ok(reading), .. })) => reading,
+            Ok(Some(_)) | Err(_) => return false,
+        };
+        if reading.bad().next().is_some() {
+            return false;
+        }
+        let project = Project::of_root(root);
+        let file = used.absolute_path(received.cwd.as_deref());
+        let file = file.as_deref().map(|file| project.file(file));
+        !may_concern(&reading.rules, used, &|pattern| {
+            file.as_ref().is_some_and(|file| file.is_match(pattern))
+        })
     }
 
     // ---- rules ----

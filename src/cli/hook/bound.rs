@@ -21,6 +21,7 @@ const INPUT: Duration = Duration::from_millis(2500);
 pub struct Bound {
     began: Instant,
     stage: Arc<Mutex<Stage>>,
+    style: OutputStyle,
 }
 
 /// The effect of ending now.
@@ -38,16 +39,21 @@ enum Stage {
 impl Bound {
     /// Starts the clock.
     pub fn begin(style: OutputStyle) -> Self {
-        let stage = Arc::new(Mutex::new(Stage::default()));
-        let seen = Arc::clone(&stage);
+        Self { began: Instant::now(), stage: Arc::default(), style }
+    }
+
+    /// Starts the watch. That is a tenth of a short hook's time, so it comes before whatever may
+    /// take long, and not before an event of a tool is known to be one that a rule may be about.
+    pub fn watch(&self) {
+        let (seen, style) = (Arc::clone(&self.stage), self.style);
+        let left = WHOLE.saturating_sub(self.began.elapsed());
         let watch = move || {
-            std::thread::sleep(WHOLE);
+            std::thread::sleep(left);
             let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style);
             std::process::exit(code as i32);
         };
         // Without a second thread the limits below still apply.
         let _ = std::thread::Builder::new().stack_size(256 << 10).spawn(watch);
-        Self { began: Instant::now(), stage }
     }
 
     /// Deadline of the event.

@@ -20,6 +20,12 @@ pub struct Quoted<'t> {
 }
 
 impl<'t> Quoted<'t> {
+    /// A string that was read before, from its opening quote to its closing one.
+    pub fn written(written: &'t str) -> Option<Self> {
+        let is_whole = written.len() > 1 && written.starts_with('"') && written.ends_with('"');
+        is_whole.then(|| Self { written, has_escapes: written.as_bytes().contains(&b'\\') })
+    }
+
     /// Its text. `None` if an escape in it is half a character.
     pub fn text(self) -> Option<Cow<'t, str>> {
         let inner = self.written.get(1..self.written.len() - 1)?;

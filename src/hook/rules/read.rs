@@ -423,7 +423,7 @@ impl<'a> Reader<'a> {
         let fields = self.object(node, &known)?;
         let tool = self.required(node, &fields, "tool", Self::tool_pattern);
         if let (Some(tool), Scope::Tool(used)) = (&tool, self.scope)
-            && !tool.matches(&used.name)
+            && !tool.may_match(&used.name)
         {
             return None;
         }

@@ -9,8 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{RuleFinding, Weight};
-use crate::document::json::lexer::Lexer;
+use crate::document::json::lexer::{Lexer, Quoted};
 use crate::document::text::without_mark;
+
+/// Usual number of an object's fields.
+const USUAL: usize = 8;
 
 /// A JSON text and its values, in the order in which they begin. The keys of an object are among
 /// them, each before its value.
@@ -182,7 +185,7 @@ impl<'a> Node<'a> {
 
     /// The text of a string.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
-        Lexer::new(self.raw()).string()?.text()
+        Quoted::written(self.raw())?.text()
     }
 
     /// The values directly inside an array, or the keys and values of an object in turn.
@@ -202,8 +205,11 @@ impl<'a> Node<'a> {
 
     /// The fields of an object, in order, equal ones included.
     pub(super) fn fields(self) -> Option<Vec<(Cow<'a, str>, Self)>> {
-        let pairs = self.pairs().map(|(key, value)| Some((key.text()?, value)));
-        (self.kind() == JsonType::Object).then(|| pairs.collect()).flatten()
+        let mut fields = Vec::with_capacity(USUAL);
+        for (key, value) in self.pairs() {
+            fields.push((key.text()?, value));
+        }
+        (self.kind() == JsonType::Object).then_some(fields)
     }
 
     /// The elements of an array.
@@ -221,7 +227,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The values of a text; `None` if it is not one JSON value.
     fn over(text: &str) -> Option<Vec<Span>> {
-        let mut walk = Walk { lexer: Lexer::new(text), values: Vec::new() };
+        let mut walk = Walk { lexer: Lexer::new(text), values: Vec::with_capacity(text.len() / 8) };
         let mut open: Vec<(usize, u8)> = Vec::new(); // it may be nested to any depth
         loop {
             walk.lexer.space();

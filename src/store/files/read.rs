@@ -13,8 +13,8 @@ use super::transaction::{Transaction, Transactions};
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::Result;
-use crate::fs::Stat;
 use crate::fs::watch::Watch;
+use crate::fs::{Dir, Stat};
 use crate::store::diagnosis::Health;
 use crate::store::options::LockPurpose;
 use crate::store::{Served, layout};
@@ -76,6 +76,14 @@ impl<'s> Reader<'s> {
                 _ => seen.serve(),
             };
         }
+    }
+
+    /// Returns whether the file is there, and no restore waits to be finished.
+    pub fn is_at_rest(&self) -> bool {
+        let store = self.store;
+        let is_there = store.disk.stat(&Dir::working(), &store.path());
+        is_there.is_ok_and(|found| found.is_some())
+            && store.intents().is_decided().is_ok_and(|is_decided| !is_decided)
     }
 
     /// Returns whether the file itself shows that it can be served.
