@@ -92,6 +92,15 @@ fn starting_loads_the_c_library_and_no_other() {
 }
 
 #[test]
+fn the_program_has_a_fixed_address_and_nothing_to_relocate() {
+    if !cfg!(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static"))) {
+        return;
+    }
+    const EXECUTABLE: u8 = 2; // ET_EXEC; 3 is a shared object, which any address suits
+    assert_eq!(std::fs::read(BINARY).unwrap()[16], EXECUTABLE, "see build.rs");
+}
+
+#[test]
 fn reading_asks_the_kernel_for_little_beyond_the_file() {
     if !installed("strace") {
         return;
