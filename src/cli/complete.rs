@@ -266,13 +266,19 @@ fn needs_no_quotes(name: &str) -> bool {
 fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<String>> {
     let disk = Disk::real();
     let config = Config::resolve(overrides, &ProcessEnvironment, &disk)?;
-    let store = open::files(&config, disk)?;
+    let store = open::store(&config, disk)?;
     Ok(match names {
-        Names::Locks => store.locks().list()?.into_iter().map(|entry| entry.lock).collect(),
-        Names::Checkpoints => store.checkpoints().ids()?,
-        Names::Operations => {
-            store.checkpoints().list()?.into_iter().filter_map(|row| row.operation).collect()
+        Names::Locks => {
+            store.files()?.locks().list()?.into_iter().map(|entry| entry.lock).collect()
         }
-        Names::Backups => store.report().backups()?.into_iter().map(|backup| backup.name).collect(),
+        Names::Checkpoints => store.files()?.checkpoints().ids()?,
+        Names::Operations => store
+            .files()?
+            .checkpoints()
+            .list()?
+            .into_iter()
+            .filter_map(|row| row.operation)
+            .collect(),
+        Names::Backups => store.backups()?.into_iter().map(|backup| backup.name).collect(),
     })
 }

@@ -31,8 +31,12 @@ struct Outputs {
     audit_log: Option<File>,
 }
 
+/// The lines of this program; those of libraries are left out.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+
 /// One log line.
 struct Line<'a> {
+    is_own: bool,
     audit_log: Option<&'a File>,
 }
 
@@ -40,16 +44,20 @@ impl<'a> MakeWriter<'a> for Outputs {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { audit_log: None }
+        Line { is_own: true, audit_log: None }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        Line { audit_log: self.audit_log.as_ref().filter(|_| *meta.level() == Level::DEBUG) }
+        let audit_log = self.audit_log.as_ref().filter(|_| *meta.level() == Level::DEBUG);
+        Line { is_own: meta.target().starts_with(OWN), audit_log }
     }
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.is_own {
+            return Ok(line.len());
+        }
         let text = String::from_utf8_lossy(line);
         let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths in it are not escaped
         if let Some(mut log) = self.audit_log {

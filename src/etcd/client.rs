@@ -56,6 +56,12 @@ impl Client {
         self.ask(Method::Range, request, Repetition::Read)
     }
 
+    /// Reads keys as a member that can be reached has them, however old that is.
+    pub fn range_of_member(&self, keys: &Keys) -> Result<RangeResponse, Failure> {
+        let request = RangeRequest { serializable: true, ..keys.read() };
+        self.ask(Method::RangeOfMember, &request, Repetition::Read)
+    }
+
     /// Reads several ranges at one revision.
     pub fn snapshot(&self, request: &TxnRequest) -> Result<TxnResponse, Failure> {
         self.ask(Method::Txn, request, Repetition::Read)

@@ -20,6 +20,7 @@ use tokio::time::timeout_at;
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::fate::Fate;
+use super::wire::Method;
 use super::wire::{Call, Stream};
 
 /// The largest answer that is read.
@@ -80,9 +81,11 @@ fn request(base: &str, call: &Call, end: &End) -> Result<Request<()>, http::Erro
         .method(HttpMethod::POST)
         .uri(format!("{base}{}", call.method.path()))
         .header(CONTENT_TYPE, "application/grpc")
-        .header(TE, "trailers")
+        .header(TE, "trailers");
+    if call.method != Method::RangeOfMember {
         // A member without a leader refuses at once, instead of waiting for one.
-        .header("hasleader", "true");
+        request = request.header("hasleader", "true");
+    }
     if *end == End::Here {
         let left = call.deadline.saturating_duration_since(Instant::now());
         request = request.header("grpc-timeout", format!("{}m", left.as_millis().max(1)));

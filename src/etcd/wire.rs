@@ -16,6 +16,8 @@ use super::failure::Failure;
 pub enum Method {
     /// Reads.
     Range,
+    /// Reads what any member has, even one without a leader.
+    RangeOfMember,
     /// A transaction.
     Txn,
     /// Grants a lease.
@@ -40,7 +42,7 @@ impl Method {
     /// The path of its HTTP request.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Range => "/etcdserverpb.KV/Range",
+            Self::Range | Self::RangeOfMember => "/etcdserverpb.KV/Range",
             Self::Txn => "/etcdserverpb.KV/Txn",
             Self::LeaseGrant => "/etcdserverpb.Lease/LeaseGrant",
             Self::LeaseRevoke => "/etcdserverpb.Lease/LeaseRevoke",

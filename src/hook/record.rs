@@ -7,12 +7,12 @@ use crate::error::Result;
 use crate::store::change::{Outcome, Proposal};
 use crate::store::options::WriteOptions;
 use crate::store::signal::Signals;
-use crate::store::{FileStore, SignalFile};
+use crate::store::{SignalFile, Store};
 
 /// Commits the effects that `decide` computes from the state, under the lock. Commits nothing
 /// without a change. `reason` goes into the history, `about` into the signals' files.
 pub fn record(
-    store: &FileStore,
+    store: &Store,
     action: &'static str,
     reason: Option<String>,
     about: &Value,
@@ -30,7 +30,7 @@ pub fn record(
     Ok(decided)
 }
 
-fn propose(effects: &Effects, state: &Value, about: &Value, store: &FileStore) -> Result<Proposal> {
+fn propose(effects: &Effects, state: &Value, about: &Value, store: &Store) -> Result<Proposal> {
     let mut value = state.clone();
     if let Some(fields) = value.as_object_mut() {
         if let Some(phase) = &effects.phase {
@@ -40,7 +40,7 @@ fn propose(effects: &Effects, state: &Value, about: &Value, store: &FileStore) -
             fields.insert("lastActivation".into(), json!(code));
         }
     }
-    let now = store.disk().now();
+    let now = store.now();
     let give = |signal| SignalFile::give(&mut value, signal, about, now);
     let signals = effects.signals.iter().map(give).collect::<Result<_>>()?;
     Ok(Proposal { signals: Signals::These(signals), ..value.into() })

@@ -13,6 +13,8 @@ use super::remote::RemoteStore;
 use super::report::{Remembered, Status, Validation};
 use super::undo::Undone;
 use super::{FileStore, Served, Settings, Wanted};
+use serde_json::Value;
+
 use crate::document::diff::Difference;
 use crate::document::lazy::LazyDocument;
 use crate::document::schema::OldForm;
@@ -30,208 +32,156 @@ pub enum Store {
     Remote(Box<RemoteStore>),
 }
 
+/// The same call of both arms.
+macro_rules! either {
+    ($store:expr, $one:ident => $call:expr) => {
+        match $store {
+            Store::Files($one) => $call,
+            #[cfg(feature = "etcd")]
+            Store::Remote($one) => $call,
+        }
+    };
+}
+
+/// A call of each arm.
+macro_rules! each {
+    ($store:expr, $files:ident => $call:expr, $remote:ident => $other:expr) => {
+        match $store {
+            Store::Files($files) => $call,
+            #[cfg(feature = "etcd")]
+            Store::Remote($remote) => $other,
+        }
+    };
+}
+
 impl Store {
+    /// The same store for a command that must not wait for a missing state file.
+    pub fn reporting_absence(self) -> Self {
+        match self {
+            Self::Files(store) => Self::Files(Box::new(store.reporting_absence())),
+            #[cfg(feature = "etcd")]
+            remote @ Self::Remote(_) => remote,
+        }
+    }
+
+    /// The document that is there, valid or not, for reports; nothing is healed.
+    pub fn read_as_it_is(&self) -> Result<Option<Value>> {
+        each!(self, store => store.report().read_as_it_is(), store => store.read_as_it_is())
+    }
+
     /// Reads the document. Damage is healed first, where that is allowed.
     pub fn read(&self) -> Result<Served> {
-        match self {
-            Self::Files(store) => store.read(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.read(),
-        }
+        either!(self, store => store.read())
     }
 
     /// Creates the document, unless there is one.
     pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
-        match self {
-            Self::Files(store) => store.init(mode, options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.init(mode, options),
-        }
+        either!(self, store => store.init(mode, options))
     }
 
     /// Changes the document.
     pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
-        match self {
-            Self::Files(store) => store.change(options, make),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.change(options, make),
-        }
+        either!(self, store => store.change(options, make))
     }
 
     /// Brings back the document that was current before the newest change.
     pub fn undo(&self, options: &WriteOptions) -> Result<Undone> {
-        match self {
-            Self::Files(store) => store.undo(options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.undo(options),
-        }
+        either!(self, store => store.undo(options))
     }
 
     /// Brings back a valid copy of the document.
     pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
-        match self {
-            Self::Files(store) => store.recover(wanted, options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.recover(wanted, options),
-        }
+        either!(self, store => store.recover(wanted, options))
     }
 
     /// The copy that a recovery would restore, and the differences it would make; `None` if there
     /// is nothing to recover.
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
-        match self {
-            Self::Files(store) => Healing::of(store).plan(wanted),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.plan_recovery(wanted),
-        }
+        each!(self, store => Healing::of(store).plan(wanted), store => store.plan_recovery(wanted))
     }
 
     /// Makes a foreign edit the next revision.
     pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
-        match self {
-            Self::Files(store) => store.adopt(options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.adopt(options),
-        }
+        either!(self, store => store.adopt(options))
     }
 
     /// Commits the document without changes: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
-        match self {
-            Self::Files(store) => store.lineages().seal_as_it_is(options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.seal_as_it_is(options),
-        }
+        each!(self, store => store.lineages().seal_as_it_is(options), store => store.seal_as_it_is(options))
     }
 
     /// The form that the document would be migrated from; `None` if it has the current form.
     pub fn pending_migration(&self) -> Result<Option<OldForm>> {
-        match self {
-            Self::Files(store) => store.report().pending_migration(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.pending_migration(),
-        }
+        each!(self, store => store.report().pending_migration(), store => store.pending_migration())
     }
 
     /// Backs the document up, and returns the copy's path or name.
     pub fn backup(&self, name: Option<&Name>) -> Result<String> {
-        match self {
-            Self::Files(store) => Ok(store.backup(name)?.display().to_string()),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.backup(name),
-        }
+        each!(self, store => Ok(store.backup(name)?.display().to_string()), store => store.backup(name))
     }
 
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
-        match self {
-            Self::Files(store) => store.report().backups(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.backups(),
-        }
+        each!(self, store => store.report().backups(), store => store.backups())
     }
 
     /// The revisions that are remembered, newest first; at most `limit`.
     pub fn history(&self, limit: Option<usize>, since: Option<Since>) -> Result<Vec<Remembered>> {
-        match self {
-            Self::Files(store) => store.report().history(limit, since),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.history(limit, since),
-        }
+        each!(self, store => store.report().history(limit, since), store => store.history(limit, since))
     }
 
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the current document.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        match self {
-            Self::Files(store) => store.report().differences(old, new),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.differences(old, new),
-        }
+        each!(self, store => store.report().differences(old, new), store => store.differences(old, new))
     }
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Result<Vec<LazyDocument>> {
-        match self {
-            Self::Files(store) => {
+        each!(self, store => {
                 let found = store.report().between(seen, current);
                 Ok(found.into_iter().map(|(_, document)| document).collect())
-            }
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.between(seen, current),
-        }
+            }, store => store.between(seen, current))
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        match self {
-            Self::Files(store) => store.report().status(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.status(),
-        }
+        each!(self, store => store.report().status(), store => store.status())
     }
 
     /// Checks the document as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        match self {
-            Self::Files(store) => store.report().validate(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.validate(),
-        }
+        each!(self, store => store.report().validate(), store => store.validate())
     }
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        match self {
-            Self::Files(store) => store.lineages().served(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.served(),
-        }
+        each!(self, store => store.lineages().served(), store => store.served())
     }
 
     /// The time of this store's records.
     pub fn now(&self) -> SystemTime {
-        match self {
-            Self::Files(store) => store.disk().now(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.now(),
-        }
+        each!(self, store => store.disk().now(), store => store.now())
     }
 
     /// The options that it is kept with.
     pub fn settings(&self) -> &Settings {
-        match self {
-            Self::Files(store) => store.settings(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.settings(),
-        }
+        either!(self, store => store.settings())
     }
 
     /// Its path or address, as it is shown.
     pub fn place(&self) -> String {
-        match self {
-            Self::Files(store) => store.path().display().to_string(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.place(),
-        }
+        each!(self, store => store.path().display().to_string(), store => store.place())
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
-        match self {
-            Self::Files(store) => store.take_warnings(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.take_warnings(),
-        }
+        either!(self, store => store.take_warnings())
     }
 
     /// Notes that a command was refused.
     pub fn record_refusal(&self, command: &str, error: &Error) {
-        match self {
-            Self::Files(store) => store.logs().record_refusal(command, error),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.record_refusal(command, error),
-        }
+        each!(self, store => store.logs().record_refusal(command, error), store => store.record_refusal(command, error))
     }
 
     /// The files, if it is kept in files.

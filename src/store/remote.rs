@@ -10,7 +10,8 @@
 //!    sent again until its fate is known; the record of its revision shows whose commit it was.
 //! 3. An error with code 8 means that the command's change was not made and never will be; damage
 //!    may have been healed before. A commit whose fate stays open is `durability_unknown`.
-//! 4. A reader gets an answer of the cluster or an error: never what a member remembers.
+//! 4. A reader gets an answer of the cluster or an error; what a member remembers only with
+//!    [`StaleReads::Accept`], and a warning.
 
 mod adopt;
 mod backups;
@@ -56,12 +57,24 @@ pub const DOCUMENT_LIMIT: usize = 1 << 20;
 /// The pause of a writer that lost a race, at most; a random part of it.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Whether a reader takes what a single member has where the cluster cannot answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StaleReads {
+    /// It ends with the error.
+    #[default]
+    Refuse,
+    /// It takes that, with a warning.
+    Accept,
+}
+
 /// What a store takes from its surroundings.
 pub struct Surroundings {
     /// The time.
     pub now: Box<dyn Fn() -> SystemTime>,
     /// The author of what happens at a time.
     pub origin: Box<dyn Fn(SystemTime) -> Origin>,
+    /// How readers go on where the cluster cannot answer.
+    pub stale_reads: StaleReads,
     /// This host's log of what was done.
     pub audit: Audit,
 }

@@ -10,6 +10,7 @@ use pipeline_state::etcd::messages::TxnRequest;
 use pipeline_state::etcd::txn::{Keys, absent, put, put_at};
 use rustix::process::Signal;
 
+use crate::commands::Host;
 use crate::server::{PATIENT, Server, client, free_ports};
 
 struct Cluster {
@@ -125,4 +126,28 @@ fn members_die_and_stop_and_every_commit_happens_once() {
     assert_eq!(read.kind().code() as u8, 8, "{read}");
     cluster.members[leader].as_ref().unwrap().signal(Signal::CONT);
     some();
+}
+
+#[test]
+fn without_a_quorum_a_stale_answer_is_given_only_where_it_is_accepted() {
+    let mut cluster = Cluster::start();
+    let host = Host::new();
+    let hosts = cluster.ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let url = format!("etcd://{hosts}{}", host.place.prefix);
+    let run = |words: &[&str], stale: &str| {
+        let mut command = host.command(words);
+        command.env("PIPELINE_STORE", &url).env("PIPELINE_STALE_READS", stale);
+        command.output().unwrap()
+    };
+    assert!(run(&["state", "init"], "refuse").status.success());
+    for member in &mut cluster.members[1..] {
+        *member = None;
+    }
+    let get = &["state", "get", ".metadata.revision"];
+    assert_eq!(run(get, "refuse").status.code(), Some(8));
+    let answer = run(get, "accept");
+    assert_eq!((answer.status.code(), &answer.stdout[..]), (Some(0), &b"1\n"[..]), "{answer:?}");
+    assert!(String::from_utf8_lossy(&answer.stderr).contains("it may be old"), "{answer:?}");
+    assert_eq!(run(&["state", "set", "n:=1"], "accept").status.code(), Some(8));
+    assert_eq!(run(get, "perhaps").status.code(), Some(64));
 }

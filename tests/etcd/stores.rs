@@ -21,7 +21,7 @@ use pipeline_state::store::change::{Outcome, Proposal};
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::host::Host;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::remote::{RemoteStore, Surroundings};
+use pipeline_state::store::remote::{RemoteStore, StaleReads, Surroundings};
 use pipeline_state::store::signal::Signals;
 use pipeline_state::store::{AutoRecover, ForeignEdits, Settings, SignalFile};
 use pipeline_state::time::rfc3339_millis;
@@ -91,6 +91,7 @@ impl Place {
         let surroundings = Surroundings {
             now: Box::new(SystemTime::now),
             origin: Box::new(|now| Origin { time: rfc3339_millis(now), ..Origin::default() }),
+            stale_reads: StaleReads::Refuse,
             audit: audit(),
         };
         let settings = Settings { root: self.root.path().to_owned(), ..settings };

@@ -6,6 +6,8 @@ mod chromium;
 mod effort;
 mod folding;
 mod observed;
+#[cfg(feature = "etcd")]
+mod on_a_cluster;
 mod owners;
 mod packaging;
 mod real_shells;

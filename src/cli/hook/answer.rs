@@ -26,7 +26,7 @@ use crate::hook::record::record;
 use crate::hook::rules::{Form, RuleFinding, Rules, Scope, ToolRule};
 use crate::hook::session;
 use crate::name::Name;
-use crate::store::{FileStore, ForeignEdits, Served};
+use crate::store::{ForeignEdits, Served, Store};
 
 /// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
@@ -51,7 +51,7 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
     for warning in &config.warnings {
         output.warning(warning);
     }
-    let store = match open::files(&config, disk) {
+    let store = match open::store(&config, disk.clone()) {
         Ok(store) => store.reporting_absence(),
         Err(error) => {
             let code = code_of(&error);
@@ -59,7 +59,7 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
             return code;
         }
     };
-    let hook = Hook { event, store: &store, output: &output, bound: &bound };
+    let hook = Hook { event, store: &store, disk: &disk, output: &output, bound: &bound };
     let result = hook.respond(&received);
     for warning in store.take_warnings() {
         output.warning(&warning);
@@ -135,7 +135,8 @@ fn check(event: EventKind, received: &HookEvent) -> Result<()> {
 
 struct Hook<'a> {
     event: EventKind,
-    store: &'a FileStore,
+    store: &'a Store,
+    disk: &'a Disk,
     output: &'a Output<'a>,
     bound: &'a Bound,
 }
@@ -237,13 +238,11 @@ impl Hook<'_> {
 
     /// Logs messages missing from the error log's last lines: a hook runs many times a minute.
     fn note(&self, messages: &[String]) {
-        if messages.is_empty() {
-            return;
-        }
-        let noted = self.store.logged_errors();
+        let Some(store) = self.store.as_files().filter(|_| !messages.is_empty()) else { return };
+        let noted = store.logged_errors();
         for message in messages {
             if !noted.iter().any(|noted| noted.message == one_line(message)) {
-                self.store.logs().note_error(
+                store.logs().note_error(
                     Level::Warn,
                     "hook",
                     message,
@@ -263,7 +262,7 @@ impl Hook<'_> {
         project: &Project,
         state: Result<Served>,
     ) -> anyhow::Result<()> {
-        let around = Around { disk: self.store.disk(), project, file: None };
+        let around = Around { disk: self.disk, project, file: None };
         let effects = match rules.form {
             Form::Array => on_prompt(rules, prompt, &|pattern| project.has(pattern)),
             Form::Object => named::on_prompt(&rules.named, prompt, &around),
@@ -283,7 +282,7 @@ impl Hook<'_> {
             false => Ok(()),
         });
         if let (Err(error), true) = (recorded, effects != Effects::default()) {
-            self.store.logs().record_refusal(self.event.command(), &error);
+            self.store.record_refusal(self.event.command(), &error);
             self.output.warning(&lost(&effects, error).message);
         }
         received
@@ -303,7 +302,7 @@ impl Hook<'_> {
         let concerned = concerned(rules, used, &|pattern| {
             meant.as_ref().is_some_and(|file| file.is_match(pattern))
         });
-        let around = Around { disk: self.store.disk(), project, file: file.as_deref() };
+        let around = Around { disk: self.disk, project, file: file.as_deref() };
         let triggered = file.as_deref().map_or_else(Vec::new, |file| {
             named::on_change(&rules.named, used, file, project, &around)
         });
@@ -313,7 +312,7 @@ impl Hook<'_> {
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
-            self.store.logs().record_refusal(self.event.command(), &error);
+            self.store.record_refusal(self.event.command(), &error);
             lost(effects, error)
         };
         let state = state.map_err(|error| refuse(&at_most(&concerned), error))?.value;

@@ -36,7 +36,8 @@ pub fn install(
     let program = program(scope, arguments.absolute, overrides, config)?;
     let file = edit(arguments.place, config, output, |text| add(text, &program))?;
     warn_of_others(scope, config, output);
-    if scope != EditorScope::User && !config.settings.path().exists() {
+    let has_none = config.store.is_none() && !config.settings.path().exists();
+    if scope != EditorScope::User && has_none {
         output.warning("there is no state here, and so hooks do nothing: see `state init`");
     }
     if !arguments.absolute && !is_on_path() {

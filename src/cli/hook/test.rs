@@ -46,9 +46,9 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
         output.warning(&format!("{path}:{finding}; it is left out"));
     }
     let disk = Disk::real();
-    let store = open::files(config, disk.clone())?;
+    let store = open::store(config, disk.clone())?;
     // Read as it is: nothing is healed for a test.
-    let state = store.report().read_as_it_is()?;
+    let state = store.read_as_it_is()?;
     if state.is_none() {
         output.warning("there is no state here, and so hooks do nothing: see `state init`");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::store_url::StoreUrl;
 use crate::config::{Config, Environment as _, ProcessEnvironment};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::etcd::address::Address;
 use crate::etcd::client::{Client, Patience};
 use crate::etcd::credentials::Credentials;
@@ -13,7 +13,7 @@ use crate::etcd::endpoints::Endpoints;
 use crate::fs::Disk;
 use crate::lock::origin;
 use crate::store::host::Host;
-use crate::store::remote::{RemoteStore, Surroundings};
+use crate::store::remote::{RemoteStore, StaleReads, Surroundings};
 
 /// How long a command tries to reach a cluster.
 const REACH: Duration = Duration::from_secs(5);
@@ -34,9 +34,26 @@ pub(super) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<Remote
     let surroundings = Surroundings {
         now: Box::new(move || disk.now()),
         origin: Box::new(move |now| origin(now, owner)),
+        stale_reads: stale_reads()?,
         audit,
     };
     let settings = config.settings.clone();
     let store = RemoteStore::new(client, &address.prefix, &url.to_string(), settings, surroundings);
     Ok(store.with_host(host))
+}
+
+/// The variable that lets readers take what a single member has.
+const STALE_READS: &str = "PIPELINE_STALE_READS";
+
+fn stale_reads() -> Result<StaleReads> {
+    let value = ProcessEnvironment.get(STALE_READS);
+    match value.as_ref().map(|value| value.to_string_lossy()).as_deref() {
+        None | Some("" | "refuse") => Ok(StaleReads::Refuse),
+        Some("accept") => Ok(StaleReads::Accept),
+        Some(other) => {
+            let message = format!("{STALE_READS} is {other:?}, and accept or refuse is expected");
+            Err(Error::new(Kind::Usage, message)
+                .hint_shell(format!("unset {STALE_READS}"), "take the default, or correct it"))
+        }
+    }
 }

@@ -58,10 +58,7 @@ impl Health {
                         )
                 } else {
                     error
-                        .hint_shell(
-                            format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
-                            "no copy can be restored; repair it by hand",
-                        )
+                        .repair_by_hand(shown, "no copy can be restored; repair it by hand")
                         .hint_command(
                             "state init --fresh",
                             "or start again; the damaged file is archived",
@@ -69,6 +66,14 @@ impl Health {
                 }
             }
             Self::TooNew(version) => newer_schema(shown, &TooNew { version: version.clone() }),
+            Self::NotAState if is_address(shown) => {
+                let message = format!(
+                    "{shown} is not a state document: it has no .phase; another program may own it"
+                );
+                Error::new(Kind::NotAState, message)
+                    .hint_text("leave it to its owner, and name another prefix")
+                    .hint_command("state init --fresh", "or make a state in its place")
+            }
             Self::NotAState => {
                 let directory = Path::new(shown).parent().unwrap_or(Path::new(""));
                 let (own, name) =
@@ -105,12 +110,8 @@ impl Health {
                     }
                     None => error,
                 };
-                error
-                    .hint_shell(
-                        format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))),
-                        "repair it by hand; if it had a digest, `state adopt` then accepts it",
-                    )
-                    .detail("findings", json!(findings))
+                let why = "repair it by hand; if it had a digest, `state adopt` then accepts it";
+                error.repair_by_hand(shown, why).detail("findings", json!(findings))
             }
             Self::Foreign(edit) => edit.refusal(shown, restoring),
         };
@@ -131,8 +132,8 @@ impl ForeignEdit {
             .detail("changes", json!(self.changes()));
         let (error, or) = match unfit {
             _ if !self.is_document() || (unfit.is_some() && self.reference.is_none()) => {
-                let edit = format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown)));
-                (error.hint_shell(edit, "repair it, then `state adopt` accepts it"), "or ")
+                let why = "repair it, then `state adopt` accepts it";
+                (error.repair_by_hand(shown, why), if is_address(shown) { "" } else { "or " })
             }
             None => (error.hint_command("state adopt", "accept it as the next revision"), "or "),
             Some(_) => (error, ""),
@@ -162,7 +163,20 @@ fn newest_valid_name(copies: &impl Copies) -> Option<&str> {
     newest_valid(copies.copies().ok()?).ok().flatten().map(|copy| copy.name.as_str())
 }
 
+/// Returns whether a state's place is an address and not a path.
+fn is_address(shown: &str) -> bool {
+    shown.contains("://")
+}
+
 impl Error {
+    /// Suggests an editor, for a state in a file.
+    fn repair_by_hand(self, shown: &str, why: &str) -> Self {
+        if is_address(shown) {
+            return self;
+        }
+        self.hint_shell(format!("${{EDITOR:-vi}} {}", quote_path(Path::new(shown))), why)
+    }
+
     /// Suggests restoring a checkpoint where no copy of the document is left.
     pub(in crate::store) fn try_restoring(self, restoring: Option<&str>) -> Self {
         match restoring {

@@ -82,6 +82,11 @@ impl Ground<'_> {
         };
         let sealed = self.bring_back(&copy, kept, options, place)?;
         let revision = sealed.map(|sealed| sealed.document.seal.revision);
+        if let (Some(_), false) = (revision, is_valid)
+            && let Some(lost) = self.lost_after(copy.document.revision())
+        {
+            self.store.warn(lost);
+        }
         Ok(revision.map(|revision| Recovered::From { file: copy.name, revision }))
     }
 

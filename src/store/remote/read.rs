@@ -1,8 +1,9 @@
 //! Reading the document.
 
-use super::RemoteStore;
+use super::{RemoteStore, StaleReads};
 use crate::document::{Reading, inspect_text, rules};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::etcd::txn::Keys;
 use crate::store::diagnosis::Health;
 use crate::store::{AutoRecover, Served};
 
@@ -10,6 +11,31 @@ impl RemoteStore {
     /// Reads the document. Damage is healed first, where that is allowed.
     pub fn read(&self) -> Result<Served> {
         self.settle_host_to_read();
+        match self.read_current() {
+            Err(error) if error.kind == Kind::Unreachable => self.read_stale(error),
+            read => read,
+        }
+    }
+
+    /// What a member has, where that is accepted; else the error.
+    fn read_stale(&self, error: Error) -> Result<Served> {
+        if self.surroundings.stale_reads == StaleReads::Refuse {
+            return Err(error);
+        }
+        let Ok(answer) = self.client.range_of_member(&Keys::one(self.keys.state())) else {
+            return Err(error);
+        };
+        let header = answer.header.unwrap_or_default();
+        let Some(kv) = answer.kvs.into_iter().next() else { return Err(error) };
+        let Reading::Sealed(document) = inspect_text(kv.value.clone()) else { return Err(error) };
+        self.warn(format!(
+            "this is what member {:x} has at its revision {}, and it may be old: {}",
+            header.member_id, header.revision, error.message
+        ));
+        Ok(Served { value: document.value, bytes: kv.value })
+    }
+
+    fn read_current(&self) -> Result<Served> {
         // One request, and the digest, show that most documents can be served.
         if let Some(text) = self.value_of(self.keys.state())?
             && let Reading::Sealed(document) = inspect_text(text.clone())

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::RemoteStore;
+use crate::document::inspect_text;
 use crate::document::schema::OldForm;
 use crate::error::Result;
-use crate::store::diagnosis::Health;
+use crate::store::diagnosis::{Health, known};
 use crate::store::report::{Validation, note_of};
 
 impl RemoteStore {
@@ -15,6 +16,13 @@ impl RemoteStore {
         let error = ground.health.refusal(&self.shown, &ground, None);
         let note = note_of(&ground.health);
         Ok(Validation::of_live(&ground.health, &self.shown, error, note))
+    }
+
+    /// The document that is there, valid or not, for reports; nothing is healed.
+    pub fn read_as_it_is(&self) -> Result<Option<Value>> {
+        let ground = self.observe(&[])?;
+        let reading = ground.text().map(|text| inspect_text(text.clone()));
+        Ok(known(&ground.health, reading.as_ref()).cloned())
     }
 
     /// The form that the document would be migrated from; `None` if it has the current form.
