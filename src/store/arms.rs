@@ -64,6 +64,13 @@ impl Store {
         }
     }
 
+    /// Returns whether a reader would find no restore to finish, as far as this host shows; of files
+    /// also that the document is there.
+    pub fn is_at_rest(&self) -> bool {
+        each!(self, store => store.is_at_rest(),
+            store => matches!(store.interrupted_restore(), Ok(None)))
+    }
+
     /// The document that is there, valid or not, for reports; nothing is healed.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         each!(self, store => store.report().read_as_it_is(), store => store.read_as_it_is())
