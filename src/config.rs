@@ -229,6 +229,10 @@ impl Config {
                         .map(|text| LockEnv::parse_guards(&text.to_string_lossy()))
                         .unwrap_or_default(),
                     lease_ttl: typed(env, LEASE_TTL, parse_duration)?,
+                    runtime: env
+                        .get("XDG_RUNTIME_DIR")
+                        .map(PathBuf::from)
+                        .filter(|path| path.is_absolute()),
                 },
             },
             store: values.store.value.clone(),

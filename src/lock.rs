@@ -101,7 +101,7 @@ use crate::name::Name;
 #[derive(Debug)]
 pub enum Locks {
     /// In files.
-    Files(FileLocks),
+    Files(Box<FileLocks>),
     /// On an etcd cluster.
     #[cfg(feature = "etcd")]
     Remote(Box<remote::RemoteLocks>),

@@ -19,8 +19,8 @@ use crate::config::{Config, FoundRoot, Marks, Origin, foreign_root};
 use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::lock::{
-    BreakTarget, BrokenWait, Deadline, Deadlocks, FileLocks, KeeperPlace, Lifeline, Locks,
-    MAX_LOCKS, Mode, OnLost, RunSpec, owner,
+    BreakTarget, BrokenWait, Deadline, Deadlocks, KeeperPlace, Lifeline, Locks, MAX_LOCKS, Mode,
+    OnLost, RunSpec, owner,
 };
 use crate::name::{Name, nearest};
 use crate::plural::count;
@@ -34,17 +34,14 @@ type Run = anyhow::Result<u8>;
 
 /// Runs one `lock` command; its exit code.
 pub fn run(command: &Lock, config: &Config, disk: Disk, output: &Output<'_>) -> Run {
-    open::needs_files(config)?;
     refuse_nowhere(command, config)?;
-    if config.settings.file_name != STATE_FILE {
+    if config.store.is_none() && config.settings.file_name != STATE_FILE {
         // locks belong to one state file
         let audit = Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root);
         FileStore::new(disk.clone(), config.settings.clone(), audit).check_ownership()?;
     }
     let audit = Rc::new(Audit::new(disk.clone(), config.audit_log.clone(), &config.settings.root));
-    let (settings, log) = (&config.settings, audit.clone());
-    let locks = FileLocks::new(disk, &settings.directory, settings.lock_env.clone(), log);
-    let locks = Locks::Files(locks);
+    let locks = open::locks(config, disk, audit.clone())?;
     locks.on_wait(output.wait_notice());
     let result =
         dispatch(command, &locks, config, output).map_err(|error| meant(command, &locks, error));
@@ -70,7 +67,7 @@ fn refuse_nowhere(command: &Lock, config: &Config) -> Result<()> {
             return Ok(());
         }
     };
-    if config.origin != Origin::Nowhere {
+    if config.origin != Origin::Nowhere || config.store.is_some() {
         return Ok(());
     }
     names(wanted)?;
@@ -155,6 +152,7 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
     let done = |()| ExitCode::Success as u8;
     let soon = Deadline::after(config.settings.lock_timeout).at;
     if matches!(command, Lock::Acquire(_) | Lock::Run(_))
+        && config.store.is_none()
         && let Some(warning) = side::warning_for_root(&Disk::real(), &config.settings.directory)
     {
         output.warning(&warning); // before anything is created
@@ -282,8 +280,14 @@ fn run_command(arguments: &args::Run, locks: &Locks, config: &Config, output: &O
         deadlocks: deadlocks(arguments.no_deadlock_check),
         command: arguments.command.clone(),
         format: config.style.as_arg(),
-        on_lost: OnLost::default(),
-        keeper: KeeperPlace::default(),
+        on_lost: match arguments.on_lost {
+            args::OnLost::End => OnLost::End,
+            args::OnLost::Keep => OnLost::Keep,
+        },
+        keeper: match arguments.foreground {
+            true => KeeperPlace::Foreground,
+            false => KeeperPlace::Background,
+        },
     };
     match locks.run(&spec) {
         Ok(status) => Ok(code_of(status)),

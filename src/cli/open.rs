@@ -3,10 +3,13 @@
 #[cfg(feature = "etcd")]
 mod cluster;
 
+use std::rc::Rc;
+
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::error::Result;
 use crate::fs::Disk;
+use crate::lock::{FileLocks, Locks};
 use crate::store::{FileStore, Store, works_on_files_only};
 
 /// The store that keeps the state. Nothing is read or sent yet.
@@ -16,6 +19,16 @@ pub(super) fn store(config: &Config, disk: Disk) -> Result<Store> {
         return Ok(Store::Remote(Box::new(cluster::open(url, config, disk)?)));
     }
     Ok(Store::Files(Box::new(files(config, disk)?)))
+}
+
+/// The locks beside the state. Nothing is read or sent yet.
+pub(super) fn locks(config: &Config, disk: Disk, audit: Rc<Audit>) -> Result<Locks> {
+    #[cfg(feature = "etcd")]
+    if let Some(url) = &config.store {
+        return Ok(Locks::Remote(Box::new(cluster::locks(url, config, disk, audit)?)));
+    }
+    let (directory, env) = (&config.settings.directory, config.settings.lock_env.clone());
+    Ok(Locks::Files(Box::new(FileLocks::new(disk, directory, env, audit))))
 }
 
 /// The store in files, for a command that works with nothing else.

@@ -169,8 +169,9 @@ impl RemoteLocks {
         token: Option<Token>,
         requester: &Requester,
     ) -> Result<Vec<Released>> {
-        self.revive(requester);
-        release::release(self, names, token, requester)
+        let released = release::release(self, names, token, requester);
+        self.revive(requester); // not before: what was lost is said
+        released
     }
 
     /// Renews a grant's lease; returns its end if nothing renews it again, in seconds since 1970.

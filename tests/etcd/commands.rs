@@ -192,9 +192,6 @@ fn a_command_that_works_on_files_only_says_so_and_leaves_them() {
     let host = Host::initialized();
     for words in [
         &["report"][..],
-        &["lock", "acquire", "x"],
-        &["lock", "run", "x", "--", "true"],
-        &["lock", "list"],
         &["recover", "checkpoint", "now"],
         &["recover", "guard", "x", "--", "true"],
     ] {

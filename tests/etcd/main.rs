@@ -14,6 +14,7 @@ mod documents_faults;
 mod faults;
 mod history;
 mod holders;
+mod keepers;
 mod leases;
 mod locks;
 mod locks_faults;

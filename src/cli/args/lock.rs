@@ -192,6 +192,15 @@ pub struct Check {
     pub exit_zero: bool,
 }
 
+/// What becomes of a command that has lost its locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnLost {
+    /// It is sent SIGTERM, and after ten seconds SIGKILL
+    End,
+    /// It goes on
+    Keep,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
     Table,
@@ -247,6 +256,13 @@ pub struct Run {
     /// Wait even where that may never end
     #[arg(long)]
     pub no_deadlock_check: bool,
+    /// In a store on other machines: what becomes of the command when its locks are lost
+    #[arg(long, value_name = "WHAT", default_value = "end")]
+    pub on_lost: OnLost,
+    /// In a store on other machines: renew the locks in this process, not in one of its own; the
+    /// locks end soon after it, also where the command lives on
+    #[arg(long)]
+    pub foreground: bool,
     /// The command
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -1,8 +1,10 @@
 //! Opens the store on a cluster.
 
 use std::os::unix::process::parent_id;
+use std::rc::Rc;
 use std::time::Duration;
 
+use crate::audit::Audit;
 use crate::config::store_url::StoreUrl;
 use crate::config::{Config, Environment as _, ProcessEnvironment};
 use crate::error::{Error, Kind, Result};
@@ -11,7 +13,8 @@ use crate::etcd::client::{Client, Patience};
 use crate::etcd::credentials::Credentials;
 use crate::etcd::endpoints::Endpoints;
 use crate::fs::Disk;
-use crate::lock::origin;
+use crate::lock::remote::{Host as OwnersHost, RemoteLocks};
+use crate::lock::{self, origin};
 use crate::store::host::Host;
 use crate::store::remote::{RemoteStore, StaleReads, Surroundings};
 
@@ -23,13 +26,7 @@ pub(super) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<Remote
     let audit = super::audit(config, &disk);
     let host = Host::new(disk.clone(), &config.settings, super::audit(config, &disk));
     let address = Address::parse(url.as_str())?;
-    let credentials =
-        Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;
-    let user = credentials.user.clone();
-    let wire = Endpoints::new(&address, credentials)?;
-    let reach = REACH.min(config.settings.lock_timeout);
-    let patience = Patience { reach, settle: config.settings.lock_timeout.max(REACH) };
-    let client = Client::new(Box::new(wire), user, patience);
+    let client = client(&address, config)?;
     let owner = config.settings.lock_env.owner.unwrap_or_else(parent_id);
     let surroundings = Surroundings {
         now: Box::new(move || disk.now()),
@@ -56,4 +53,35 @@ fn stale_reads() -> Result<StaleReads> {
                 .hint_shell(format!("unset {STALE_READS}"), "take the default, or correct it"))
         }
     }
+}
+
+/// The locks of the store at `url`. Nothing is sent yet.
+pub(super) fn locks(
+    url: &StoreUrl,
+    config: &Config,
+    disk: Disk,
+    audit: Rc<Audit>,
+) -> Result<RemoteLocks> {
+    let address = Address::parse(url.as_str())?;
+    let client = client(&address, config)?;
+    let env = config.settings.lock_env.clone();
+    let host = OwnersHost {
+        url: url.as_str().to_owned(),
+        runtime: env.runtime.clone(),
+        audit_log: config.audit_log.clone(),
+        root: config.settings.root.clone(),
+    };
+    let now = Box::new(move || disk.now());
+    let surroundings = lock::remote::Surroundings { now, audit, host: Some(host) };
+    Ok(RemoteLocks::new(client, &address.prefix, &url.to_string(), env, surroundings))
+}
+
+fn client(address: &Address, config: &Config) -> Result<Client> {
+    let credentials =
+        Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;
+    let user = credentials.user.clone();
+    let wire = Endpoints::new(address, credentials)?;
+    let reach = REACH.min(config.settings.lock_timeout);
+    let patience = Patience { reach, settle: config.settings.lock_timeout.max(REACH) };
+    Ok(Client::new(Box::new(wire), user, patience))
 }

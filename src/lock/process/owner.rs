@@ -1,5 +1,6 @@
 //! The owner that a command acts for, and the grants that count as its own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{getpid, getppid};
@@ -27,6 +28,8 @@ pub struct LockEnv {
     pub guards: Vec<(String, String)>,
     /// `PIPELINE_LEASE_TTL`: the time to live of grants in a store on other machines.
     pub lease_ttl: Option<Duration>,
+    /// `XDG_RUNTIME_DIR`: where keepers and commands of one owner find each other.
+    pub runtime: Option<PathBuf>,
 }
 
 impl LockEnv {

@@ -112,7 +112,8 @@ impl Keeper {
     /// A keeper with this order, until `stop` can be read.
     pub fn new(order: Order, notes: NotesDir, audit: Audit, stop: UnixStream) -> Result<Self> {
         let address = Address::parse(&order.url)?;
-        let credentials = Credentials::of(|name| std::env::var_os(name))?;
+        let credentials =
+            Credentials::of(|name| std::env::var_os(name).filter(|text| !text.is_empty()))?;
         let user = credentials.user.clone();
         let wire = Endpoints::new(&address, credentials)?;
         let client = Client::new(Box::new(wire), user, PATIENCE);

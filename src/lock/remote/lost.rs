@@ -30,7 +30,8 @@ impl RemoteLocks {
                 && token.is_none_or(|token| token == noted.token)
                 && ground.held(&noted.lock, noted.token).is_none()
         };
-        host.first_lost(requester, is_it, Kind::NotOwner)
+        let lives = |lease| matches!(self.client.time_to_live(lease), Ok(Some(_)));
+        host.first_lost(requester, is_it, lives, Kind::NotOwner)
     }
 
     /// Forgets the grants that were given back.
@@ -57,23 +58,24 @@ impl RemoteLocks {
 }
 
 impl Host {
-    /// The error for the first noted grant that is lost, by `is_lost`. Its note is removed.
-    pub fn first_lost(
+    /// The error for the first noted grant that is gone, by `is_gone`; `lives` tells whether a
+    /// lease does. Its note is removed.
+    pub(crate) fn first_lost(
         &self,
         requester: &Requester,
-        is_lost: impl Fn(&Noted) -> bool,
+        is_gone: impl Fn(&Noted) -> bool,
+        lives: impl Fn(i64) -> bool,
         kind: Kind,
     ) -> Option<Error> {
         let all = self.notes();
-        let (owner, noted) = self.noted(requester).into_iter().find(|(_, noted)| is_lost(noted))?;
+        let (owner, noted) = self.noted(requester).into_iter().find(|(_, noted)| is_gone(noted))?;
         let notes = all.of(&owner).ok()??;
         let lost = notes.lost(noted.lease).ok().flatten();
-        let is_kept = notes.is_kept(noted.lease).unwrap_or(false);
         let _ = notes.remove(&noted);
         let Noted { lock, token, .. } = &noted;
         let how = match &lost {
             Some(Lost { time, why }) => format!("was lost at {time}: {why}"),
-            None if is_kept => "was taken away, or given back by its token".to_owned(),
+            None if lives(noted.lease) => "was taken away, or given back by its token".to_owned(),
             None => "was lost: its lease ended while nothing renewed it".to_owned(),
         };
         let message = format!("the grant {lock}:{token} {how}; nothing was changed");

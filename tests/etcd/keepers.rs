@@ -1,0 +1,312 @@
+//! Keepers: real scripts that take locks, and what becomes of the locks when something dies.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use pipeline_state::etcd::address::Address;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::server::{Server, shared};
+use crate::stores::Place;
+
+/// A host: its own home and runtime directory, and a store.
+struct Host {
+    place: Place,
+    dir: tempfile::TempDir,
+    ttl: &'static str,
+}
+
+/// So long that nothing ends by its lease.
+const LONG: &str = "600";
+/// The shortest.
+const SHORT: &str = "2";
+
+impl Host {
+    fn new(ttl: &'static str) -> Self {
+        Self { place: Place::new(), dir: tempfile::tempdir().unwrap(), ttl }
+    }
+
+    fn of(server: &Server, ttl: &'static str) -> Self {
+        let url = server.url();
+        let prefix = Address::parse(&url).unwrap().prefix;
+        Self {
+            place: Place { url, prefix, ..Place::new() },
+            dir: tempfile::tempdir().unwrap(),
+            ttl,
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.dir)
+            .env("B", env!("CARGO_BIN_EXE_pipeline-state"))
+            .env("PIPELINE_STORE", &self.place.url)
+            .env("PIPELINE_LEASE_TTL", self.ttl)
+            .env("HOME", self.dir.path())
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .env("AUDIT_LOG", self.dir.path().join("audit.log"));
+        command
+    }
+
+    /// Runs a script, and returns what it printed.
+    fn sh(&self, script: &str) -> Output {
+        self.command("sh").args(["-c", script]).output().unwrap()
+    }
+
+    fn ok(&self, script: &str) -> String {
+        let output = self.sh(script);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A script that goes on when the test sends it a line, and has said that it is there.
+    fn script(&self, script: &str) -> Script {
+        let mut child = self
+            .command("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Script { child, output }
+    }
+
+    /// The process that keeps the lease of the only owner.
+    fn keeper(&self) -> Pid {
+        let text = self.await_file("keeper-");
+        let order: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(text).unwrap()).unwrap();
+        let lease = order["lease"].to_string();
+        loop {
+            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                let status = std::fs::read_to_string(entry.path().join("status"));
+                if line.contains("__keep") && line.contains(&lease) && catches(status) {
+                    return Pid::from_raw(pid).unwrap();
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for a note.
+    fn await_file(&self, prefix: &str) -> PathBuf {
+        loop {
+            let all = walkdir::WalkDir::new(self.dir.path().join("pipeline-state"));
+            let found = all
+                .into_iter()
+                .flatten()
+                .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+            match found {
+                Some(entry) => return entry.into_path(),
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("audit.log")).unwrap()
+    }
+
+    fn await_free(&self) {
+        self.place.await_keys("hold/", <[_]>::is_empty);
+    }
+}
+
+/// Returns whether a process catches SIGTERM: a keeper is at work then.
+fn catches(status: std::io::Result<String>) -> bool {
+    let status = status.unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or_default() & (1 << (Signal::TERM.as_raw() - 1)) != 0
+}
+
+struct Script {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Script {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Lets it go on; what it printed on both streams.
+    fn go_on(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.output, &mut said).unwrap();
+        let rest = self.child.wait_with_output().unwrap();
+        said + &String::from_utf8_lossy(&rest.stderr)
+    }
+}
+
+#[test]
+fn a_script_that_is_killed_frees_its_locks_at_once() {
+    let host = Host::new(LONG);
+    let mut script =
+        host.script("$B -q lock acquire a,b; $B -q lock acquire c --shared; echo ready; read x");
+    assert_eq!(host.place.below("hold/").len(), 3);
+    assert_eq!(host.place.below("owner/").len(), 1, "they have one lease");
+    script.kill();
+    host.await_free();
+    assert!(host.place.below("owner/").is_empty());
+}
+
+#[test]
+fn a_keeper_keeps_nothing_of_its_script_open() {
+    let host = Host::new(LONG);
+    let mut owner = host.script("echo ready; read x");
+    // Each ends only when all writers of its pipe have ended.
+    let pid = owner.pid();
+    let acquire =
+        |lock: &str, to: &str| host.ok(&format!("$B lock acquire {lock} --owner-pid {pid} {to}"));
+    assert!(acquire("a", "").contains("Lock acquired: a"));
+    acquire("b", "3>&1 9>&1 >/dev/null");
+    assert_eq!(
+        host.ok(&format!(
+            "x=$($B lock acquire c --print-token --owner-pid {pid}); [ $x -gt 1 ]; echo $?"
+        )),
+        "0\n"
+    );
+    let keeper = host.keeper();
+    let session = rustix::process::getsid(Some(keeper)).unwrap();
+    assert_eq!((session, host.place.below("hold/").len()), (keeper, 3));
+    owner.kill();
+    host.await_free();
+}
+
+#[test]
+fn the_locks_of_a_killed_keeper_end_with_its_lease_and_that_is_said() {
+    let host = Host::new(SHORT);
+    let script = host.script(
+        "$B -q lock acquire a; echo ready; read x; $B lock release a; echo $?; $B lock release a",
+    );
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    host.await_free();
+    let said = script.go_on();
+    assert!(said.contains("1\n") && said.contains("nothing was changed"), "{said}");
+    assert!(said.contains("was lost: its lease ended while nothing renewed it"), "{said}");
+    assert!(said.contains("a is not held"), "it is said once: {said}");
+}
+
+#[test]
+fn the_next_command_of_the_owner_starts_a_killed_keeper_again() {
+    let host = Host::new(SHORT);
+    let script = host.script("$B -q lock acquire a; echo ready; read x; $B -q lock acquire b; sleep 4; $B lock release a,b");
+    let first = host.keeper();
+    let lease = host.place.below("hold/a/")[0].lease;
+    kill_process(first, Signal::KILL).unwrap();
+    let said = script.go_on();
+    assert!(said.contains("Lock released: a\nLock released: b\n"), "{said}");
+    // The script has ended, and the new keeper ends the same lease.
+    host.place.await_keys("owner/", <[_]>::is_empty);
+    assert_eq!(shared().client().time_to_live(lease).unwrap(), None);
+}
+
+#[test]
+fn a_keeper_that_is_asked_to_end_leaves_the_lease_of_a_living_owner() {
+    let host = Host::new(SHORT);
+    let mut script = host.script("$B -q lock acquire a; echo ready; read x");
+    kill_process(host.keeper(), Signal::TERM).unwrap();
+    host.await_free();
+    assert!(host.log().contains("a keeper was ended; its lease ends unless"), "{}", host.log());
+    script.kill();
+}
+
+#[test]
+fn a_lease_that_ended_on_the_cluster_is_noticed_and_said_with_its_time() {
+    let host = Host::new(SHORT);
+    let script = host.script("$B -q lock acquire a; echo ready; read x; $B --json lock release a");
+    shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
+    host.await_file("lost-");
+    let said = script.go_on();
+    assert!(said.contains("was lost at 20") && said.contains("its lease had ended"), "{said}");
+    assert!(said.contains(r#""lost":"20"#) && said.contains(r#""kind":"not_owner""#), "{said}");
+    assert!(host.log().contains("locks were lost"), "{}", host.log());
+}
+
+#[test]
+fn a_host_that_is_cut_off_counts_its_lease_as_lost() {
+    let server = Server::start("http", &[]);
+    server.client().status().unwrap();
+    let host = Host::of(&server, SHORT);
+    let script = host.script("$B -q lock acquire a; echo ready; read x; $B lock release a");
+    host.keeper();
+    server.signal(Signal::STOP);
+    host.await_file("lost-");
+    server.signal(Signal::CONT);
+    // The cluster counts on from where it stopped.
+    let said = loop {
+        let held = server
+            .client()
+            .range(&pipeline_state::etcd::txn::Keys::below(&host.place.key("hold/")).read());
+        if held.unwrap().kvs.is_empty() {
+            break script.go_on();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(said.contains("was lost at 20") && said.contains("this host was cut off"), "{said}");
+}
+
+#[test]
+fn a_command_of_lock_run_holds_its_locks_while_it_lives() {
+    let host = Host::new(LONG);
+    assert_eq!(
+        host.ok("$B lock run a,b -- sh -c '$B lock check a; echo $PIPELINE_LOCK_TOKEN'")
+            .lines()
+            .count(),
+        2
+    );
+    assert!(host.place.below("hold/").is_empty());
+    assert_eq!(host.sh("$B lock run a -- sh -c 'exit 7'").status.code(), Some(7));
+    // The wrapper is killed, and the command lives on.
+    let script = "$B lock run a -- sh -c 'echo $PPID $$ >pids; echo ready; read x' & wait";
+    let script = host.script(&format!("exec 5<&0; {}", script.replace("& wait", "<&5 & wait")));
+    let pids = std::fs::read_to_string(host.dir.path().join("pids")).unwrap();
+    let pids: Vec<Pid> =
+        pids.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect();
+    kill_process(pids[0], Signal::KILL).unwrap();
+    assert_eq!(
+        host.ok("$B lock list json | jq '.[0].owner.pid'"),
+        format!("{}\n", pids[1].as_raw_nonzero())
+    );
+    kill_process(pids[1], Signal::KILL).unwrap();
+    host.await_free();
+    script.go_on();
+}
+
+#[test]
+fn a_command_that_has_lost_its_locks_is_ended_unless_it_may_go_on() {
+    for option in ["", "--foreground"] {
+        let host = Host::new(SHORT);
+        let script = host.script(&format!(
+            "$B lock run a {option} -- sh -c 'echo ready; exec sleep 1000'; echo $?"
+        ));
+        shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
+        let said = script.go_on();
+        assert!(said.contains("143\n") && said.contains("a was lost at 20"), "{option} {said}");
+    }
+    let host = Host::new(SHORT);
+    let script =
+        host.script("$B lock run a --on-lost keep -- sh -c 'echo ready; read x; exit 3'; echo $?");
+    shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
+    host.await_file("lost-");
+    let said = script.go_on();
+    assert!(said.contains("3\n") && said.contains("a was lost at 20"), "{said}");
+}
