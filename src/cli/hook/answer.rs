@@ -26,7 +26,7 @@ use crate::hook::record::record;
 use crate::hook::rules::{Form, RuleFinding, Rules, Scope, ToolRule};
 use crate::hook::session;
 use crate::name::Name;
-use crate::store::{FileStore, ForeignEdits, Served, Store};
+use crate::store::{ForeignEdits, Served, Store};
 
 /// Answers the event on standard input and returns 0 or 1, or 64 for a wrong command line or
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
@@ -184,8 +184,7 @@ impl Hook<'_> {
     /// are of this kind: they need neither the state nor the time limit's second thread. An unsure
     /// answer is false.
     fn is_about_nothing(&self, received: &HookEvent) -> bool {
-        let is_at_rest = self.store.as_files().is_some_and(FileStore::is_at_rest);
-        let Some(used) = received.tool.as_ref().filter(|_| is_at_rest) else { return false };
+        let (Some(used), true) = (&received.tool, self.store.is_at_rest()) else { return false };
         let root = &self.store.settings().root;
         let reading = match load(root, Scope::Tool(used)) {
             Ok(None) => return true,
