@@ -1,7 +1,7 @@
 //! Opens what keeps the state of a command.
 
 #[cfg(feature = "etcd")]
-mod cluster;
+pub(super) mod cluster;
 
 use std::rc::Rc;
 
@@ -36,6 +36,12 @@ pub(super) fn files(config: &Config, disk: Disk) -> Result<FileStore> {
     needs_files(config)?;
     let audit = audit(config, &disk);
     Ok(FileStore::new(disk, config.settings.clone(), audit))
+}
+
+/// The store in files, wherever the state is kept.
+pub(super) fn local(config: &Config, disk: Disk) -> FileStore {
+    let audit = audit(config, &disk);
+    FileStore::new(disk, config.settings.clone(), audit)
 }
 
 /// Refuses a command that works on files only where they do not keep the state.

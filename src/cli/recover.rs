@@ -24,11 +24,11 @@ use crate::name::Name;
 use crate::owner_view::OwnerView;
 use crate::plural::count;
 use crate::recovery::degraded::{Degraded, features};
+use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::options::{Author, Mode, WriteOptions};
 use crate::store::restore::{Aborted, Interrupted};
-use crate::store::{FileStore, Store};
 use crate::time::{rfc3339, with_millis};
 use crate::tree::What;
 
@@ -59,18 +59,18 @@ fn action_of(command: &Recover) -> Option<&'static str> {
 fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'_>) -> Run {
     let done = |()| ExitCode::Success as u8;
     match command {
-        Recover::Checkpoint(arguments) => checkpoint(arguments, store.files()?, output).map(done),
-        Recover::Restore(arguments) => restore(arguments, store.files()?, output).map(done),
+        Recover::Checkpoint(arguments) => checkpoint(arguments, store, output).map(done),
+        Recover::Restore(arguments) => restore(arguments, store, output).map(done),
         Recover::List { layout } => {
             let as_json = layout.map_or(output.is_json(), |layout| layout == Layout::Json);
-            list(store.files()?, as_json, output).map(done)
+            list(store, as_json, output).map(done)
         }
-        Recover::Show { id } => show(id, store.files()?, output).map(done),
-        Recover::Verify { id } => verify(id.as_deref(), store.files()?, output),
+        Recover::Show { id } => show(id, store, output).map(done),
+        Recover::Verify { id } => verify(id.as_deref(), store, output),
         Recover::Cleanup { days, keep, dry_run } => {
             let age = std::time::Duration::from_secs(days.saturating_mul(86_400));
             let mode = if *dry_run { Mode::DryRun } else { Mode::Commit };
-            let removed = store.files()?.checkpoints().clean(age, *keep, mode)?;
+            let removed = store.checkpoints().clean(age, *keep, mode)?;
             if mode == Mode::DryRun {
                 return would_remove(&removed, output).map(done);
             }
@@ -81,7 +81,7 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
             Ok(done(()))
         }
         Recover::Remove { ids } => {
-            let removed = store.files()?.checkpoints().remove(ids)?;
+            let removed = store.checkpoints().remove(ids)?;
             let lines: Vec<String> =
                 removed.iter().map(|id| format!("Checkpoint removed: {id}")).collect();
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -111,7 +111,7 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
 
 fn checkpoint(
     arguments: &args::Checkpoint,
-    store: &FileStore,
+    store: &Store,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
     let operation = Name::parse_operation(&arguments.operation)?;
@@ -150,8 +150,8 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
     Ok((phase.filter(|phase| !phase.is_empty()), metadata.unwrap_or_else(|| json!({}))))
 }
 
-fn abort(store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
-    let (text, checkpoint, undone) = match store.restores().abort()? {
+fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    let (text, checkpoint, undone) = match store.abort_restore()? {
         Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
         Aborted::Dropped { checkpoint: None } => {
             ("Damaged record of a restore dropped".to_owned(), None, false)
@@ -167,11 +167,7 @@ fn abort(store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn restore(
-    arguments: &args::Restore,
-    store: &FileStore,
-    output: &Output<'_>,
-) -> anyhow::Result<()> {
+fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     if arguments.abort {
         return abort(store, output);
     }
@@ -182,7 +178,7 @@ fn restore(
     };
     let order = write_options("recover", "restore", &arguments.writer)?;
     if order.mode == Mode::DryRun {
-        let plan = store.restores().plan(&which)?;
+        let plan = store.plan_restore(&which)?;
         if !output.is_json() {
             output.line(&format!("Checkpoint would be restored: {}", plan.id))?;
         }
@@ -193,7 +189,7 @@ fn restore(
         false => asked_for(&which, store, output)?,
     };
     let progress = output.progress("restoring a checkpoint");
-    let restored = store.restores().restore(&which, &order)?;
+    let restored = store.restore(&which, &order)?;
     drop(progress);
     let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore, "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
@@ -206,12 +202,12 @@ fn restore(
 }
 
 /// Lists the revisions that restoring a checkpoint undoes, and asks for confirmation.
-fn asked_for(which: &Which, store: &FileStore, output: &Output<'_>) -> Result<Which> {
+fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which> {
     const SHOWN: usize = 20;
     let checkpoint = store.checkpoints().find(which)?;
     let id = checkpoint.id;
     let since = checkpoint.metadata.revision.unwrap_or_default();
-    let mut undone = store.report().history(None, None).unwrap_or_default();
+    let mut undone = store.history(None, None).unwrap_or_default();
     undone.retain(|revision| revision.revision > since);
     for revision in undone.iter().take(SHOWN) {
         let [time, command, reason] = [&revision.time, &revision.command, &revision.reason]
@@ -237,14 +233,14 @@ fn asked_for(which: &Which, store: &FileStore, output: &Output<'_>) -> Result<Wh
         .hint_command(format!("recover restore {id} --dry-run"), "see what it would change"))
 }
 
-fn list(store: &FileStore, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
+fn list(store: &Store, as_json: bool, output: &Output<'_>) -> anyhow::Result<()> {
     let checkpoints = store.checkpoints().list()?;
     if as_json {
         output.json(&json!(checkpoints))?;
     } else if checkpoints.is_empty() {
         output.line("no checkpoints")?;
     } else {
-        let now = store.disk().now();
+        let now = store.now();
         let mut table = Table::new(&[
             Column::new("ID").whole(),
             Column::new("TIME").whole().light(1),
@@ -291,7 +287,7 @@ fn would_remove(ids: &[String], output: &Output<'_>) -> anyhow::Result<()> {
     ids.iter().try_for_each(|id| output.line(&format!("Checkpoint would be removed: {id}")))
 }
 
-fn show(id: &str, store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
+fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
     let checkpoint = store.checkpoints().find(&Which::Id(id.to_owned()))?;
     let entries = checkpoint.listing.entries();
     if output.is_json() {
@@ -340,7 +336,7 @@ fn show(id: &str, store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> 
     output.table(table)
 }
 
-fn verify(id: Option<&str>, store: &FileStore, output: &Output<'_>) -> Run {
+fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
     if let Some(id) = id {
         let progress = output.progress(format!("reading {id}"));
         store.checkpoints().verify(id)?;
@@ -371,8 +367,8 @@ fn verify(id: Option<&str>, store: &FileStore, output: &Output<'_>) -> Run {
 }
 
 /// Read-only commands announce the restore that the next writer will finish.
-fn report_interrupted_restore(store: &FileStore, output: &Output<'_>) -> anyhow::Result<()> {
-    match store.intents().interrupted()? {
+fn report_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
+    match store.interrupted_restore()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
             "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
         )),

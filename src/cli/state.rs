@@ -5,6 +5,7 @@ mod complete;
 mod get;
 mod init;
 mod migrate;
+mod moving;
 mod phase;
 mod recover;
 mod set;
@@ -39,7 +40,13 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
         output
             .warning(&format!("using the state of {}; `--root .` makes one here", root.display()));
     }
-    with_store(config, disk, output, action_of(command), |store| dispatch(command, store, output))
+    match command {
+        State::Push(args) => moving::push(args, config, disk, output),
+        State::Pull(args) => moving::pull(args, config, disk, output),
+        _ => with_store(config, disk, output, action_of(command), |store| {
+            dispatch(command, store, output)
+        }),
+    }
 }
 
 /// True if a command runs a jq program that may need much memory or time.
@@ -75,6 +82,8 @@ fn action_of(command: &State) -> Option<&'static str> {
         State::Migrate { .. } => "state migrate",
         State::Edit { .. } => "state edit",
         State::Undo { .. } => "state undo",
+        State::Push(_) => "state push",
+        State::Pull(_) => "state pull",
         State::Unset(_) => "state unset",
         _ => return None,
     })
@@ -127,6 +136,9 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         }
         State::Watch { filter, program, print } => {
             follow::watch(store, output, filter, program, print)
+        }
+        State::Push(_) | State::Pull(_) => {
+            Err(Error::new(Kind::Internal, "a move has two sides").into())
         }
         State::Status(watched) => status::status(store, *watched, output),
     }

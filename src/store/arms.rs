@@ -1,6 +1,8 @@
 //! The store of a command: files below a root, or keys on a cluster. Both arms keep the same
 //! promises; what each does is in [`files`](super::files) and `remote`.
 
+mod checkpoints;
+
 use std::time::SystemTime;
 
 use super::backups::Listed;

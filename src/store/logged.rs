@@ -13,6 +13,11 @@ pub(super) fn entry(level: Level, action: &str, text: &str) -> AuditEntry {
     AuditEntry::new(level, &format!("state-manager/{action}"), text)
 }
 
+/// A line of what the action of a `recover` command did.
+pub(super) fn recovery(level: Level, action: &str, text: &str) -> AuditEntry {
+    AuditEntry::new(level, &format!("error-recovery/{action}"), text)
+}
+
 /// The line of a commit, after the writer waited that long for its turn.
 pub(super) fn commit(options: &WriteOptions, sealed: &Sealed, waited: Duration) -> AuditEntry {
     let seal = &sealed.document.seal;

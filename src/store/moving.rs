@@ -17,6 +17,24 @@ const VERSION: u64 = 1;
 /// The largest mark, in bytes.
 pub const LIMIT: u64 = 64 << 10;
 
+/// Where a state moves to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a root to a store.
+    Push,
+    /// From a store to a root.
+    Pull,
+}
+
+/// What became of a move that was to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It was taken back.
+    TakenBack,
+    /// There was none.
+    Nothing,
+}
+
 /// How far a move is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

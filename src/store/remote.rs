@@ -35,7 +35,6 @@ mod versions;
 mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
-pub use self::moving::GivenUp;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};

@@ -192,7 +192,6 @@ fn a_command_that_works_on_files_only_says_so_and_leaves_them() {
     let host = Host::initialized();
     for words in [
         &["report"][..],
-        &["recover", "checkpoint", "now"],
         &["recover", "guard", "x", "--", "true"],
     ] {
         assert_eq!(host.fails(words).0, 64, "{words:?}");
@@ -212,4 +211,68 @@ fn a_cluster_that_does_not_answer_is_8_and_soon() {
         .unwrap();
     assert_eq!(output.status.code(), Some(8), "{:?}", output);
     assert!(start.elapsed().as_secs() < 30);
+}
+
+#[test]
+fn checkpoints_and_restores_work_on_a_store_as_they_do_on_files() {
+    let host = Host::initialized();
+    let config = host.dir.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    std::fs::write(config.join("a"), "old").unwrap();
+    host.ok(&["state", "set", "n:=1"]);
+    let made = host.json(&["recover", "checkpoint", "deploy", "build", r#"{"by":"me"}"#]);
+    let id = made["id"].as_str().unwrap();
+    std::fs::write(config.join("a"), "new").unwrap();
+    host.ok(&["state", "set", "n:=2"]);
+    let listed = host.json(&["recover", "list"]);
+    assert_eq!((&listed[0]["id"], &listed[0]["phase"]), (&made["id"], &json!("build")));
+    let shown = host.json(&["recover", "show", id]);
+    assert_eq!(shown["files"].as_array().unwrap().len(), 3);
+    assert_eq!(host.json(&["recover", "verify"])[0]["valid"], true);
+    let planned = host.ok(&["recover", "restore", id, "--dry-run"]);
+    assert!(planned.contains("config/a"), "{planned}");
+    let restored = host.json(&["recover", "restore", "--latest"]);
+    assert_eq!((&restored["id"], &restored["revision"]), (&made["id"], &json!(4)));
+    assert_eq!(host.ok(&["state", "get", ".n"]), "1\n");
+    assert_eq!(std::fs::read(config.join("a")).unwrap(), b"old");
+    assert_eq!(host.json(&["recover", "restore", "--abort"])["undone"], false);
+    assert_eq!(host.json(&["recover", "cleanup", "0"])["removed"], json!([id]));
+    let left = restored["pre_restore"].as_str().unwrap();
+    assert_eq!(host.json(&["recover", "remove", left])["removed"], json!([left]));
+    assert_eq!(host.ok(&["recover", "list"]), "no checkpoints\n");
+    assert_eq!(host.fails(&["recover", "restore", "--latest"]), (1, "not_found".to_owned()));
+}
+
+#[test]
+fn a_state_is_pushed_used_by_others_and_pulled() {
+    let host = Host::new();
+    let url = host.place.url.clone();
+    let local = |words: &[&str]| {
+        let mut command = host.command(words);
+        let output = command.env_remove("PIPELINE_STORE").stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    local(&["state", "init"]);
+    local(&["state", "set", "n:=1"]);
+    let (code, printed, errors) = local(&["--json", "state", "push", &url]);
+    assert_eq!(code, 0, "{errors}");
+    let moved: Value = serde_json::from_str(&printed).unwrap();
+    let fields: Vec<_> = moved.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["store", "lineage", "revision", "backups", "signals"]);
+    assert_eq!((&moved["store"], &moved["revision"]), (&json!(url), &json!(2)));
+    let (code, _, errors) = local(&["state", "get", ".n"]);
+    assert_eq!(code, 3);
+    assert!(errors.contains(&format!("export PIPELINE_STORE={url}")), "{errors}");
+    host.ok(&["state", "update", ".n += 1"]);
+    assert_eq!(host.fails(&["state", "push", &url, "--abort"]), (3, "moved".to_owned()));
+    assert_eq!(host.json(&["state", "pull", "--abort"])["taken_back"], false);
+    let (code, printed, errors) = local(&["state", "pull"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(printed.starts_with("State brought back from"), "{printed}");
+    assert_eq!(local(&["state", "get", ".n"]).1, "2\n");
+    assert_eq!(host.fails(&["state", "read"]), (3, "moved".to_owned()));
+    assert_eq!(local(&["state", "validate"]).0, 0);
+    let log = std::fs::read_to_string(host.dir.path().join("audit.log")).unwrap();
+    assert!(log.contains("state-manager/push: moved"), "{log}");
 }

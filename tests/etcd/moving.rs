@@ -13,8 +13,9 @@ use pipeline_state::lock::LockEnv;
 use pipeline_state::store::change::Proposal;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::{AWAY, BACKUPS, MOVED, STATE_FILE};
+use pipeline_state::store::moving::{Direction, GivenUp};
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::remote::{GivenUp, RemoteStore};
+use pipeline_state::store::remote::RemoteStore;
 use pipeline_state::store::signal::Signals;
 use pipeline_state::store::{FileStore, Settings, SignalFile};
 use rustix::io::Errno;
@@ -79,7 +80,7 @@ fn with_state() -> Place {
 /// A place whose state was pushed and changed since.
 fn pushed() -> Place {
     let place = with_state();
-    place.store().push_from(&root(&place)).unwrap();
+    place.store().move_state(Direction::Push, &root(&place)).unwrap();
     add_one(&place.store(), "n").unwrap();
     place
 }
@@ -124,7 +125,7 @@ fn found(place: &Place) -> Found {
 fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     let place = with_state();
     let text = fs::read(place.root.path().join(STATE_FILE)).unwrap();
-    let moved = place.store().push_from(&root(&place)).unwrap();
+    let moved = place.store().move_state(Direction::Push, &root(&place)).unwrap();
     assert_eq!((moved.revision.get(), moved.backups, moved.signals), (4, 3, 1));
     let store = place.store();
     assert_eq!(store.read().unwrap().bytes, text);
@@ -146,7 +147,7 @@ fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     let text = place.value("state").unwrap();
     // To another root.
     let other = place.elsewhere();
-    let moved = other.store().pull_to(&root(&other)).unwrap();
+    let moved = other.store().move_state(Direction::Pull, &root(&other)).unwrap();
     assert_eq!((moved.revision.get(), moved.signals), (5, 1));
     assert_eq!(fs::read(other.root.path().join(STATE_FILE)).unwrap(), text);
     assert_eq!(fs::read(other.root.path().join(".signals/ready.json")).unwrap(), signal);
@@ -158,7 +159,7 @@ fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     local_set(&local, "n", 7).unwrap();
     assert!(local.take_warnings().is_empty(), "{:?}", local.take_warnings());
     // And again to the same store.
-    other.store().push_from(&root(&other)).unwrap();
+    other.store().move_state(Direction::Push, &root(&other)).unwrap();
     assert_eq!(found(&other), Found::Store(7));
     assert_eq!(revision(&document(&other.store())), 6);
 }
@@ -168,29 +169,29 @@ fn what_cannot_move_is_refused_and_stays_usable() {
     // A store with another state.
     let place = with_state();
     let other = Place { root: place.root.clone(), ..Place::initialized() };
-    let refused = other.store().push_from(&root(&other)).unwrap_err();
+    let refused = other.store().move_state(Direction::Push, &root(&other)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::Exists, 1));
     assert!(root(&place).read().is_ok());
     assert!(!place.root.path().join(MOVED).exists());
     // A root with a state.
-    let refused = other.store().pull_to(&root(&other)).unwrap_err();
+    let refused = other.store().move_state(Direction::Pull, &root(&other)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::Exists, 1));
     add_one(&other.store(), "n").unwrap();
     // A document over the limit of a store.
     local_set(&root(&place), "artifacts", vec!["x".repeat(1 << 20)]).unwrap();
-    let refused = place.store().push_from(&root(&place)).unwrap_err();
+    let refused = place.store().move_state(Direction::Push, &root(&place)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::TooLarge, 4));
     assert_eq!(found(&place), Found::Root(1));
     assert!(place.below("").is_empty());
     // A store that holds locks.
     let place = pushed();
     place.put("hold/deploy/1", "held");
-    let refused = place.store().pull_to(&root(&place)).unwrap_err();
+    let refused = place.store().move_state(Direction::Pull, &root(&place)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::LockTimeout, 2));
     assert_eq!(found(&place), Found::Store(2));
     // Nothing to bring back.
     let place = Place::new();
-    let refused = place.store().pull_to(&root(&place)).unwrap_err();
+    let refused = place.store().move_state(Direction::Pull, &root(&place)).unwrap_err();
     assert_eq!(refused.kind, Kind::NotInitialized);
     root(&place).init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
 }
@@ -211,8 +212,8 @@ const CASES: [Case; 4] = [
     Case {
         name: "push",
         prepare: with_state,
-        run: |store, root| store.push_from(root).map(drop),
-        abort: |store, root| store.abort_push(root),
+        run: |store, root| store.move_state(Direction::Push, root).map(drop),
+        abort: |store, root| store.give_up_move(Direction::Push, root),
         before: Found::Root(1),
         after: Found::Store(1),
     },
@@ -220,27 +221,27 @@ const CASES: [Case; 4] = [
         name: "push to a store that had it before",
         prepare: || {
             let place = pushed();
-            place.store().pull_to(&root(&place)).unwrap();
+            place.store().move_state(Direction::Pull, &root(&place)).unwrap();
             place
         },
-        run: |store, root| store.push_from(root).map(drop),
-        abort: |store, root| store.abort_push(root),
+        run: |store, root| store.move_state(Direction::Push, root).map(drop),
+        abort: |store, root| store.give_up_move(Direction::Push, root),
         before: Found::Root(2),
         after: Found::Store(2),
     },
     Case {
         name: "pull",
         prepare: pushed,
-        run: |store, root| store.pull_to(root).map(drop),
-        abort: |store, root| store.abort_pull(root),
+        run: |store, root| store.move_state(Direction::Pull, root).map(drop),
+        abort: |store, root| store.give_up_move(Direction::Pull, root),
         before: Found::Store(2),
         after: Found::Root(2),
     },
     Case {
         name: "pull to another root",
         prepare: || pushed().elsewhere(),
-        run: |store, root| store.pull_to(root).map(drop),
-        abort: |store, root| store.abort_pull(root),
+        run: |store, root| store.move_state(Direction::Pull, root).map(drop),
+        abort: |store, root| store.give_up_move(Direction::Pull, root),
         before: Found::Store(2),
         after: Found::Root(2),
     },
@@ -425,12 +426,12 @@ fn a_push_that_was_used_since_cannot_be_taken_back() {
     });
     let disk = Disk::new(Rc::new(observed));
     // The state is in the store, and the root does not know it.
-    place.store().push_from(&root_on(&place, disk)).unwrap_err();
+    place.store().move_state(Direction::Push, &root_on(&place, disk)).unwrap_err();
     assert_eq!(found(&place), Found::Store(1));
     add_one(&place.store(), "n").unwrap();
-    let error = place.store().abort_push(&root(&place)).unwrap_err();
+    let error = place.store().give_up_move(Direction::Push, &root(&place)).unwrap_err();
     assert_eq!((error.kind, code(&error)), (Kind::Conflict, 75));
-    place.store().push_from(&root(&place)).unwrap();
+    place.store().move_state(Direction::Push, &root(&place)).unwrap();
     assert_eq!(found(&place), Found::Store(2));
 }
 
@@ -450,7 +451,7 @@ fn transactions_of_a_push_that_was_taken_back_come_too_late() {
                 place.put(&format!("operation/{operation}"), "given up");
             }
         });
-        let ran = place.faulty(&plan, PATIENT).push_from(&root(&place));
+        let ran = place.faulty(&plan, PATIENT).move_state(Direction::Push, &root(&place));
         assert!(ran.is_err(), "{call}");
         assert!(place.value("state").is_none(), "{call}");
     }

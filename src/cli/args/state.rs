@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::{Watched, Writer};
+use crate::config::store_url::StoreUrl;
 use crate::time::{Since, parse_duration, parse_since};
 
 #[derive(Debug, Subcommand)]
@@ -243,6 +244,38 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]"
     )]
     Unset(Unset),
+    /// Move the state to a store on other machines
+    #[command(
+        after_help = "Document, lineage, revision, history, backups and signals go; checkpoints and
+config/ stay. No lock may be held. From then on commands here refuse (3 moved).
+Interrupted, the same command finishes it; --abort takes it back.
+
+Examples:
+  pipeline-state state push etcd://h1:2379,h2:2379/my-pipeline
+  pipeline-state state push etcd://h1:2379,h2:2379/my-pipeline --abort
+
+JSON:
+  {store: string, lineage: string, revision: number, backups: number,
+    signals: number}
+  with --abort: {store: string, taken_back: boolean}"
+    )]
+    Push(Push),
+    /// Bring the state back from a store on other machines
+    #[command(
+        after_help = "The mirror of `state push`: this root must have no state, and the store refuses from
+then on (3 moved). Interrupted, the same command finishes it; --abort leaves the
+state there, unless the store has handed it over.
+
+Examples:
+  pipeline-state state pull
+  pipeline-state state pull etcd://h1:2379/my-pipeline --root .
+
+JSON:
+  {store: string, lineage: string, revision: number, backups: number,
+    signals: number}
+  with --abort: {store: string, taken_back: boolean}"
+    )]
+    Pull(Pull),
     /// Compare two revisions or backups
     #[command(after_help = "Examples:
   pipeline-state state diff     # what the last commit changed
@@ -422,6 +455,26 @@ pub struct WriteDocument {
     pub migrate: bool,
     #[command(flatten)]
     pub writer: Writer,
+}
+
+#[derive(Args, Debug)]
+pub struct Push {
+    /// The store: etcd://HOST:PORT,…/PREFIX, or etcds:// for TLS
+    #[arg(value_parser = StoreUrl::parse)]
+    pub url: StoreUrl,
+    /// Take back a push that was interrupted
+    #[arg(long)]
+    pub abort: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Pull {
+    /// The store [default: where the state was pushed to, or the one that is configured]
+    #[arg(value_parser = StoreUrl::parse)]
+    pub url: Option<StoreUrl>,
+    /// Give up a pull that was interrupted
+    #[arg(long)]
+    pub abort: bool,
 }
 
 #[derive(Args, Debug)]

@@ -22,7 +22,7 @@ use crate::store::remote::{RemoteStore, StaleReads, Surroundings};
 const REACH: Duration = Duration::from_secs(5);
 
 /// The store at `url`. Nothing is sent yet.
-pub(super) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<RemoteStore> {
+pub(in crate::cli) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<RemoteStore> {
     let audit = super::audit(config, &disk);
     let host = Host::new(disk.clone(), &config.settings, super::audit(config, &disk));
     let address = Address::parse(url.as_str())?;

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::name::{Name, is_plain, nearest};
 use crate::store::layout::pinned::PRE_RESTORE;
 use crate::time::{rfc3339_millis, with_millis};
+use crate::tree::Listing;
 
 /// The choice of a checkpoint.
 #[derive(Clone, Debug)]
@@ -42,6 +43,17 @@ pub struct Made {
     pub bytes: u64,
     /// Entries of `config/` that it omits, each with the reason.
     pub left: Vec<String>,
+}
+
+/// A checkpoint that was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name.
+    pub id: String,
+    /// Its operation and other metadata.
+    pub metadata: Metadata,
+    /// Its entries.
+    pub listing: Listing,
 }
 
 /// A checkpoint as `recover list` shows it.

@@ -120,6 +120,6 @@ impl Logs<'_> {
     }
 
     pub(super) fn recovery_entry(&self, level: Level, action: &str, text: &str) -> AuditEntry {
-        AuditEntry::new(level, &format!("error-recovery/{action}"), text)
+        logged::recovery(level, action, text)
     }
 }

@@ -19,6 +19,7 @@ use self::head::Head;
 use super::RemoteStore;
 use super::change::accepts_edits;
 use super::ground::Ground;
+use crate::audit::Level;
 use crate::document::inspect_text;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, Failure};
@@ -31,6 +32,7 @@ use crate::store::checkpoint::id;
 use crate::store::checkpoint::manifest::{self, Metadata, STATE};
 use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::{Health, known};
+use crate::store::logged::recovery;
 use crate::store::options::WriteOptions;
 use crate::time::rfc3339;
 
@@ -148,6 +150,9 @@ impl Checkpoints<'_> {
         let head = Head::new(metadata, archive, &content, CHUNK)?;
         let (files, bytes) = (head.files, head.size);
         let id = self.upload(head, content, &moment.ids, now, snapshot)?;
+        let entry = recovery(Level::Info, "checkpoint", "created").with("id", &id);
+        let entry = entry.with("files", files).with("bytes", bytes);
+        self.store.log(entry.with("pid", std::process::id()));
         Ok(Made { id, files, bytes, left: Vec::new() })
     }
 

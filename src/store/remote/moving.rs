@@ -13,27 +13,43 @@ use serde_json::json;
 
 use self::meta::{Meta, Standing};
 use super::RemoteStore;
+use crate::audit::Level;
 use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
 use crate::etcd::messages::{RangeResponse, TxnRequest};
 use crate::etcd::txn::Keys;
 use crate::store::FileStore;
-use crate::store::moving::{Contents, Mark, Moved, Phase};
+use crate::store::logged::entry;
+use crate::store::moving::{Contents, Direction, GivenUp, Mark, Moved, Phase};
 use crate::store::restore::intent::OperationId;
 
-/// What became of a move that is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GivenUp {
-    /// It was taken back.
-    TakenBack,
-    /// There was none.
-    Nothing,
-}
-
 impl RemoteStore {
+    /// Moves the state between a root and this store, or continues to.
+    pub fn move_state(&self, direction: Direction, root: &FileStore) -> Result<Moved> {
+        let (moved, action) = match direction {
+            Direction::Push => (self.push_from(root)?, "push"),
+            Direction::Pull => (self.pull_to(root)?, "pull"),
+        };
+        let entry = entry(Level::Info, action, "moved").with("revision", moved.revision);
+        self.log(entry.with("lineage", &moved.lineage).with("pid", std::process::id()));
+        Ok(moved)
+    }
+
+    /// Gives up a move that was interrupted.
+    pub fn give_up_move(&self, direction: Direction, root: &FileStore) -> Result<GivenUp> {
+        let (done, action) = match direction {
+            Direction::Push => (self.abort_push(root)?, "push"),
+            Direction::Pull => (self.abort_pull(root)?, "pull"),
+        };
+        if done == GivenUp::TakenBack {
+            self.log(entry(Level::Info, action, "given up").with("pid", std::process::id()));
+        }
+        Ok(done)
+    }
+
     /// `state push`: moves the state of a root here, or continues to.
-    pub fn push_from(&self, root: &FileStore) -> Result<Moved> {
+    fn push_from(&self, root: &FileStore) -> Result<Moved> {
         // A store that cannot take it refuses before anything is touched.
         self.meta()?;
         let (moved, contents) = root.moves().push(self.mark(Phase::Pushing)?)?;
@@ -53,7 +69,7 @@ impl RemoteStore {
     }
 
     /// `state push --abort`: the state stays in the root.
-    pub fn abort_push(&self, root: &FileStore) -> Result<GivenUp> {
+    fn abort_push(&self, root: &FileStore) -> Result<GivenUp> {
         let Some(moved) = root.moves().interrupted(Phase::Pushing, &self.shown)? else {
             return Ok(GivenUp::Nothing);
         };
@@ -63,7 +79,7 @@ impl RemoteStore {
     }
 
     /// `state pull`: moves the state to a root that has none, or continues to.
-    pub fn pull_to(&self, root: &FileStore) -> Result<Moved> {
+    fn pull_to(&self, root: &FileStore) -> Result<Moved> {
         self.meta()?;
         let moved = root.moves().pull(self.mark(Phase::Pulling)?)?;
         let operation = moved.mark.operation.clone();
@@ -89,7 +105,7 @@ impl RemoteStore {
     }
 
     /// `state pull --abort`: the state stays here.
-    pub fn abort_pull(&self, root: &FileStore) -> Result<GivenUp> {
+    fn abort_pull(&self, root: &FileStore) -> Result<GivenUp> {
         let Some(moved) = root.moves().interrupted(Phase::Pulling, &self.shown)? else {
             return Ok(GivenUp::Nothing);
         };

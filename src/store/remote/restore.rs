@@ -19,6 +19,7 @@ use super::checkpoint::{Checkpoint, Moment, state_of};
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
+use crate::audit::Level;
 use crate::document::diff::diff;
 use crate::document::inspect_text;
 use crate::document::seal::without_seal;
@@ -33,6 +34,7 @@ use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::{Health, known};
 use crate::store::host::{Host, HostLock};
 use crate::store::layout::{self, BackupName, pinned};
+use crate::store::logged::recovery;
 use crate::store::options::WriteOptions;
 use crate::store::restore::intent::OperationId;
 use crate::store::restore::plan::differences;
@@ -95,6 +97,9 @@ impl RemoteStore {
             Ok(revision) => {
                 work.lock.finish()?;
                 let pre_restore = work.before.map(|before| before.id).unwrap_or_default();
+                let entry = recovery(Level::Info, "restore", "restored");
+                let entry = entry.with("id", &checkpoint.id).with("before", &pre_restore);
+                self.log(entry.with("revision", revision).with("pid", std::process::id()));
                 self.checkpoints().retire(&checkpoint.id);
                 let id = checkpoint.id.clone();
                 Ok(Restored { id, pre_restore, revision, left: Vec::new() })

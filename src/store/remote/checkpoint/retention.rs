@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Checkpoints;
 use super::catalog::Heads;
+use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
@@ -12,6 +15,7 @@ use crate::etcd::txn::{Keys, delete, put_at};
 use crate::store::checkpoint::catalog::resolve;
 use crate::store::checkpoint::manifest::Metadata;
 use crate::store::checkpoint::retention::{self, Shelf};
+use crate::store::logged::recovery;
 use crate::store::options::Mode;
 
 /// The most checkpoints that one transaction removes: it has 128 operations.
@@ -98,6 +102,10 @@ impl Checkpoints<'_> {
             while !self.take_together(&heads, together)? {
                 heads = self.heads()?;
             }
+        }
+        if !doomed.is_empty() {
+            let entry = recovery(Level::Info, "remove", "removed").with("ids", json!(doomed));
+            self.store.log(entry.with("pid", std::process::id()));
         }
         Ok(())
     }
