@@ -16,6 +16,8 @@
 //! The decisions are those of the modules above: this one reads and changes keys.
 
 mod acquire;
+mod commit;
+mod cycle;
 mod encoding;
 mod ground;
 mod keeper;
@@ -37,6 +39,7 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+pub use self::commit::{Committer, Obstacle};
 use self::keeper_process::Keeping;
 pub use self::keeper_process::{Host, KEEP, main as keep};
 pub use self::keys::LockKeys;

@@ -36,7 +36,7 @@ mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::keys::KeySpace;
@@ -44,7 +44,10 @@ pub use self::watch::KeyWatch;
 use crate::audit::{Audit, AuditEntry};
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
+use crate::etcd::messages::KeyValue;
 use crate::journal::Origin;
+use crate::lock;
+use crate::lock::remote::Committer;
 use crate::store::host::Host;
 use crate::store::options::check_deadline;
 use crate::store::{Settings, logged};
@@ -95,6 +98,10 @@ pub struct RemoteStore {
     surroundings: Surroundings,
     /// What is on this host; none where only the document is worked with.
     host: Option<Host>,
+    /// What owners have noted on this host of their grants.
+    grants: Option<lock::remote::Host>,
+    /// This command as a writer.
+    committer: OnceCell<Committer>,
     warnings: RefCell<Vec<String>>,
 }
 
@@ -109,8 +116,39 @@ impl RemoteStore {
     ) -> Self {
         let keys = KeySpace::new(prefix);
         let shown = shown.to_owned();
-        let warnings = RefCell::default();
-        Self { client, keys, shown, settings, surroundings, host: None, warnings }
+        Self {
+            client,
+            keys,
+            shown,
+            settings,
+            surroundings,
+            host: None,
+            grants: None,
+            committer: OnceCell::new(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// The same store with what owners have noted on this host of their grants.
+    #[must_use]
+    pub fn with_grants(self, grants: lock::remote::Host) -> Self {
+        Self { grants: Some(grants), ..self }
+    }
+
+    fn committer(&self) -> Result<&Committer> {
+        if let Some(known) = self.committer.get() {
+            return Ok(known);
+        }
+        let committer = Committer::new(&self.settings.lock_env)?;
+        Ok(self.committer.get_or_init(|| committer))
+    }
+
+    /// Refuses a commit whose script held the lock `state` and has lost it.
+    fn check_lost(&self, holders: &[KeyValue]) -> Result<()> {
+        match self.grants.as_ref().filter(|grants| !grants.notes().is_empty()) {
+            Some(grants) => self.committer()?.check_lost(grants, holders, &self.client),
+            None => Ok(()),
+        }
     }
 
     /// The same store with what is on this host: `config/`.

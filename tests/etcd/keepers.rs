@@ -12,19 +12,19 @@ use crate::server::{Server, shared};
 use crate::stores::Place;
 
 /// A host: its own home and runtime directory, and a store.
-struct Host {
-    place: Place,
+pub struct Host {
+    pub place: Place,
     dir: tempfile::TempDir,
     ttl: &'static str,
 }
 
 /// So long that nothing ends by its lease.
-const LONG: &str = "600";
+pub const LONG: &str = "600";
 /// The shortest.
-const SHORT: &str = "2";
+pub const SHORT: &str = "2";
 
 impl Host {
-    fn new(ttl: &'static str) -> Self {
+    pub fn new(ttl: &'static str) -> Self {
         Self { place: Place::new(), dir: tempfile::tempdir().unwrap(), ttl }
     }
 
@@ -52,18 +52,18 @@ impl Host {
     }
 
     /// Runs a script, and returns what it printed.
-    fn sh(&self, script: &str) -> Output {
+    pub fn sh(&self, script: &str) -> Output {
         self.command("sh").args(["-c", script]).output().unwrap()
     }
 
-    fn ok(&self, script: &str) -> String {
+    pub fn ok(&self, script: &str) -> String {
         let output = self.sh(script);
         assert!(output.status.success(), "{script}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// A script that goes on when the test sends it a line, and has said that it is there.
-    fn script(&self, script: &str) -> Script {
+    pub fn script(&self, script: &str) -> Script {
         let mut child = self
             .command("sh")
             .args(["-c", script])
@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// The process that keeps the lease of the only owner.
-    fn keeper(&self) -> Pid {
+    pub fn keeper(&self) -> Pid {
         let text = self.await_file("keeper-");
         let order: serde_json::Value =
             serde_json::from_slice(&std::fs::read(text).unwrap()).unwrap();
@@ -100,7 +100,7 @@ impl Host {
     }
 
     /// Waits for a note.
-    fn await_file(&self, prefix: &str) -> PathBuf {
+    pub fn await_file(&self, prefix: &str) -> PathBuf {
         loop {
             let all = walkdir::WalkDir::new(self.dir.path().join("pipeline-state"));
             let found = all
@@ -118,7 +118,7 @@ impl Host {
         std::fs::read_to_string(self.dir.path().join("audit.log")).unwrap()
     }
 
-    fn await_free(&self) {
+    pub fn await_free(&self) {
         self.place.await_keys("hold/", <[_]>::is_empty);
     }
 }
@@ -131,7 +131,7 @@ fn catches(status: std::io::Result<String>) -> bool {
     mask.unwrap_or_default() & (1 << (Signal::TERM.as_raw() - 1)) != 0
 }
 
-struct Script {
+pub struct Script {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
 }
@@ -141,13 +141,18 @@ impl Script {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
+    /// Sends it a line.
+    pub fn send(&mut self) {
+        std::io::Write::write_all(self.child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    }
+
     /// Lets it go on; what it printed on both streams.
-    fn go_on(mut self) -> String {
+    pub fn go_on(mut self) -> String {
         drop(self.child.stdin.take());
         let mut said = String::new();
         std::io::Read::read_to_string(&mut self.output, &mut said).unwrap();

@@ -18,6 +18,7 @@ mod keepers;
 mod leases;
 mod locks;
 mod locks_faults;
+mod locks_state;
 mod moving;
 #[path = "../suite/observed.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -36,7 +36,7 @@ pub(in crate::cli) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Resul
     };
     let settings = config.settings.clone();
     let store = RemoteStore::new(client, &address.prefix, &url.to_string(), settings, surroundings);
-    Ok(store.with_host(host))
+    Ok(store.with_host(host).with_grants(owners_host(url, config)))
 }
 
 /// The variable that lets readers take what a single member has.
@@ -65,15 +65,20 @@ pub(super) fn locks(
     let address = Address::parse(url.as_str())?;
     let client = client(&address, config)?;
     let env = config.settings.lock_env.clone();
-    let host = OwnersHost {
+    let now = Box::new(move || disk.now());
+    let host = Some(owners_host(url, config));
+    let surroundings = lock::remote::Surroundings { now, audit, host };
+    Ok(RemoteLocks::new(client, &address.prefix, &url.to_string(), env, surroundings))
+}
+
+/// This host, as owners of locks see it.
+fn owners_host(url: &StoreUrl, config: &Config) -> OwnersHost {
+    OwnersHost {
         url: url.as_str().to_owned(),
-        runtime: env.runtime.clone(),
+        runtime: config.settings.lock_env.runtime.clone(),
         audit_log: config.audit_log.clone(),
         root: config.settings.root.clone(),
-    };
-    let now = Box::new(move || disk.now());
-    let surroundings = lock::remote::Surroundings { now, audit, host: Some(host) };
-    Ok(RemoteLocks::new(client, &address.prefix, &url.to_string(), env, surroundings))
+    }
 }
 
 fn client(address: &Address, config: &Config) -> Result<Client> {

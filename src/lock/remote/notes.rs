@@ -95,6 +95,12 @@ impl NotesDir {
         Ok(Some(self.disk.open_dir(&parent, &self.name)?))
     }
 
+    /// Returns whether there are no notes at all.
+    pub fn is_empty(&self) -> bool {
+        let all = self.open(false).ok().flatten();
+        all.is_none_or(|all| self.disk.list(&all).is_ok_and(|names| names.is_empty()))
+    }
+
     /// The notes of an owner; `None` if there are none.
     pub fn of(&self, owner: &Identity) -> Result<Option<Notes<'_>>> {
         let Some(all) = self.open(false)? else { return Ok(None) };

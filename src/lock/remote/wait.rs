@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cycle;
 use super::encoding::waiter_value;
 use super::ground::Ground;
 use super::oracle::ClusterOracle;
@@ -10,9 +11,9 @@ use super::{RemoteLocks, failed, new_lease};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, LeaseTrouble};
 use crate::etcd::messages::{RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, created_at, delete, put_with_lease};
+use crate::etcd::txn::{Keys, absent, put_with_lease};
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
-use crate::lock::deadlock::{Ancestry as _, Cycle, find_cycle, may_close_cycle};
+use crate::lock::deadlock::Ancestry as _;
 use crate::lock::describe::Blockers;
 use crate::lock::edit::RecordEdit;
 use crate::lock::identity::Identity;
@@ -20,11 +21,10 @@ use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, LivenessOracle as _};
 use crate::lock::process::ProcessTree;
 use crate::lock::queue::Blocker;
-use crate::lock::record::{Record, Waiter};
+use crate::lock::record::Waiter;
 use crate::lock::refusal::{already_held, broken, owner_ended, timed_out};
 use crate::lock::request::{Deadlocks, NOTICE_AFTER, Request, Requester};
 use crate::lock::{hierarchy, limits};
-use crate::name::Name;
 use crate::os::process::Ends;
 
 /// How long a place in the queue outlives the waiter's last renewal.
@@ -228,40 +228,14 @@ impl<'a> Wait<'a> {
         holder
     }
 
-    /// Refuses the request if it waits for itself, in these locks. Of several that find the same
-    /// cycle one leaves it, and is refused.
+    /// Refuses the request if it waits for itself.
     fn leave_cycle(&self, all: &Ground, oracle: &ClusterOracle) -> Result<()> {
-        let Some(Cycle { error, waiting }) = self.cycle(all, oracle) else { return Ok(()) };
-        let is_in_it = |process: &Identity| waiting.iter().any(|one| one.is(process));
-        let own = |process: &Identity| self.request.requester.process.is(process);
-        let (mut compare, mut success) = (Vec::new(), Vec::new());
-        for (_, waiting) in all.all_waiting() {
-            if is_in_it(&waiting.waiter.process) {
-                compare.push(created_at(waiting.key.clone(), waiting.created));
-            }
-            if own(&waiting.waiter.process) {
-                success.push(delete(&Keys::one(waiting.key.clone())));
+        match self.request.deadlocks {
+            Deadlocks::Risked => Ok(()),
+            Deadlocks::Refused => {
+                cycle::leave(&self.locks.client, &self.request.requester, all, oracle)
             }
         }
-        let request = TxnRequest { compare, success, failure: Vec::new() };
-        match self.locks.client.commit(&request).map_err(|failure| failure.of_read())?.succeeded {
-            true => Err(error),
-            false => Ok(()),
-        }
-    }
-
-    /// The cycle in which this request waits for itself.
-    fn cycle(&self, all: &Ground, oracle: &ClusterOracle) -> Option<Cycle> {
-        if self.request.deadlocks == Deadlocks::Risked {
-            return None;
-        }
-        let requester = &self.request.requester;
-        let records: Vec<(Name, Record)> = all.all_records();
-        let awaited = records.iter().map(|(_, record)| record);
-        if !may_close_cycle(requester, awaited.filter(|record| !record.waiters.is_empty())) {
-            return None;
-        }
-        find_cycle(&requester.process, &records, oracle, &mut all.lines())
     }
 
     /// Leaves the queues. Where the cluster is lost, the lease does that.
@@ -282,7 +256,7 @@ impl<'a> Wait<'a> {
 }
 
 /// The waiting process, the owner, and their ancestors.
-fn line_of(requester: &Requester) -> Vec<Identity> {
+pub(super) fn line_of(requester: &Requester) -> Vec<Identity> {
     let Requester { process, owner, ancestry, .. } = requester;
     let mut line = ProcessTree::default().ancestry_of(process);
     for one in [process, owner].into_iter().chain(ancestry) {

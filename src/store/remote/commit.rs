@@ -156,6 +156,10 @@ impl<'s> Ground<'s> {
             absent(keys.log(revision)),
             created_before(&keys.holders("state"), self.at + 1),
         ];
+        // What is written under the lock `state` needs that grant.
+        if let Some((created, key)) = self.own_grant()? {
+            guards.push(created_at(key, created));
+        }
         for (fence, holders) in fences.iter().zip(&self.fenced) {
             let token = i64::try_from(fence.token.get()).unwrap_or(i64::MAX);
             let Some(held) = holders.iter().find(|kv| kv.create_revision == token) else {

@@ -2,17 +2,21 @@
 
 use crate::document::seal::Revision;
 use crate::etcd::txn::Keys;
+use crate::lock::STATE;
+use crate::lock::remote::LockKeys;
 use crate::store::restore::intent::OperationId;
 
 /// The keys below one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct KeySpace {
     prefix: String,
+    /// Those of locks.
+    pub locks: LockKeys,
 }
 
 impl KeySpace {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+        Self { prefix: prefix.to_owned(), locks: LockKeys::new(prefix) }
     }
 
     /// All keys of the store.
@@ -78,31 +82,27 @@ impl KeySpace {
 
     /// The places of writers in the queue for the lock `state`.
     pub(super) fn writers(&self) -> Keys {
-        Keys::below(&self.writer_prefix())
+        self.locks.waiters(STATE)
     }
 
     /// The place of the writer that has this lease.
     pub(super) fn writer(&self, lease: i64) -> String {
-        format!("{}{lease:016x}", self.writer_prefix())
-    }
-
-    fn writer_prefix(&self) -> String {
-        format!("{}/wait/state/", self.prefix)
+        self.locks.waiter(STATE, lease)
     }
 
     /// The grants of all locks.
     pub(super) fn grants(&self) -> Keys {
-        Keys::below(&self.grant_prefix())
+        self.locks.all_grants()
     }
 
     /// The places of all waiters.
     pub(super) fn waiters(&self) -> Keys {
-        Keys::below(&format!("{}/wait/", self.prefix))
+        self.locks.all_waiters()
     }
 
     /// The grants of a lock.
     pub(super) fn holders(&self, lock: &str) -> Keys {
-        Keys::below(&format!("{}/hold/{lock}/", self.prefix))
+        self.locks.grants(lock)
     }
 
     /// The head of a checkpoint: what it is, and where its content lies.

@@ -8,15 +8,15 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use bytes::Bytes;
 
 use super::RemoteStore;
 use super::ground::Ground;
-use crate::document::seal::to_bytes;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, LeaseTrouble};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::lock::remote::Obstacle;
 use crate::store::options::{WriteOptions, check_deadline};
 
 /// The races that a writer loses before it queues.
@@ -123,21 +123,37 @@ impl<'s> Turn<'s> {
     /// Returns whether the writer may try to commit on `ground`. If not, it has queued or waited,
     /// and the ground is old.
     fn has_come(&mut self, ground: &Ground<'_>) -> Result<bool> {
+        self.store.check_lost(&ground.state_holders)?;
+        let obstacle = ground.obstacle()?;
+        if obstacle.is_none() && ground.own_grant()?.is_some() {
+            return Ok(true); // the holder of `state` commits past the queue
+        }
+        let is_contended = obstacle.is_some() || !ground.writers.is_empty();
         let joined;
         let (place, writers) = match &self.place {
             Some(place) => (place, &ground.writers),
-            None if self.lost < RACES && !ground.is_contended() => return Ok(true),
+            None if self.lost < RACES && !is_contended => return Ok(true),
             None => {
                 let Some((place, writers)) = self.join()? else { return Ok(false) };
                 joined = writers;
-                (&*self.place.insert(place), &joined)
+                let place = &*self.place.insert(place);
+                if obstacle.is_some() {
+                    self.store
+                        .committer()?
+                        .leave_cycle(&self.store.client, &self.store.keys.locks)?;
+                }
+                (place, &joined)
             }
         };
-        match place.standing(writers) {
-            Standing::First if ground.state_holders.is_empty() => return Ok(true),
-            Standing::First => self.await_change(&self.store.keys.holders("state"), HELD)?,
-            Standing::Behind(ahead) => self.await_change(&Keys::one(ahead.key.clone()), QUEUED)?,
-            Standing::Lost => self.place = None,
+        match (place.standing(writers), obstacle) {
+            (Standing::First, None) => return Ok(true),
+            (Standing::First, Some(Obstacle { key, holder })) => {
+                self.await_change(&Keys::one(key), &format!("the state is locked by {holder}"))?;
+            }
+            (Standing::Behind(ahead), _) => {
+                self.await_change(&Keys::one(ahead.key.clone()), QUEUED)?;
+            }
+            (Standing::Lost, _) => self.place = None,
         }
         Ok(false)
     }
@@ -152,8 +168,8 @@ impl<'s> Turn<'s> {
         let client = &self.store.client;
         client.grant(lease, LEASE)?;
         let key = self.store.keys.writer(lease);
-        let origin = (self.store.surroundings.origin)(self.store.now());
-        let value = to_bytes(&json!({"purpose": "commit", "origin": origin})).unwrap_or_default();
+        let left = self.deadline.saturating_duration_since(renewed);
+        let value = self.store.committer()?.place(lease, self.store.now(), left)?;
         let list = RequestOp::from(self.store.keys.writers().list());
         // A place that was taken and not acknowledged fails the guard when it is sent again.
         let request = TxnRequest {
@@ -211,15 +227,25 @@ impl<'s> Turn<'s> {
 }
 
 impl Ground<'_> {
-    /// Returns whether writers are queued, or kept out by a holder of the lock `state`.
-    fn is_contended(&self) -> bool {
-        !self.writers.is_empty() || !self.state_holders.is_empty()
+    /// A holder of the lock `state` that the writer waits for.
+    fn obstacle(&self) -> Result<Option<Obstacle>> {
+        match self.state_holders.is_empty() {
+            true => Ok(None),
+            false => self.store.committer()?.obstacle(&self.state_holders),
+        }
+    }
+
+    /// The grant of `state` under which the writer commits: the revision that made it, and its key.
+    pub(super) fn own_grant(&self) -> Result<Option<(i64, Bytes)>> {
+        match self.state_holders.is_empty() {
+            true => Ok(None),
+            false => self.store.committer()?.own(&self.state_holders),
+        }
     }
 }
 
 /// What a writer waits for, in messages.
 const QUEUED: &str = "other writers are queued ahead";
-const HELD: &str = "the lock state is held";
 
 fn timed_out(what: &str) -> Error {
     Error::new(Kind::LockTimeout, format!("{what}; nothing was written"))

@@ -1,0 +1,110 @@
+//! A commit and the lock `state`: its holder's own commits pass, all others wait for it.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::cycle;
+use super::encoding::{Held, waiter_value};
+use super::ground::Ground;
+use super::keeper_process::Host;
+use super::keys::LockKeys;
+use super::oracle::ClusterOracle;
+use super::wait::line_of;
+use crate::error::{Error, Kind, Result};
+use crate::etcd::client::Client;
+use crate::etcd::messages::KeyValue;
+use crate::etcd::txn::snapshot;
+use crate::lock::describe::describe_holder;
+use crate::lock::lifeline::Lifeline;
+use crate::lock::liveness::{LivenessOracle as _, unix_seconds};
+use crate::lock::process::command_of;
+use crate::lock::process::owner::{self, LockEnv};
+use crate::lock::record::{Mode, Place, Purpose, Waiter};
+use crate::lock::request::{Requester, STATE};
+use crate::name::Name;
+use crate::time::rfc3339_millis;
+
+/// A command that commits.
+#[derive(Debug)]
+pub struct Committer {
+    requester: Requester,
+}
+
+/// A holder of `state` that a commit waits for.
+#[derive(Clone, Debug)]
+pub struct Obstacle {
+    /// The key of its grant.
+    pub key: Bytes,
+    /// The holder, in words.
+    pub holder: String,
+}
+
+impl Committer {
+    /// This command.
+    pub fn new(env: &LockEnv) -> Result<Self> {
+        Ok(Self { requester: owner::self_and_ancestors(None, env)? })
+    }
+
+    /// The grant under which it commits: the revision that created it, and its key.
+    pub fn own(&self, holders: &[KeyValue]) -> Result<Option<(i64, Bytes)>> {
+        let name = Name::parse("lock", STATE)?;
+        let covers = |held: &Held| self.requester.covers(&name, &held.grant);
+        let own = holders.iter().filter(|kv| Held::of(kv).is_some_and(|held| covers(&held)));
+        Ok(own.map(|kv| (kv.create_revision, kv.key.clone())).next())
+    }
+
+    /// A living holder of `state` that is neither the owner of this command nor an ancestor.
+    pub fn obstacle(&self, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
+        let (name, oracle) = (Name::parse("lock", STATE)?, ClusterOracle::new()?);
+        let others = holders.iter().filter_map(Held::of).find(|held| {
+            !self.requester.covers(&name, &held.grant) && !oracle.is_dead(&held.grant)
+        });
+        Ok(others.map(|held| {
+            let host = held.grant.owner.as_ref().map(|owner| &owner.namespace.host);
+            let at = host.map_or_else(String::new, |host| format!(" on {host}"));
+            let holder = format!("{}{at} since {}", describe_holder(&held.grant), held.grant.since);
+            Obstacle { key: held.key, holder }
+        }))
+    }
+
+    /// The value of its place in the queue, which ends with `lease`.
+    pub fn place(&self, lease: i64, now: SystemTime, left: Duration) -> Result<Bytes> {
+        let Requester { owner, process, .. } = &self.requester;
+        let waiter = Waiter {
+            mode: Mode::Exclusive,
+            owner: owner.clone(),
+            process: process.clone(),
+            command: command_of(process.pid),
+            since: rfc3339_millis(now),
+            until: unix_seconds(now) + left.as_secs_f64(),
+            own: None,
+            purpose: Purpose::Commit,
+            metadata: None,
+            lifeline: Lifeline::of_waiter(&format!("{lease:016x}")),
+            locks: 1,
+            passed_over: false,
+            broken: false,
+            place: Place::default(),
+        };
+        waiter_value(&waiter, &line_of(&self.requester))
+    }
+
+    /// Refuses the commit if it waits for itself.
+    pub fn leave_cycle(&self, client: &Client, keys: &LockKeys) -> Result<()> {
+        let all = Ground::of(keys, client.snapshot(&snapshot(keys.everything()))?);
+        cycle::leave(client, &self.requester, &all, &ClusterOracle::new()?)
+    }
+
+    /// Refuses the commit if its script held `state` and has lost it: what it read before may be
+    /// old.
+    pub fn check_lost(&self, host: &Host, holders: &[KeyValue], client: &Client) -> Result<()> {
+        let is_gone = |noted: &super::notes::Noted| {
+            let is_it = |kv: &KeyValue| u64::try_from(kv.create_revision) == Ok(noted.token.get());
+            noted.lock.as_str() == STATE && !holders.iter().any(is_it)
+        };
+        let lives = |lease| matches!(client.time_to_live(lease), Ok(Some(_)));
+        let lost = host.first_lost(&self.requester, is_gone, lives, Kind::Fenced);
+        lost.map_or(Ok(()), |error: Error| Err(error))
+    }
+}
