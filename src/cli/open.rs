@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::fs::Disk;
 use crate::lock::{FileLocks, Locks};
+use crate::recovery::strategy::Member;
 use crate::store::{FileStore, Store, works_on_files_only};
 
 /// The store that keeps the state. Nothing is read or sent yet.
@@ -36,6 +37,16 @@ pub(super) fn files(config: &Config, disk: Disk) -> Result<FileStore> {
     needs_files(config)?;
     let audit = audit(config, &disk);
     Ok(FileStore::new(disk, config.settings.clone(), audit))
+}
+
+/// Asks each member of the cluster that keeps the state; none where files do.
+pub(super) fn try_members(config: &Config) -> Result<Vec<Member>> {
+    #[cfg(feature = "etcd")]
+    if let Some(url) = &config.store {
+        return cluster::try_members(url, config);
+    }
+    let _ = config;
+    Ok(Vec::new())
 }
 
 /// The store in files, wherever the state is kept.

@@ -99,8 +99,8 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
         Recover::Guard(arguments) => retry::guard(arguments, store.files()?, output),
-        Recover::Retry(arguments) => retry::retry(arguments, store.files()?, output),
-        Recover::Handle(arguments) => doctor::handle(arguments, store.files()?, output),
+        Recover::Retry(arguments) => retry::retry(arguments, store, output),
+        Recover::Handle(arguments) => doctor::handle(arguments, config, store, output),
         Recover::Doctor { fix } => doctor::doctor(*fix, &config.errors, store.files()?, output),
         Recover::Status(watched) => status::status(store.files()?, *watched, output).map(done),
         Recover::Metrics { form } => status::metrics(*form, store.files()?, output).map(done),

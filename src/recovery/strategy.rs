@@ -13,7 +13,7 @@ use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
 use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
-use crate::store::{FileStore, Space, Wanted};
+use crate::store::{FileStore, Space, Store, Wanted};
 
 /// The pauses while waiting for resources.
 const PAUSES: [Duration; 4] =
@@ -41,28 +41,49 @@ pub enum NextStep {
     AskOperator,
 }
 
+/// A member of the cluster that keeps a state.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its address.
+    pub endpoint: String,
+    /// What keeps it from answering, if it does not.
+    pub obstacle: Option<String>,
+}
+
 /// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
-/// the error log.
+/// the error log. `try_members` asks each member of the cluster, where one keeps the state.
 pub fn handle(
-    store: &FileStore,
+    store: &Store,
     code: u8,
     operation: Option<&Name>,
     message: Option<&str>,
+    try_members: &dyn Fn() -> Result<Vec<Member>>,
 ) -> Result<Handled> {
     let known = ExitCode::of(code);
     let component = operation.map_or("handle", Name::as_str);
     let said = message.unwrap_or("no message was given");
     let level = if known == Some(ExitCode::Success) { Level::Info } else { Level::Error };
-    store.logs().note_error(level, component, said, code);
+    if let Some(files) = store.as_files() {
+        files.logs().note_error(level, component, said, code);
+    }
     let name = known.map_or("UNKNOWN", ExitCode::name);
     let mut handled =
         Handled { name, done: Vec::new(), next: Vec::new(), next_step: NextStep::Retry };
     match known {
         Some(ExitCode::Success) => handled.did("nothing: it succeeded"),
-        Some(ExitCode::LockTimeout) => clean_locks(store, &mut handled)?,
+        Some(ExitCode::LockTimeout) => match store.as_files() {
+            Some(files) => clean_locks(files, &mut handled)?,
+            None => {
+                handled.did("nothing: the locks of an owner that ended go with its lease");
+                handled.next("lock list", "see the holders and the waiters");
+            }
+        },
         Some(ExitCode::StateCorruption) => recover(store, &mut handled)?,
         Some(ExitCode::ValidationFailed) => restore_if_invalid(store, operation, &mut handled)?,
-        Some(ExitCode::DiskFull) => make_room(store, &mut handled)?,
+        Some(ExitCode::DiskFull) => match store.as_files() {
+            Some(files) => make_room(files, &mut handled)?,
+            None => explain_quota(&mut handled),
+        },
         Some(ExitCode::Timeout) => {
             handled.did("nothing: what timed out can only be tried again");
             handled.next("recover retry -n 3 -- COMMAND", "try it again, waiting longer each time");
@@ -76,7 +97,7 @@ pub fn handle(
             );
         }
         Some(ExitCode::NetworkError) => {
-            handled.did("nothing: this program cannot repair the network");
+            report_members(&try_members()?, &mut handled);
             handled.next("recover retry -n 5 -- COMMAND", "try it again, waiting longer each time");
             handled.next("recover degrade network-unavailable", "or work without it meanwhile");
         }
@@ -102,7 +123,7 @@ pub fn handle(
             handled.next("recover doctor", "check everything");
         }
     }
-    store.logs().record_handling(
+    store.record_handling(
         code,
         if handled.next_step == NextStep::Retry { "try-again" } else { "needs-a-person" },
     );
@@ -146,8 +167,8 @@ fn clean_locks(store: &FileStore, handled: &mut Handled) -> Result<()> {
     Ok(())
 }
 
-fn recover(store: &FileStore, handled: &mut Handled) -> Result<()> {
-    let (status, error) = store.report().status()?;
+fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
+    let (status, error) = store.status()?;
     match (status.document.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.document.health)),
         // Whether an edit is wanted is the user's decision.
@@ -173,11 +194,11 @@ fn is_without_copy(error: &Error) -> bool {
 }
 
 fn restore_if_invalid(
-    store: &FileStore,
+    store: &Store,
     operation: Option<&Name>,
     handled: &mut Handled,
 ) -> Result<()> {
-    let (status, error) = store.report().status()?;
+    let (status, error) = store.status()?;
     match (status.document.health, error) {
         (health, None) => {
             handled.ask_operator(format!(
@@ -190,7 +211,7 @@ fn restore_if_invalid(
         }
         // A state with a valid copy is healed from that.
         (health @ (HealthKind::Damaged | HealthKind::Missing), Some(error))
-            if !store.report().has_valid_copy() =>
+            if !has_valid_copy(store)? =>
         {
             restore(store, operation, health, error, handled);
         }
@@ -202,18 +223,16 @@ fn restore_if_invalid(
 /// Restores the newest checkpoint, of the operation if there is one. Where there is none, the
 /// refusal stands.
 fn restore(
-    store: &FileStore,
+    store: &Store,
     operation: Option<&Name>,
     health: HealthKind,
     refusal: Error,
     handled: &mut Handled,
 ) {
     let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
-    let restored = match store.restores().restore(&Which::Latest(operation.cloned()), &order) {
+    let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
         // There is none of this operation.
-        Err(other) if other.kind == Kind::NotFound => {
-            store.restores().restore(&Which::Latest(None), &order)
-        }
+        Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
         restored => restored,
     };
     match restored {
@@ -224,6 +243,38 @@ fn restore(
         Err(other) if other.kind == Kind::NotFound => handled.refused(refusal),
         Err(other) => handled.refused(other),
     }
+}
+
+fn has_valid_copy(store: &Store) -> Result<bool> {
+    match store.as_files() {
+        Some(files) => Ok(files.report().has_valid_copy()),
+        None => Ok(store.backups()?.iter().any(|backup| backup.valid)),
+    }
+}
+
+/// Says which members of a cluster answer. One that does is enough.
+fn report_members(members: &[Member], handled: &mut Handled) {
+    let answers = members.iter().filter(|member| member.obstacle.is_none()).count();
+    for Member { endpoint, obstacle } in members {
+        handled.did(match obstacle {
+            None => format!("{endpoint} answers"),
+            Some(why) => format!("{endpoint} does not: {why}"),
+        });
+    }
+    match (members.len(), answers) {
+        (0, _) => handled.did("nothing: this program cannot repair the network"),
+        (_, 0) => handled.ask_operator("nothing: this program cannot repair the network"),
+        _ => {}
+    }
+}
+
+fn explain_quota(handled: &mut Handled) {
+    handled.ask_operator("nothing: the database of the store has reached its quota");
+    handled.next("recover cleanup 1", "remove checkpoints older than a day, but for the newest");
+    handled.next.push(Hint::Shell(
+        "etcdctl alarm list".to_owned(),
+        "compact and defragment, or raise the quota; then `etcdctl alarm disarm`".to_owned(),
+    ));
 }
 
 fn make_room(store: &FileStore, handled: &mut Handled) -> Result<()> {

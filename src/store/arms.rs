@@ -193,6 +193,24 @@ impl Store {
         each!(self, store => store.logs().record_refusal(command, error), store => store.record_refusal(command, error))
     }
 
+    /// Notes that a recovery strategy was run.
+    pub fn record_handling(&self, code: u8, outlook: &str) {
+        match self {
+            Self::Files(store) => store.logs().record_handling(code, outlook),
+            #[cfg(feature = "etcd")]
+            Self::Remote(store) => store.record_handling(code, outlook),
+        }
+    }
+
+    /// Notes how often a command was retried, and its last exit code.
+    pub fn record_retries(&self, program: &str, times: u32, code: u8) {
+        match self {
+            Self::Files(store) => store.logs().record_retries(program, times, code),
+            #[cfg(feature = "etcd")]
+            Self::Remote(store) => store.record_retries(program, times, code),
+        }
+    }
+
     /// The files, if it is kept in files.
     pub fn as_files(&self) -> Option<&FileStore> {
         match self {

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::keys::KeySpace;
 pub use self::watch::KeyWatch;
-use crate::audit::{Audit, AuditEntry};
+use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
 use crate::etcd::messages::KeyValue;
@@ -179,6 +179,21 @@ impl RemoteStore {
     pub fn record_refusal(&self, command: &str, error: &Error) {
         let action = command.rsplit(' ').next().unwrap_or_default();
         self.log(logged::refusal(action, error));
+    }
+
+    /// Notes that a recovery strategy was run.
+    pub fn record_handling(&self, code: u8, outlook: &str) {
+        let entry = logged::recovery(Level::Info, "handle", "handled").with("code", code);
+        self.log(entry.with("outlook", outlook).with("pid", std::process::id()));
+    }
+
+    /// Notes how often a command was retried, and its last exit code.
+    pub fn record_retries(&self, program: &str, times: u32, code: u8) {
+        if times > 0 {
+            let entry = logged::recovery(Level::Info, "retry", "retried").with("times", times);
+            let entry = entry.with("code", code).with("program", program);
+            self.log(entry.with("pid", std::process::id()));
+        }
     }
 
     fn log(&self, entry: AuditEntry) {

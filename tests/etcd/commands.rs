@@ -190,10 +190,7 @@ fn a_state_file_and_a_store_exclude_each_other() {
 #[test]
 fn a_command_that_works_on_files_only_says_so_and_leaves_them() {
     let host = Host::initialized();
-    for words in [
-        &["report"][..],
-        &["recover", "guard", "x", "--", "true"],
-    ] {
+    for words in [&["report"][..], &["recover", "guard", "x", "--", "true"]] {
         assert_eq!(host.fails(words).0, 64, "{words:?}");
     }
     assert!(!host.dir.path().join(".locks").exists());
@@ -275,4 +272,29 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
     assert_eq!(local(&["state", "validate"]).0, 0);
     let log = std::fs::read_to_string(host.dir.path().join("audit.log")).unwrap();
     assert!(log.contains("state-manager/push: moved"), "{log}");
+}
+
+#[test]
+fn handle_8_says_of_each_member_whether_it_answers() {
+    let host = Host::initialized();
+    let (head, tail) = host.place.url.split_once("://").unwrap();
+    let both = format!("{head}://127.0.0.1:1,{tail}");
+    let run = |url: &str| {
+        let mut command = host.command(&["--json", "recover", "handle", "8"]);
+        command.env("PIPELINE_STORE", url).env("LOCK_TIMEOUT", "2").output().unwrap()
+    };
+    let output = run(&both);
+    assert_eq!(output.status.code(), Some(0));
+    let handled: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let done = handled["done"].as_array().unwrap();
+    assert!(done[0].as_str().unwrap().starts_with("127.0.0.1:1 does not: "), "{done:?}");
+    assert!(done[1].as_str().unwrap().ends_with(" answers"), "{done:?}");
+    let output = run("etcd://127.0.0.1:1/p");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(host.json(&["recover", "handle", "3"])["try_again"], true);
+    let retried = host.run(&["recover", "retry", "-n", "2", "--base-delay", "0", "--", "false"]);
+    assert_eq!(retried.status.code(), Some(1));
+    host.ok(&["recover", "retry", "--", "true"]);
+    host.ok(&["recover", "degrade", "slow", "reports"]);
+    assert_eq!(host.json(&["recover", "degraded", "reports"])["disabled"], true);
 }

@@ -8,13 +8,15 @@ use crate::audit::Audit;
 use crate::config::store_url::StoreUrl;
 use crate::config::{Config, Environment as _, ProcessEnvironment};
 use crate::error::{Error, Kind, Result};
-use crate::etcd::address::Address;
+use crate::etcd::address::{Address, Endpoint};
 use crate::etcd::client::{Client, Patience};
 use crate::etcd::credentials::Credentials;
 use crate::etcd::endpoints::Endpoints;
+use crate::etcd::txn::Keys;
 use crate::fs::Disk;
 use crate::lock::remote::{Host as OwnersHost, RemoteLocks};
 use crate::lock::{self, origin};
+use crate::recovery::strategy::Member;
 use crate::store::host::Host;
 use crate::store::remote::{RemoteStore, StaleReads, Surroundings};
 
@@ -79,6 +81,19 @@ fn owners_host(url: &StoreUrl, config: &Config) -> OwnersHost {
         audit_log: config.audit_log.clone(),
         root: config.settings.root.clone(),
     }
+}
+
+/// Asks each member by itself for something that only a cluster with a leader answers.
+pub(super) fn try_members(url: &StoreUrl, config: &Config) -> Result<Vec<Member>> {
+    let address = Address::parse(url.as_str())?;
+    let ask = |endpoint: &Endpoint| {
+        let one = Address { endpoints: vec![endpoint.clone()], ..address.clone() };
+        let meta = Keys::one(format!("{}/meta", address.prefix)).read();
+        let answer = client(&one, config)?.range(&meta);
+        let obstacle = answer.err().map(|failure| failure.to_string());
+        Ok(Member { endpoint: endpoint.to_string(), obstacle })
+    };
+    address.endpoints.iter().map(ask).collect()
 }
 
 fn client(address: &Address, config: &Config) -> Result<Client> {

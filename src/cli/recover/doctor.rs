@@ -8,11 +8,13 @@ use super::super::args::recover::Handle;
 use super::super::output::Output;
 use super::super::style::Paint;
 use super::Run;
+use crate::cli::open;
+use crate::config::Config;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
 use crate::recovery::doctor::{Finding, Fix, Subject, examine, repair};
 use crate::recovery::strategy::{self, NextStep};
-use crate::store::FileStore;
+use crate::store::{FileStore, Store};
 
 pub(super) fn doctor(fix: bool, settings: &[Error], store: &FileStore, output: &Output<'_>) -> Run {
     let mut report = if fix { repair(store) } else { examine(store) };
@@ -90,11 +92,17 @@ fn describe(finding: &Finding) -> String {
     one_line(&format!("{}: {}", finding.subject.name(), finding.message))
 }
 
-pub(super) fn handle(arguments: &Handle, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn handle(
+    arguments: &Handle,
+    config: &Config,
+    store: &Store,
+    output: &Output<'_>,
+) -> Run {
     let operation =
         arguments.operation.as_deref().map(|name| Name::parse("operation", name)).transpose()?;
-    let handled =
-        strategy::handle(store, arguments.code, operation.as_ref(), arguments.message.as_deref())?;
+    let (code, message) = (arguments.code, arguments.message.as_deref());
+    let try_members = || open::try_members(config);
+    let handled = strategy::handle(store, code, operation.as_ref(), message, &try_members)?;
     let next: Vec<String> = handled.next.iter().map(|hint: &Hint| output.command(hint)).collect();
     if output.is_json() {
         output.json(&json!({

@@ -15,8 +15,8 @@ use crate::journal::event::RetryStep;
 use crate::name::Name;
 use crate::recovery::guard::{GuardStep, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
-use crate::store::FileStore;
 use crate::store::checkpoint::Snapshot;
+use crate::store::{FileStore, Store};
 
 fn policy(attempts: u32, pauses: &Pauses) -> Policy {
     let schedule = Schedule { base: pauses.base_delay, max: pauses.max_delay };
@@ -37,23 +37,28 @@ fn code(ended: &Ended, output: &Output<'_>) -> u8 {
     ended.code
 }
 
-pub(super) fn retry(arguments: &Retry, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Run {
     let signals = Forwarder::new();
     let policy = policy(arguments.retries, &arguments.pauses);
     let program = program_of(&arguments.command);
-    store.logs().record_retry(&program, RetryStep::Began, None);
+    let files = store.as_files();
+    if let Some(files) = files {
+        files.logs().record_retry(&program, RetryStep::Began, None);
+    }
     let ended = policy.run(&arguments.command, &signals, &|what| output.progress_line(what));
     let step = match ended.code {
         _ if ended.timed_out => RetryStep::TimedOut,
         0 => RetryStep::Succeeded,
         _ => RetryStep::Failed,
     };
-    store.logs().record_retry(&program, step, Some((ended.attempts, ended.code)));
-    record_retries(store, &arguments.command, &ended);
-    if let Some(error) = &ended.error {
-        store.logs().note_error(Level::Error, "retry", &error.message, ended.code);
-    } else if ended.code != 0 {
-        store.logs().note_command("retry", &format!("{program} {}", ended.outcome()));
+    store.record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
+    if let Some(files) = files {
+        files.logs().record_retry(&program, step, Some((ended.attempts, ended.code)));
+        if let Some(error) = &ended.error {
+            files.logs().note_error(Level::Error, "retry", &error.message, ended.code);
+        } else if ended.code != 0 {
+            files.logs().note_command("retry", &format!("{program} {}", ended.outcome()));
+        }
     }
     if ended.timed_out {
         let attempts = if ended.attempts == 1 { "attempt" } else { "attempts" };
@@ -74,10 +79,6 @@ pub(super) fn retry(arguments: &Retry, store: &FileStore, output: &Output<'_>) -
 
 fn program_of(command: &[OsString]) -> String {
     command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn record_retries(store: &FileStore, command: &[OsString], ended: &Ended) {
-    store.logs().record_retries(&program_of(command), ended.attempts.saturating_sub(1), ended.code);
 }
 
 pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -> Run {
@@ -118,7 +119,8 @@ pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -
     };
     let policy = policy(arguments.retries, &arguments.pauses);
     let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &report)?;
-    record_retries(store, &arguments.command, &guarded.ended);
+    let (program, ended) = (program_of(&arguments.command), &guarded.ended);
+    store.logs().record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
     store.logs().record_guard(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);
     let Some(error) = guarded.unrestored else { return Ok(code) };
