@@ -36,7 +36,9 @@ pub fn read(hook: EventKind, until: Instant) -> Result<HookEvent> {
             );
             return Err(Error::new(Kind::WaitTimeout, message));
         }
-        bytes.reserve(AT_ONCE);
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(AT_ONCE);
+        }
         match rustix::io::read(&stdin, spare_capacity(&mut bytes)) {
             Ok(0) => break,
             Ok(_) => {}
