@@ -32,6 +32,7 @@ pub use self::arms::{Store, works_on_files_only};
 pub use self::candidate::Wanted;
 #[cfg(feature = "etcd")]
 pub use self::files::host;
+pub use self::files::moving::refusal_of_grants;
 pub use self::files::{EventLog, FileStore, Probe, SignalFiles, Space, fresh, heal, writable};
 pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::fs::Disk;
 use crate::lock::{FileLocks, Locks};
 use crate::recovery::strategy::Member;
-use crate::store::{FileStore, Store, works_on_files_only};
+use crate::store::{FileStore, Store, refusal_of_grants, works_on_files_only};
 
 /// The store that keeps the state. Nothing is read or sent yet.
 pub(super) fn store(config: &Config, disk: Disk) -> Result<Store> {
@@ -29,7 +29,10 @@ pub(super) fn locks(config: &Config, disk: Disk, audit: Rc<Audit>) -> Result<Loc
         return Ok(Locks::Remote(Box::new(cluster::locks(url, config, disk, audit)?)));
     }
     let (directory, env) = (&config.settings.directory, config.settings.lock_env.clone());
-    Ok(Locks::Files(Box::new(FileLocks::new(disk, directory, env, audit))))
+    let refusal = refusal_of_grants(&disk, &config.settings);
+    let locks = FileLocks::new(disk, directory, env, audit);
+    locks.refuse_grants(refusal);
+    Ok(Locks::Files(Box::new(locks)))
 }
 
 /// The store in files, for a command that works with nothing else.

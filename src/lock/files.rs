@@ -74,6 +74,7 @@ impl FileLocks {
             log: LockLog { audit, root: directory.to_owned() },
             warnings: RefCell::default(),
             on_wait: RefCell::default(),
+            refusal: RefCell::default(),
             is_journal_full: Cell::default(),
         };
         Self { root }
@@ -239,6 +240,17 @@ impl FileLocks {
     /// Refuses a writer unless all of these grants are on record.
     pub fn check_fences(&self, fences: &[Fence]) -> Result<()> {
         commit::check_fences(&self.root, fences)
+    }
+
+    /// Sets what refuses reservations of tokens, and with them grants.
+    pub fn refuse_grants(&self, refusal: impl Fn() -> Result<()> + 'static) {
+        *self.root.refusal.borrow_mut() = Some(Rc::new(refusal));
+    }
+
+    /// Lets the next grant need a reservation of tokens, which may be refused. Returns the locks
+    /// that are held; then nothing was changed.
+    pub fn forget_tokens(&self, deadline: Instant) -> Result<Vec<String>> {
+        tokens::forget(&self.root, deadline)
     }
 
     /// Checks the same while holding the gate; none of these grants can be removed until it is

@@ -101,6 +101,7 @@ impl FileStore {
             audit.clone(),
         );
         let errors = ErrorLog::new(disk.clone(), &settings.directory);
+        locks.refuse_grants(moving::refusal_of_grants(&disk, &settings));
         Self {
             disk,
             settings,

@@ -252,6 +252,12 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
     };
     local(&["state", "init"]);
     local(&["state", "set", "n:=1"]);
+    let owner = std::process::id().to_string();
+    let hold = ["--json", "lock", "acquire", "deploy", "0", "--owner-pid", &owner];
+    assert_eq!(local(&hold).0, 0);
+    let (code, _, errors) = local(&["state", "push", &url]);
+    assert!(code == 2 && errors.contains("locks are held (deploy)"), "{code}: {errors}");
+    assert_eq!(local(&["lock", "release", "deploy", "--owner-pid", &owner]).0, 0);
     let (code, printed, errors) = local(&["--json", "state", "push", &url]);
     assert_eq!(code, 0, "{errors}");
     let moved: Value = serde_json::from_str(&printed).unwrap();
@@ -261,6 +267,9 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
     let (code, _, errors) = local(&["state", "get", ".n"]);
     assert_eq!(code, 3);
     assert!(errors.contains(&format!("export PIPELINE_STORE={url}")), "{errors}");
+    // Locks are granted where the state is.
+    let (code, _, errors) = local(&hold);
+    assert!(code == 3 && errors.contains("\"moved\""), "{code}: {errors}");
     host.ok(&["state", "update", ".n += 1"]);
     assert_eq!(host.fails(&["state", "push", &url, "--abort"]), (3, "moved".to_owned()));
     assert_eq!(host.json(&["state", "pull", "--abort"])["taken_back"], false);
@@ -268,6 +277,9 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
     assert_eq!(code, 0, "{errors}");
     assert!(printed.starts_with("State brought back from"), "{printed}");
     assert_eq!(local(&["state", "get", ".n"]).1, "2\n");
+    let (code, granted, _) = local(&hold);
+    let granted: Value = serde_json::from_str(&granted).unwrap();
+    assert!(code == 0 && granted["token"].as_u64() > Some(1), "{granted}");
     assert_eq!(host.fails(&["state", "read"]), (3, "moved".to_owned()));
     assert_eq!(local(&["state", "validate"]).0, 0);
     let log = std::fs::read_to_string(host.dir.path().join("audit.log")).unwrap();

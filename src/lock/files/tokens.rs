@@ -26,6 +26,7 @@ use crate::fs::{Access, Dir};
 use crate::lock::identity::{BootMatch, Namespace};
 use crate::lock::layout::{COUNTER, LOCKS, RESERVED};
 use crate::lock::record::Token;
+use crate::lock::report::EntryStatus;
 use crate::{digest, side};
 
 /// Larger than either file.
@@ -135,6 +136,7 @@ pub(super) fn reserve_ahead(records: Records<'_>, deadline: Instant) {
 pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
     let LockedDir { root, dir, lock } = lock_dir(locks, ShortLock::Reservation, deadline)?;
+    locks.check_refusal()?;
     let records = Records { locks, dir: &dir };
     let counter = Counter::of_this_boot(records)?;
     if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
@@ -157,6 +159,22 @@ pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let counter = Counter::of_this_boot(gate.records())?;
     let next = counter.map_or(used, |counter| counter.next).max(1);
     gate.replace(COUNTER, &sealed(&Counter { boot: here.boot.clone(), next, end })?)
+}
+
+/// Forgets what is reserved, so that the next grant needs a reservation, which may be refused.
+/// Returns the locks that are held; then nothing was changed.
+pub(super) fn forget(locks: &LockRoot, deadline: Instant) -> Result<Vec<String>> {
+    let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
+    let _reservation = lock_dir(locks, ShortLock::Reservation, deadline)?;
+    let gate = Gate::enter(locks, deadline)?;
+    let held = super::report::list(locks)?;
+    let held = held.into_iter().filter(|entry| entry.status == EntryStatus::Held);
+    let mut names: Vec<String> = held.map(|entry| entry.lock).collect();
+    names.dedup();
+    if names.is_empty() {
+        gate.unlink(COUNTER)?;
+    }
+    Ok(names)
 }
 
 /// Prevents reservations while the result is held; `None` if one is under way.

@@ -8,6 +8,7 @@
 //!
 //! Where the state file is in its place, the state is here, whatever the mark says.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -20,10 +21,10 @@ use crate::document::seal::{Document, Lineage};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, temporary};
-use crate::fs::{Content, Dir};
+use crate::fs::{Content, Dir, Disk};
 use crate::journal::Event;
-use crate::lock::EntryStatus;
 use crate::name::Name;
+use crate::store::Settings;
 use crate::store::copies::{BackupCopy, Copies as _, CopyState};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{AWAY, BACKUPS, BackupName, MOVED, SIGNALS};
@@ -33,9 +34,24 @@ use crate::store::options::LockPurpose;
 impl Root<'_> {
     /// The mark of a state that was moved, or is on its way.
     pub(super) fn mark(&self) -> Result<Option<Mark>> {
-        let path = self.store.settings.directory.join(MOVED);
-        let found = self.store.disk.read(&Dir::working(), path, moving::LIMIT)?;
-        found.map(|Content { bytes, .. }| Mark::read(&bytes)).transpose()
+        mark_in(&self.store.disk, &self.store.settings.directory)
+    }
+}
+
+fn mark_in(disk: &Disk, directory: &Path) -> Result<Option<Mark>> {
+    let found = disk.read(&Dir::working(), directory.join(MOVED), moving::LIMIT)?;
+    found.map(|Content { bytes, .. }| Mark::read(&bytes)).transpose()
+}
+
+/// Refuses grants of locks in a root whose state is elsewhere. It is asked where tokens are
+/// reserved, and a push makes the next grant do that: so no other grant pays for it.
+pub fn refusal_of_grants(disk: &Disk, settings: &Settings) -> impl Fn() -> Result<()> + use<> {
+    let (disk, directory, file) = (disk.clone(), settings.directory.clone(), settings.path());
+    move || match mark_in(&disk, &directory)? {
+        Some(mark) if disk.stat(&Dir::working(), &file)?.is_none() => {
+            Err(mark.refusal(&file.display().to_string()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -100,11 +116,15 @@ impl<'s> Moves<'s> {
             }
             _ => return Err(tx.seen.refusal()),
         };
-        self.refuse_locks()?;
         let mark = Mark { lineage: Some(document.seal.lineage.clone()), ..mark };
         let lock = tx.lock.clone();
         let moved = Move { store: self.store, lock, mark, before: None, is_new: true };
         moved.put_mark(&moved.mark)?;
+        let held = self.store.locks.forget_tokens(deadline)?;
+        if !held.is_empty() {
+            moved.remove_mark()?;
+            return Err(locked(&held));
+        }
         let backups = moved.backups()?;
         let disk = &self.store.disk;
         let live = moved.lock.root.entry(&self.store.settings.file_name);
@@ -181,14 +201,6 @@ impl<'s> Moves<'s> {
     fn lock(&self, purpose: LockPurpose) -> Result<Rc<StateLock<'s>>> {
         let locks = StateLocks::of(self.store);
         locks.lock_state(purpose, locks.deadline())
-    }
-
-    fn refuse_locks(&self) -> Result<()> {
-        let entries = self.store.locks.list()?.into_iter();
-        let held = entries.filter(|entry| entry.status == EntryStatus::Held);
-        let mut names: Vec<String> = held.map(|entry| entry.lock).collect();
-        names.dedup();
-        if names.is_empty() { Ok(()) } else { Err(locked(&names)) }
     }
 }
 
