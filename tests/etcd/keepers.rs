@@ -270,6 +270,24 @@ fn a_host_that_is_cut_off_counts_its_lease_as_lost() {
 }
 
 #[test]
+fn a_grant_is_renewed_with_another_time_to_live_and_keeps_its_token() {
+    let host = Host::new(SHORT);
+    let mut script = host.script(
+        "t=$($B lock acquire a --print-token); $B -q lock renew a --ttl 300; echo ready; read x
+         $B lock release a --token $t",
+    );
+    let lease = host.place.below("hold/a/")[0].lease;
+    let (left, _) = shared().client().time_to_live(lease).unwrap().unwrap();
+    assert!(left > Duration::from_secs(200), "{left:?}");
+    script.send();
+    assert_eq!(script.go_on(), "Lock released: a\n");
+    let other = host.script("echo ready; read x");
+    host.ok(&format!("$B -q lock acquire b --owner-pid {}", other.pid()));
+    assert_eq!(host.sh("$B lock renew b").status.code(), Some(1), "it is not this script's");
+    other.go_on();
+}
+
+#[test]
 fn a_command_of_lock_run_holds_its_locks_while_it_lives() {
     let host = Host::new(LONG);
     assert_eq!(

@@ -7,8 +7,9 @@ use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::{Exclusive, Shared};
 use pipeline_state::lock::{BreakTarget, EntryStatus, Identity, Lifeline, Standing};
 
+use crate::faults::Plan;
 use crate::holders::{Script, name, names, token};
-use crate::server::shared;
+use crate::server::{PATIENT, shared};
 use crate::stores::{Place, code};
 
 #[test]
@@ -28,6 +29,22 @@ fn a_lock_is_held_by_one_and_handed_on_under_a_higher_token() {
     });
     assert!(place.below("wait/").is_empty());
     assert_eq!(place.below("hold/deploy/").len(), 1);
+}
+
+#[test]
+fn of_two_requests_that_saw_a_lock_free_one_is_granted() {
+    for names in ["deploy", "deploy,x"] {
+        let (place, one) = (Place::new(), Script::new());
+        // It reads, has a lease granted, notes it; before it takes the lock, another one does.
+        let plan = Plan::new(None);
+        let others = place.clone();
+        plan.before(3, move || {
+            drop(Script::new().lock(&others.locks(), "deploy", Exclusive).unwrap());
+        });
+        let error = one.try_lock(&place.faulty_locks(&plan, PATIENT), names, Exclusive);
+        assert_eq!(error.unwrap_err().kind, Kind::LockTimeout);
+        assert_eq!(place.below("hold/").len(), 1);
+    }
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn until_granted(
     loop {
         let Grantable { ground, mut edits } = wait.until_grantable(next.take())?;
         locks.sweep(&ground, &edits)?;
-        let lease = locks.lease_of(request, ttl, ground.other(owner))?;
+        let lease =
+            locks.lease_of(&request.requester.owner, &request.command, ttl, ground.other(owner))?;
         let grants = Grants::of(locks, request, &ground, &mut edits, &lease)?;
         match grants.commit(wait, owner)? {
             Landed::Done(acquired) => return Ok((acquired, lease)),

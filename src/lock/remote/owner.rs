@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use super::{RemoteLocks, failed, new_lease};
+use super::{RemoteLocks, new_lease};
 use crate::digest::Digest;
 use crate::document::seal::to_bytes;
 use crate::error::Result;
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
 use crate::lock::identity::{Identity, Namespace};
-use crate::lock::request::Request;
 
 /// The lease of an owner.
 #[derive(Clone, Debug)]
@@ -50,11 +49,12 @@ impl RemoteLocks {
     /// there is none.
     pub(super) fn lease_of(
         &self,
-        request: &Request,
+        owner: &Identity,
+        command: &str,
         ttl: Duration,
         found: Option<&KeyValue>,
     ) -> Result<OwnerLease> {
-        let name = name_of(&request.requester.owner, ttl);
+        let name = name_of(owner, ttl);
         let key = self.keys.owner(&name);
         let of = |kv: &KeyValue, key: String| OwnerLease {
             id: kv.lease,
@@ -67,10 +67,10 @@ impl RemoteLocks {
             return Ok(of(kv, key));
         }
         let id = new_lease()?;
-        let what = |failure| failed(failure, &request.names, "about to be granted");
-        self.client.grant(id, ttl).map_err(what)?;
+        // One that was granted and not acknowledged ends by itself: nothing renews it.
+        self.client.grant(id, ttl).map_err(|failure| failure.of_read())?;
         let value = serde_json::json!({
-            "owner": request.requester.owner, "command": request.command, "ttl": ttl.as_secs_f64(),
+            "owner": owner, "command": command, "ttl": ttl.as_secs_f64(),
         });
         let read = RequestOp::from(Keys::one(key.clone()).read());
         let claim = TxnRequest {
@@ -81,7 +81,6 @@ impl RemoteLocks {
             ],
             failure: vec![read],
         };
-        // One that was made and not acknowledged ends by itself: nothing renews it yet.
         let answer = self.client.commit(&claim).map_err(|failure| failure.of_read())?;
         let kv = answer.ranges().flat_map(|range| range.kvs).next().unwrap_or_default();
         if kv.lease != id {

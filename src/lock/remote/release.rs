@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use super::encoding::grant_value;
+use super::encoding::{Held, grant_value};
 use super::ground::Ground;
+use super::keeper_process::Keeping;
 use super::oracle::ClusterOracle;
+use super::owner::name_of;
 use super::{RemoteLocks, failed, new_change};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, created_at, delete, put_at, put_with_lease};
 use crate::lock::edit::{Acquired, RecordEdit};
-use crate::lock::liveness::unix_seconds;
+use crate::lock::identity::Identity;
+use crate::lock::liveness::{Liveness, LivenessOracle as _, unix_seconds};
 use crate::lock::record::{Grant, Token};
 use crate::lock::release::{Operation, Released, Selection, check_ancestry, release_one};
 use crate::lock::request::Requester;
+use crate::lock::run::OnLost;
 use crate::name::Name;
 
 /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the one
@@ -117,11 +121,12 @@ pub(super) fn give_back(locks: &RemoteLocks, acquired: &[Acquired]) -> Result<()
     Ok(())
 }
 
-/// Renews a grant's lease; returns its end if nothing renews it again, in seconds since 1970.
+/// Renews a grant's lease, or gives the grant one of another time to live; returns its end if
+/// nothing renews it again, in seconds since 1970.
 pub(super) fn renew(
     locks: &RemoteLocks,
     name: &Name,
-    _ttl: Option<Duration>,
+    ttl: Option<Duration>,
     token: Option<Token>,
     requester: &Requester,
 ) -> Result<f64> {
@@ -129,14 +134,71 @@ pub(super) fn renew(
     let ground = locks.observe(names, None)?;
     let selection = Selection { operation: Operation::Renew, token, requester };
     let edit = RecordEdit::new(name, ground.record(name.as_str()));
-    let grant = selection.grant(&edit, &ClusterOracle::new()?)?;
-    let lease = ground.held(name, grant.token).map_or(0, |held| held.lease);
+    let oracle = ClusterOracle::new()?;
+    let found = selection.grant(&edit, &oracle);
+    let lost = |error| locks.lost_grant(names, token, requester, &ground).unwrap_or(error);
+    let grant = found.map_err(lost)?;
+    let Some(held) = ground.held(name, grant.token) else { return Err(selection.not_held(name)) };
     let now = locks.now();
-    let Some(left) = locks.client.renew(lease)? else {
-        return Err(selection.not_held(name));
+    let left = match ttl.map(|ttl| locks.ttl(Some(ttl))) {
+        Some(ttl) if grant.ttl != Some(ttl.as_secs_f64()) => {
+            let owner = grant.owner.as_ref().filter(|one| oracle.process(one) == Liveness::Alive);
+            let Some(owner) = owner else { return Err(on_another_host(name)) };
+            move_to(locks, name, held, owner, ttl)?;
+            Some(ttl)
+        }
+        _ => locks.client.renew(held.lease)?,
     };
+    let Some(left) = left else { return Err(selection.not_held(name)) };
     locks.log.record(locks.log.grant("renew", "renewed", name, &grant));
     Ok(unix_seconds(now) + left.as_secs_f64())
+}
+
+/// Gives a grant the lease of its owner that has this time to live. Its token stays.
+fn move_to(
+    locks: &RemoteLocks,
+    name: &Name,
+    held: &Held,
+    owner: &Identity,
+    ttl: Duration,
+) -> Result<()> {
+    let grant = Grant { ttl: Some(ttl.as_secs_f64()), ..held.grant.clone() };
+    let key = locks.keys.owner(&name_of(owner, ttl));
+    let names = std::slice::from_ref(name);
+    let found = locks.observe(&[], Some(&key))?;
+    let lease = locks.lease_of(owner, &grant.command, ttl, found.other(&key))?;
+    let request = TxnRequest {
+        compare: vec![
+            put_at(held.key.clone(), held.put_at),
+            created_at(lease.key.clone(), lease.created),
+        ],
+        success: vec![put_with_lease(
+            held.key.clone(),
+            grant_value(&grant, &new_change()?)?,
+            lease.id,
+        )],
+        failure: Vec::new(),
+    };
+    let answer = locks.client.commit(&request);
+    let is_done = answer.map_err(|failure| failed(failure, names, "renewed"))?.succeeded;
+    // One that was carried out and not acknowledged fails its guards when it is sent again.
+    let moved =
+        |ground: Ground| ground.held(name, grant.token).is_some_and(|it| it.lease == lease.id);
+    if !is_done && !moved(locks.observe(names, None)?) {
+        let message = format!("{name} was changed by another command; nothing was renewed");
+        return Err(Error::new(Kind::Conflict, message)
+            .hint_command(format!("lock renew {name}"), "try again"));
+    }
+    let acquired = Acquired { name: name.clone(), grant, before: None };
+    let keeping = Keeping::InBackground(OnLost::Keep);
+    locks.keep(&lease, std::slice::from_ref(&acquired), owner, keeping).map(drop)
+}
+
+fn on_another_host(name: &Name) -> Error {
+    let message = format!("the owner of {name} is on another host, whose lease this is");
+    Error::new(Kind::NotOwner, message)
+        .hint_command(format!("lock renew {name}"), "renew it as it is")
+        .detail("lock", name.as_str())
 }
 
 /// A guard that a grant is still on record.
