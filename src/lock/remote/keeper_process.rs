@@ -12,7 +12,7 @@ use super::RemoteLocks;
 use super::keeper::{Keeper, Order};
 use super::notes::{Noted, NotesDir};
 use super::owner::OwnerLease;
-use crate::audit::Audit;
+use crate::audit::{Audit, AuditEntry, Level};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::credentials;
@@ -197,6 +197,15 @@ pub fn main(order: &str) -> Result<()> {
     if let Some(Ok(None)) = &kept {
         return Ok(()); // another keeper has the order
     }
-    Keeper::new(order, notes.clone(), audit, inside)?.run();
+    let (log, disk) = (order.audit_log.clone(), Disk::real());
+    let root = order.root.clone();
+    match Keeper::new(order, notes.clone(), audit, inside) {
+        Ok(keeper) => keeper.run(),
+        Err(error) => {
+            // The lease ends by itself.
+            let entry = AuditEntry::new(Level::Error, "lock-manager/keeper", &error.message);
+            Audit::new(disk, log, &root).record(&entry.with("root", root.display()));
+        }
+    }
     Ok(())
 }
