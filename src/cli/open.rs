@@ -9,7 +9,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::error::Result;
 use crate::fs::Disk;
-use crate::lock::{FileLocks, Locks};
+use crate::lock::{FileLocks, LockEntry, LockSummary, Locks};
 use crate::recovery::strategy::Member;
 use crate::store::{FileStore, Store, refusal_of_grants, works_on_files_only};
 
@@ -33,6 +33,28 @@ pub(super) fn locks(config: &Config, disk: Disk, audit: Rc<Audit>) -> Result<Loc
     let locks = FileLocks::new(disk, directory, env, audit);
     locks.refuse_grants(refusal);
     Ok(Locks::Files(Box::new(locks)))
+}
+
+/// All holders and waiters of the state that `store` keeps.
+pub(super) fn lock_entries(config: &Config, store: &Store) -> Result<Vec<LockEntry>> {
+    match store.as_files() {
+        Some(files) => files.locks().list(),
+        None => own_locks(config)?.list(),
+    }
+}
+
+fn own_locks(config: &Config) -> Result<Locks> {
+    let disk = Disk::real();
+    let audit = Rc::new(audit(config, &disk));
+    locks(config, disk, audit)
+}
+
+/// The number of locks of each kind, of the state that `store` keeps.
+pub(super) fn lock_summary(config: &Config, store: &Store) -> Result<LockSummary> {
+    match store.as_files() {
+        Some(files) => files.locks().summary(),
+        None => own_locks(config)?.summary(),
+    }
 }
 
 /// The store in files, for a command that works with nothing else.

@@ -101,9 +101,9 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
         Recover::Guard(arguments) => retry::guard(arguments, store.files()?, output),
         Recover::Retry(arguments) => retry::retry(arguments, store, output),
         Recover::Handle(arguments) => doctor::handle(arguments, config, store, output),
-        Recover::Doctor { fix } => doctor::doctor(*fix, &config.errors, store.files()?, output),
-        Recover::Status(watched) => status::status(store.files()?, *watched, output).map(done),
-        Recover::Metrics { form } => status::metrics(*form, store.files()?, output).map(done),
+        Recover::Doctor { fix } => doctor::doctor(*fix, config, store, output),
+        Recover::Status(watched) => status::status(store, *watched, output).map(done),
+        Recover::Metrics { form } => status::metrics(*form, config, store, output).map(done),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::report::Report;
+use super::open;
 use super::output::Output;
 use super::write_command::with_store;
 use crate::audit::{DEFAULT, FALLBACK};
@@ -13,10 +14,10 @@ use crate::config::Config;
 use crate::error::{Error, ExitCode, Kind, Result, quote_path};
 use crate::fs::stage::Durability;
 use crate::fs::{At, Dir, Disk, FileKind};
-use crate::lock::EntryStatus;
+use crate::lock::{EntryStatus, LockEntry};
 use crate::placement::{is_kept_by_a_root, unfit_for_output};
 use crate::report::{HeldGrant, Subject, Timeline, page};
-use crate::store::FileStore;
+use crate::store::Store;
 
 /// Runs the command; its exit code.
 pub fn run(
@@ -25,19 +26,18 @@ pub fn run(
     disk: Disk,
     output: &Output<'_>,
 ) -> anyhow::Result<u8> {
-    with_store(config, disk, output, None, |store| {
-        let store = store.files()?;
+    with_store(config, disk.clone(), output, None, |store| {
         let target = match command.output.as_path() {
             path if path == Path::new("-") => None,
-            path => Some(Target::of(path, store)?),
+            path => Some(Target::of(path, store, &disk)?),
         };
-        let timeline = timeline(command, store)?;
+        let timeline = timeline(command, store, open::lock_entries(config, store)?)?;
         let html = page::html(&timeline);
         let Some(target) = target else {
             output.bytes(html.as_bytes())?;
             return Ok(ExitCode::Success as u8);
         };
-        target.write(&html, store.disk())?;
+        target.write(&html, &disk)?;
         let shown = command.output.display().to_string();
         output.confirm(
             &format!("Report written: {shown} ({} events)", timeline.events),
@@ -47,13 +47,16 @@ pub fn run(
     })
 }
 
-fn timeline(command: &Report, store: &FileStore) -> Result<Timeline> {
-    let events = store.report().events()?;
-    let locks = store.locks().list()?.into_iter();
+fn timeline(command: &Report, store: &Store, locks: Vec<LockEntry>) -> Result<Timeline> {
+    let events = store.events()?;
+    let locks = locks.into_iter();
     let locks = locks.filter(|entry| entry.status != EntryStatus::Stale);
-    let now = store.disk().now();
+    let now = store.now();
     let subject = Subject {
-        root: store.settings().directory.display().to_string(),
+        root: match store.as_files() {
+            Some(files) => files.settings().directory.display().to_string(),
+            None => store.place(),
+        },
         now,
         since: command.since.map(|since| since.before(now)),
         held: locks
@@ -71,7 +74,7 @@ struct Target {
 
 impl Target {
     /// Opens the directory. A file of a root, a link, and what is not a regular file are refused.
-    fn of(path: &Path, store: &FileStore) -> Result<Self> {
+    fn of(path: &Path, store: &Store, disk: &Disk) -> Result<Self> {
         let name = match path.file_name() {
             Some(name) if !path.as_os_str().as_encoded_bytes().ends_with(b"/") => name,
             _ => return Err(refusal(path, "names a directory")),
@@ -99,7 +102,6 @@ impl Target {
         if is_kept_by_a_root(&target) {
             return Err(refusal(path, "is a file of a state"));
         }
-        let disk = store.disk();
         let dir = disk.open_root(&resolved)?;
         if let Some(stat) = disk.stat(&dir, name)? {
             let log = disk.stat(&Dir::working(), store.audit().used())?;

@@ -44,7 +44,7 @@ pub fn run(command: &State, config: &Config, disk: Disk, output: &Output<'_>) ->
         State::Push(args) => moving::push(args, config, disk, output),
         State::Pull(args) => moving::pull(args, config, disk, output),
         _ => with_store(config, disk, output, action_of(command), |store| {
-            dispatch(command, store, output)
+            dispatch(command, config, store, output)
         }),
     }
 }
@@ -93,7 +93,7 @@ fn write_options(action: &'static str, writer: &Writer) -> Result<WriteOptions> 
     write_command::write_options("state", action, writer)
 }
 
-fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
+fn dispatch(command: &State, config: &Config, store: &Store, output: &Output<'_>) -> Run {
     match command {
         State::Init { fresh, yes } => init::run(*fresh, *yes, store, output),
         State::Read => read(store, output),
@@ -140,7 +140,7 @@ fn dispatch(command: &State, store: &Store, output: &Output<'_>) -> Run {
         State::Push(_) | State::Pull(_) => {
             Err(Error::new(Kind::Internal, "a move has two sides").into())
         }
-        State::Status(watched) => status::status(store, *watched, output),
+        State::Status(watched) => status::status(config, store, *watched, output),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::args::Watched;
 use super::moment::Moment;
+use super::open;
 use super::output::Output;
 use super::reports::{shared_file_system, size, unconfirmed_flushes, who};
 use super::status_view::{self, StatusView, lines};
@@ -12,6 +13,7 @@ use super::table::terminal_width;
 use super::wakeups::Wakeups;
 use super::width::cut;
 use crate::audit::ErrorLog;
+use crate::config::Config;
 use crate::error::{Error, ExitCode, one_line};
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::plural::count;
@@ -24,11 +26,14 @@ use crate::store::{FileStore, Store};
 const MOST_FINDINGS: usize = 10;
 
 pub(super) fn status(
+    config: &Config,
     store: &Store,
     watched: Watched,
     output: &Output<'_>,
 ) -> anyhow::Result<ExitCode> {
-    status_view::show(output, watched.watch.then(|| wakeups(store)), &mut || look(store, output))?;
+    status_view::show(output, watched.watch.then(|| wakeups(store)), &mut || {
+        look(config, store, output)
+    })?;
     Ok(ExitCode::Success)
 }
 
@@ -51,8 +56,11 @@ fn places(store: &FileStore) -> Vec<WatchedDir> {
     std::iter::once(WatchedDir { dir, names }).chain(inside).collect()
 }
 
-fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
-    let (status, error) = store.status()?;
+fn look(config: &Config, store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
+    let (mut status, error) = store.status()?;
+    if store.as_files().is_none() {
+        status.locks = open::lock_summary(config, store)?;
+    }
     let now = store.now();
     let text = [
         lines(&at_a_glance(&status, error.as_ref(), now, output)),

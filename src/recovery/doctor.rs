@@ -7,6 +7,8 @@
 //! operator: edits, deletions, damaged copies, locks with an unknown owner.
 
 mod checks;
+#[cfg(feature = "etcd")]
+pub mod cluster;
 mod trials;
 
 use serde::Serialize;
@@ -64,6 +66,8 @@ pub enum Subject {
     Logs,
     /// What the machine or its file system cannot do.
     Machine,
+    /// Members of the cluster that keeps the state.
+    Members,
     /// The mirror.
     Mirror,
     /// Permissions.
@@ -100,6 +104,7 @@ impl Subject {
             Self::Locks => "locks",
             Self::Logs => "logs",
             Self::Machine => "machine",
+            Self::Members => "members",
             Self::Mirror => "mirror",
             Self::Modes => "modes",
             Self::Owners => "owners",

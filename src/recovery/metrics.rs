@@ -13,8 +13,9 @@ use crate::audit::{AuditLine, fact};
 use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
+use crate::lock::LockSummary;
+use crate::store::Store;
 use crate::store::checkpoint::id::time_of;
-use crate::store::{EventLog, FileStore};
 use crate::time::{parse_rfc3339, with_millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -129,8 +130,8 @@ pub struct Metrics {
 impl Metrics {
     /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
     /// Only what is missing from the journal leaves a warning.
-    pub fn gather(store: &FileStore) -> Self {
-        let mut metrics = Self { path: store.path().display().to_string(), ..Self::default() };
+    pub fn gather(store: &Store, locks: Option<LockSummary>) -> Self {
+        let mut metrics = Self { path: store.place(), ..Self::default() };
         for kind in ["automatic", "manual"] {
             metrics.backups.insert(kind, 0);
         }
@@ -140,7 +141,7 @@ impl Metrics {
         for noted in store.logged_errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
-        metrics.look(store);
+        metrics.look(store, locks);
         store.take_warnings(); // `doctor` reports them
         metrics.read_logs(store);
         metrics
@@ -148,10 +149,10 @@ impl Metrics {
 
     /// Counts the commits in the journal, and those in the audit log that the journal has no line
     /// of.
-    fn read_logs(&mut self, store: &FileStore) {
-        let yesterday = store.disk().now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
+    fn read_logs(&mut self, store: &Store) {
+        let yesterday = store.now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut journaled = HashSet::new();
-        let journal = EventLog::of(store).journal();
+        let journal = store.events().unwrap_or_default();
         let totals = journal.totals();
         self.count_totals(&totals);
         self.count_locks(&journal, &totals);
@@ -175,7 +176,9 @@ impl Metrics {
                     journaled.contains(&key) || journal.is_counted(&key.0, key.1)
                 })
         };
-        let ours = [fact("path", &self.path), fact("root", store.settings().directory.display())];
+        let directory = store.settings().directory.display();
+        let place = |key| fact(key, &self.path);
+        let ours = [place("path"), place("store"), fact("root", directory)];
         store.audit().each_line(&ours, &mut |text| {
             // The fact must match as a whole: another root's path may have this one as a prefix.
             let is_ours =
@@ -299,8 +302,8 @@ impl Metrics {
         None
     }
 
-    fn look(&mut self, store: &FileStore) {
-        if let Ok((status, refusal)) = store.report().status() {
+    fn look(&mut self, store: &Store, locks: Option<LockSummary>) {
+        if let Ok((status, refusal)) = store.status() {
             self.is_writable = status.writable;
             self.is_healthy = refusal.is_none() && status.writable;
             self.revision = status.document.revision;
@@ -308,7 +311,7 @@ impl Metrics {
             self.backups_kept = status.backups.automatic + status.backups.pinned;
             self.disk_free = status.disk_free;
         }
-        if let Ok(locks) = store.locks().summary() {
+        if let Some(locks) = locks {
             let standings = [
                 ("held", locks.held),
                 ("waiting", locks.waiting),
@@ -319,11 +322,10 @@ impl Metrics {
         }
         if let Ok(ids) = store.checkpoints().ids() {
             self.checkpoints = ids.len();
-            let age =
-                ids.last().and_then(|id| store.disk().now().duration_since(time_of(id)?).ok());
+            let age = ids.last().and_then(|id| store.now().duration_since(time_of(id)?).ok());
             self.newest_checkpoint_age = age.map(|age| age.as_secs());
         }
-        let document = store.report().read_as_it_is().ok().flatten();
+        let document = store.read_as_it_is().ok().flatten();
         self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
     }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::degraded::Degraded;
 use crate::audit::ErrorLogEntry;
 use crate::error::{Error, Hint};
-use crate::store::FileStore;
+use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
@@ -65,14 +65,14 @@ fn health_or_unknown<S: Serializer>(
 impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
-    pub fn of(store: &FileStore) -> Self {
-        let (health, revision, refusal) = match store.report().status() {
+    pub fn of(store: &Store) -> Self {
+        let (health, revision, refusal) = match store.status() {
             Ok((status, refusal)) => {
                 (Some(status.document.health), status.document.revision, refusal)
             }
             Err(error) => (None, None, Some(error)),
         };
-        let document = store.report().read_as_it_is().ok().flatten();
+        let document = store.read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();
         let mut noted = store.logged_errors();
         noted.retain(ErrorLogEntry::is_error);
@@ -80,8 +80,8 @@ impl Overview {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
-        let obstacle = store.obstacles().interrupted_restore().ok().flatten();
-        let interrupted = store.intents().interrupted().ok().flatten();
+        let obstacle = store.restore_obstacle();
+        let interrupted = store.interrupted_restore().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
         let interrupted_restore = match interrupted {
             Some(Interrupted::Ours(id)) => {
@@ -98,7 +98,7 @@ impl Overview {
             }
             None => None,
         };
-        let guards = store.guards().list().unwrap_or_default();
+        let guards = store.guards().unwrap_or_default();
         next.extend(guards.iter().flat_map(OnRecord::hints));
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {
@@ -111,7 +111,7 @@ impl Overview {
             next.push(Hint::Command("recover doctor".to_owned(), "check everything".to_owned()));
         }
         Self {
-            path: store.path().display().to_string(),
+            path: store.place(),
             health,
             revision,
             interrupted_restore,

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::backups::Listed;
 use super::change::{Change, Outcome};
 use super::fresh::{InitMode, Initialized};
+use super::guard::OnRecord;
 use super::heal::{Healing, Recovered};
 use super::options::WriteOptions;
 #[cfg(feature = "etcd")]
@@ -17,10 +18,12 @@ use super::undo::Undone;
 use super::{FileStore, Served, Settings, Wanted};
 use serde_json::Value;
 
+use crate::audit::{Audit, ErrorLogEntry};
 use crate::document::diff::Difference;
 use crate::document::lazy::LazyDocument;
 use crate::document::schema::OldForm;
 use crate::error::{Error, Kind, Result};
+use crate::journal::Events;
 use crate::name::Name;
 use crate::time::Since;
 
@@ -156,6 +159,31 @@ impl Store {
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
         each!(self, store => store.report().status(), store => store.status())
+    }
+
+    /// The events on record.
+    pub fn events(&self) -> Result<Events> {
+        each!(self, store => store.report().events(), store => store.events())
+    }
+
+    /// The guards on record; those of a cluster are with their checkpoints.
+    pub fn guards(&self) -> Result<Vec<OnRecord>> {
+        each!(self, store => store.guards().list(), _store => Ok(Vec::new()))
+    }
+
+    /// This host's log of what was done.
+    pub fn audit(&self) -> &Audit {
+        either!(self, store => store.audit())
+    }
+
+    /// The last entries of this host's error log, oldest first.
+    pub fn logged_errors(&self) -> Vec<ErrorLogEntry> {
+        each!(self, store => store.logged_errors(), _store => Vec::new())
+    }
+
+    /// The reason why an interrupted restore cannot be finished here.
+    pub fn restore_obstacle(&self) -> Option<Error> {
+        each!(self, store => store.obstacles().interrupted_restore().ok().flatten(), _store => None)
     }
 
     /// Checks the document as every command would.

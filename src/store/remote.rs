@@ -40,6 +40,7 @@ use std::cell::{OnceCell, RefCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::keys::KeySpace;
+pub use self::status::Condition;
 pub use self::watch::KeyWatch;
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::{Error, Result};
@@ -194,6 +195,11 @@ impl RemoteStore {
             let entry = entry.with("code", code).with("program", program);
             self.log(entry.with("pid", std::process::id()));
         }
+    }
+
+    /// This host's log of what was done.
+    pub fn audit(&self) -> &Audit {
+        &self.surroundings.audit
     }
 
     fn log(&self, entry: AuditEntry) {

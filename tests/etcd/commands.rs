@@ -188,12 +188,32 @@ fn a_state_file_and_a_store_exclude_each_other() {
 }
 
 #[test]
-fn a_command_that_works_on_files_only_says_so_and_leaves_them() {
+fn reports_and_the_doctor_work_on_a_store() {
     let host = Host::initialized();
-    for words in [&["report"][..], &["recover", "guard", "x", "--", "true"]] {
-        assert_eq!(host.fails(words).0, 64, "{words:?}");
-    }
-    assert!(!host.dir.path().join(".locks").exists());
+    host.ok(&["state", "set", "phase=build"]);
+    let status = host.json(&["recover", "status"]);
+    assert_eq!((&status["health"], &status["revision"]), (&json!("healthy"), &json!(2)));
+    let metrics = host.json(&["recover", "metrics"]);
+    assert_eq!((&metrics["commits"], &metrics["revision"]), (&json!(2), &json!(2)), "{metrics}");
+    assert!(host.ok(&["report", "-o", "-"]).contains("state set"));
+    assert_eq!(host.json(&["recover", "doctor"])["findings"], json!([]));
+    host.place.put("state", "{ half");
+    let ran = host.command(&["--json", "recover", "doctor"]).output().unwrap();
+    let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((ran.status.code(), &found["findings"][0]["subject"]), (Some(3), &json!("state")));
+    host.ok(&["recover", "doctor", "--fix"]);
+    assert_eq!(host.ok(&["state", "get", ".metadata.revision"]), "3\n");
+}
+
+#[test]
+fn the_doctor_names_the_members_that_do_not_answer() {
+    let host = Host::initialized();
+    let url = host.place.url.replace("etcd://", "etcd://127.0.0.1:1,");
+    let mut doctor = host.command(&["--json", "recover", "doctor"]);
+    let ran = doctor.env("PIPELINE_STORE", url).env("LOCK_TIMEOUT", "1").output().unwrap();
+    let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((ran.status.code(), &found["findings"][0]["subject"]), (Some(8), &json!("members")));
+    assert_eq!(found["findings"].as_array().unwrap().len(), 1);
 }
 
 #[test]

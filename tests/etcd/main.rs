@@ -23,6 +23,7 @@ mod moving;
 #[path = "../suite/observed.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod observed;
+mod page;
 mod quota;
 mod security;
 mod server;

@@ -12,14 +12,27 @@ use crate::cli::open;
 use crate::config::Config;
 use crate::error::{Error, ExitCode, Hint, Kind, one_line};
 use crate::name::Name;
+#[cfg(feature = "etcd")]
+use crate::recovery::doctor::cluster;
 use crate::recovery::doctor::{Finding, Fix, Subject, examine, repair};
 use crate::recovery::strategy::{self, NextStep};
-use crate::store::{FileStore, Store};
+use crate::store::Store;
 
-pub(super) fn doctor(fix: bool, settings: &[Error], store: &FileStore, output: &Output<'_>) -> Run {
-    let mut report = if fix { repair(store) } else { examine(store) };
-    report.add(Subject::Settings, settings);
-    if !report.fixed.is_empty() {
+pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<'_>) -> Run {
+    let mut report = match store {
+        Store::Files(store) if fix => repair(store),
+        Store::Files(store) => examine(store),
+        #[cfg(feature = "etcd")]
+        Store::Remote(remote) => {
+            if fix {
+                // A reader heals the document, and finishes a restore.
+                let _ = store.read();
+            }
+            cluster::examine(store, &open::try_members(config)?, remote.condition())
+        }
+    };
+    report.add(Subject::Settings, &config.errors);
+    if let Some(store) = store.as_files().filter(|_| !report.fixed.is_empty()) {
         let subjects: BTreeSet<&str> =
             report.fixed.iter().map(|finding| finding.subject.name()).collect();
         store

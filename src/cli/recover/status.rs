@@ -12,23 +12,27 @@ use super::super::status::what_follows;
 use super::super::status_view::{self, StatusView, lines};
 use super::super::style::Paint;
 use crate::audit::ErrorLog;
+use crate::cli::open;
 use crate::cli::wakeups::Wakeups;
+use crate::config::Config;
 use crate::error::{ExitCode, one_line};
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::plural;
 use crate::recovery::metrics::{Metrics, Waits, prometheus};
 use crate::recovery::overview::{Overview, health_name};
-use crate::store::FileStore;
 use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
+use crate::store::{FileStore, Store};
 
-pub(super) fn status(
-    store: &FileStore,
-    watched: Watched,
-    output: &Output<'_>,
-) -> anyhow::Result<()> {
-    let wakeups = || Box::new(DirWatch::new(places(store))) as Box<dyn Wakeups>;
+pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
+    let wakeups = || -> Box<dyn Wakeups + '_> {
+        match store {
+            Store::Files(store) => Box::new(DirWatch::new(places(store))),
+            #[cfg(feature = "etcd")]
+            Store::Remote(store) => Box::new(store.watch_all()),
+        }
+    };
     let wakeups = watched.watch.then(wakeups);
     status_view::show(output, wakeups, &mut || Ok(look(store, output)))
 }
@@ -47,7 +51,7 @@ fn places(store: &FileStore) -> Vec<WatchedDir> {
     ]
 }
 
-fn look(store: &FileStore, output: &Output<'_>) -> StatusView {
+fn look(store: &Store, output: &Output<'_>) -> StatusView {
     let overview = Overview::of(store);
     store.take_warnings(); // `doctor` reports them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
@@ -109,10 +113,11 @@ fn look(store: &FileStore, output: &Output<'_>) -> StatusView {
 
 pub(super) fn metrics(
     form: Option<Form>,
-    store: &FileStore,
+    config: &Config,
+    store: &Store,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
-    let metrics = Metrics::gather(store);
+    let metrics = Metrics::gather(store, open::lock_summary(config, store).ok());
     for warning in store.take_warnings() {
         output.warning(&warning);
     }

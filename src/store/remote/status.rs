@@ -3,21 +3,55 @@
 use super::RemoteStore;
 use crate::document::inspect_text;
 use crate::error::{Error, Result};
+use crate::etcd::messages::Alarm;
 use crate::etcd::txn::{Keys, snapshot};
-use crate::journal::Event;
+use crate::journal::{Event, Events};
 use crate::lock::LockSummary;
 use crate::os::Confirmation;
 use crate::store::report::{BackupCount, DocumentFacts, Happened, Status};
+use crate::store::restore::Interrupted;
+
+/// The condition of the cluster, as the member that answers knows it.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The member's version.
+    pub version: String,
+    /// The size of its database in bytes.
+    pub database_bytes: u64,
+    /// Whether the database takes nothing more.
+    pub is_full: bool,
+    /// Whether a member's data differs from that of the others.
+    pub is_corrupt: bool,
+}
 
 impl RemoteStore {
+    /// The condition of the cluster.
+    pub fn condition(&self) -> Result<Condition> {
+        let status = self.client.status()?;
+        let alarms = self.client.alarms()?;
+        let has = |kind: Alarm| alarms.iter().any(|member| member.alarm == kind as i32);
+        Ok(Condition {
+            version: status.version,
+            database_bytes: u64::try_from(status.db_size).unwrap_or_default(),
+            is_full: has(Alarm::NoSpace),
+            is_corrupt: has(Alarm::Corrupt),
+        })
+    }
+
+    /// The events on record: the commits in the log.
+    pub fn events(&self) -> Result<Events> {
+        let records = self.records()?.into_iter();
+        let list = records.map(|record| Event::Commit(record.commit)).collect();
+        Ok(Events { list, ..Events::default() })
+    }
+
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
         let ground = self.observe(&[])?;
         let error = ground.health.refusal(&self.shown, &ground, None);
         let reading = ground.text().map(|text| inspect_text(text.clone()));
         let pinned = ground.backups.iter().filter(|backup| backup.is_pinned()).count();
-        let records = self.records()?.into_iter();
-        let events: Vec<Event> = records.map(|record| Event::Commit(record.commit)).collect();
+        let events = self.events()?;
         let counted = vec![
             Keys::below(&self.keys.evidence_prefix()).list(),
             self.keys.grants().list(),
@@ -52,15 +86,22 @@ impl RemoteStore {
                 flushes: Confirmation::Confirmed,
                 entries: Vec::new(),
             },
-            checkpoints: 0,
-            interrupted_restore: None,
+            checkpoints: self.checkpoints().ids()?.len(),
+            interrupted_restore: match self.interrupted_restore()? {
+                Some(Interrupted::Ours(id)) => Some(id),
+                Some(Interrupted::Foreign(refusal)) => {
+                    self.warn(refusal.message);
+                    None
+                }
+                None => None,
+            },
             restore_obstacle: None,
             guards: Vec::new(),
             disk_free: None,
             writable: true,
             write_obstacle: None,
             audit_log: self.surroundings.audit.used().display().to_string(),
-            events: Happened::last(&events),
+            events: Happened::last(&events.list),
         };
         Ok((status, error))
     }

@@ -1,0 +1,92 @@
+//! A check of a state on a cluster: the document, its checkpoints, and the members.
+
+use super::{Finding, Report, Subject, severity};
+use crate::error::{Error, ExitCode, Kind, Result};
+use crate::recovery::degraded::Degraded;
+use crate::recovery::strategy::Member;
+use crate::store::Store;
+use crate::store::remote::Condition;
+use crate::store::restore::Interrupted;
+
+/// Versions that may lose what they acknowledged, by their beginnings (etcd-io/etcd#13766).
+const FAULTY: [&str; 3] = ["3.5.0", "3.5.1", "3.5.2"];
+
+/// Checks everything, and changes nothing. `members` were asked one by one; `condition` is that of
+/// the member that answers.
+pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) -> Report {
+    let mut findings = Vec::new();
+    let silent = members.iter().filter_map(|member| Some((member, member.obstacle.as_ref()?)));
+    for (Member { endpoint, .. }, why) in silent {
+        let message = format!("{endpoint} cannot be used: {why}");
+        findings.push(
+            Finding::new(Subject::Members, ExitCode::NetworkError, message)
+                .hint_command("recover handle 8", "try each member again"),
+        );
+    }
+    match condition {
+        Ok(condition) => findings.extend(of_condition(&condition)),
+        // Said of each member already.
+        Err(_) if !findings.is_empty() => {}
+        Err(error) => findings.push(Finding::of(Subject::Members, error)),
+    }
+    if members.iter().any(|member| member.obstacle.is_none()) {
+        let mut add = |subject, error: Error| findings.push(Finding::of(subject, error));
+        match store.status() {
+            Ok((_, refusal)) => refusal.into_iter().for_each(|error| add(Subject::State, error)),
+            Err(error) => add(Subject::State, error),
+        }
+        match store.interrupted_restore() {
+            Ok(None) => {}
+            Ok(Some(Interrupted::Ours(id))) => add(
+                Subject::Restore,
+                Error::new(Kind::Conflict, format!("a restore of {id} is not finished here"))
+                    .hint_command("state read", "finish it, like every command"),
+            ),
+            Ok(Some(Interrupted::Foreign(error))) | Err(error) => add(Subject::Restore, error),
+        }
+        for id in store.checkpoints().ids().unwrap_or_default() {
+            if let Err(error) = store.checkpoints().verify(&id) {
+                add(Subject::Checkpoints, error);
+            }
+        }
+        let document = store.read_as_it_is().ok().flatten();
+        if let Some(mode) = document.map(|it| Degraded::of(&it)).filter(|mode| mode.is_on) {
+            let message = format!("degraded mode is on since {}: {}", mode.since, mode.reason);
+            findings.push(
+                Finding::new(Subject::Degraded, ExitCode::General, message)
+                    .hint_command("recover recover-mode", "back to normal"),
+            );
+        }
+    }
+    findings.sort_by_key(|finding| severity(finding.code));
+    Report { findings, ..Report::default() }
+}
+
+fn of_condition(condition: &Condition) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if condition.is_full {
+        let message = "the cluster's database is full: it takes no commit".to_owned();
+        findings.push(
+            Finding::new(Subject::Disk, ExitCode::DiskFull, message)
+                .hint_shell("etcdctl alarm list", "then compact, defragment and disarm it"),
+        );
+    }
+    if condition.is_corrupt {
+        let message = "a member has the alarm CORRUPT: its data differs from that of the others";
+        findings.push(
+            Finding::new(Subject::Members, ExitCode::StateCorruption, message)
+                .hint_shell("etcdctl alarm list", "replace that member"),
+        );
+    }
+    if FAULTY.contains(&condition.version.as_str()) {
+        let message = format!(
+            "etcd {} may lose what it acknowledged (etcd-io/etcd#13766)",
+            condition.version
+        );
+        findings.push(
+            Finding::new(Subject::Members, ExitCode::General, message)
+                .hint_shell("etcdctl endpoint status", "see which members; upgrade them"),
+        );
+    }
+    findings
+}
