@@ -64,6 +64,9 @@ pub struct RangeRequest {
     /// Whether values are left out.
     #[prost(bool, tag = "8")]
     pub keys_only: bool,
+    /// Keys that were created later are left out; 0 for none.
+    #[prost(int64, tag = "13")]
+    pub max_create_revision: i64,
 }
 
 /// The keys of a range.

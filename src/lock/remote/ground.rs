@@ -34,6 +34,17 @@ struct Lock {
 }
 
 impl LockKeys {
+    /// The ranges with these locks, as far as they matter to the waiter whose place was created at
+    /// this revision: those that came later do not. So a turn of a long queue reads little.
+    pub fn ranges_until(&self, names: &[Name], created: i64) -> Vec<RangeRequest> {
+        let mut ranges = self.ranges(names);
+        // Grants and waiters take turns.
+        for waiters in ranges.iter_mut().skip(1).step_by(2) {
+            waiters.max_create_revision = created;
+        }
+        ranges
+    }
+
     /// The ranges with all that is known of these locks.
     pub fn ranges(&self, names: &[Name]) -> Vec<RangeRequest> {
         match names.len() {
@@ -57,6 +68,22 @@ impl RemoteLocks {
     pub(super) fn observe(&self, names: &[Name], other: Option<&str>) -> Result<Ground> {
         let other = other.map(|key| Keys::one(key.to_owned()).read());
         self.read(self.keys.ranges(names).into_iter().chain(other))
+    }
+
+    /// Reads these locks for the waiter whose place was created at this revision, and another key.
+    pub(super) fn observe_until(
+        &self,
+        names: &[Name],
+        created: i64,
+        other: &str,
+    ) -> Result<Ground> {
+        let other = Keys::one(other.to_owned()).read();
+        self.read(self.keys.ranges_until(names, created).into_iter().chain([other]))
+    }
+
+    /// Reads the grants of all locks.
+    pub(super) fn observe_grants(&self) -> Result<Ground> {
+        self.read([self.keys.all_grants().read()])
     }
 
     /// Reads all locks.

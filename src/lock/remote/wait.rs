@@ -13,7 +13,7 @@ use crate::etcd::failure::{Cause, LeaseTrouble};
 use crate::etcd::messages::{RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
-use crate::lock::deadlock::Ancestry as _;
+use crate::lock::deadlock::{Ancestry as _, may_close_cycle};
 use crate::lock::describe::Blockers;
 use crate::lock::edit::RecordEdit;
 use crate::lock::identity::Identity;
@@ -46,6 +46,8 @@ pub(super) struct Place {
     /// The lease that its keys end with.
     pub lease: i64,
     renewed: Instant,
+    /// The revision that created its keys, once that is known.
+    created: Option<i64>,
 }
 
 /// A request until it is granted or refused.
@@ -82,7 +84,10 @@ impl<'a> Wait<'a> {
         loop {
             let ground = match next.take() {
                 Some(ground) => ground,
-                None => locks.observe(names, Some(self.owner))?,
+                None => match self.place.as_ref().and_then(|place| place.created) {
+                    Some(created) => locks.observe_until(names, created, self.owner)?,
+                    None => locks.observe(names, Some(self.owner))?,
+                },
             };
             let oracle = ClusterOracle::new()?;
             let mut edits = ground.edits(names);
@@ -133,7 +138,7 @@ impl<'a> Wait<'a> {
         let lease = new_lease()?;
         let renewed = Instant::now();
         client.grant(lease, LEASE).map_err(|failure| failure.of_read())?;
-        self.place = Some(Place { lease, renewed });
+        self.place = Some(Place { lease, renewed, created: None });
         let line = line_of(&request.requester);
         let lifeline = Lifeline::of_waiter(&format!("{lease:016x}"));
         let (mut success, mut first) = (Vec::new(), None);
@@ -152,7 +157,14 @@ impl<'a> Wait<'a> {
         // A place that was taken and not acknowledged fails the guard when it is sent again.
         let compare = first.into_iter().map(absent).collect();
         match client.commit(&TxnRequest { compare, success, failure: read }) {
-            Ok(answer) => Ok(Some(Ground::of(&locks.keys, answer))),
+            Ok(answer) => {
+                let all = Ground::of(&locks.keys, answer);
+                let name = request.names.first();
+                let own = name.and_then(|name| all.waiting(name, &request.requester.process));
+                let created = own.map(|own| own.created);
+                self.place = Some(Place { lease, renewed, created });
+                Ok(Some(all))
+            }
             Err(failure) if failure.cause == Cause::Lease(LeaseTrouble::Missing) => Ok(None),
             // A place in the queue is no lock.
             Err(failure) => Err(failure.of_read().into()),
@@ -202,6 +214,12 @@ impl<'a> Wait<'a> {
         }
         let pause = self.started.elapsed().min(LONGEST_BETWEEN_SEARCHES);
         self.next_search = Instant::now() + pause;
+        // One that holds nothing closes no cycle.
+        let held = self.locks.observe_grants()?.all_records();
+        let held = held.iter().map(|(_, record)| record);
+        if !may_close_cycle(&self.request.requester, held) {
+            return Ok(());
+        }
         self.leave_cycle(&self.locks.observe_all()?, &ClusterOracle::new()?)
     }
 
