@@ -30,6 +30,7 @@ mod read;
 mod report;
 mod restore;
 mod status;
+mod trees;
 mod undo;
 mod versions;
 mod watch;

@@ -220,8 +220,8 @@ fn interrupted(fault: Fault) -> Place {
     checkpoint(&place.store(), "deploy").unwrap();
     place.configure("a", "new");
     set(&place.store(), "phase", "later").unwrap();
-    // Heads, content, ground, moment, checkpoint, claim.
-    let plan = Plan::new(Some((6, fault, Span::FromThenOn)));
+    // Heads, content, locks, ground, moment, checkpoint, claim.
+    let plan = Plan::new(Some((7, fault, Span::FromThenOn)));
     restore(&place.faulty(&plan, IMPATIENT), "deploy").unwrap_err();
     let pending = place.store().interrupted_restore().unwrap();
     assert!(matches!(pending, Some(Interrupted::Ours(_))), "{pending:?}");
@@ -261,7 +261,7 @@ fn a_transaction_of_a_restore_that_was_given_up_comes_too_late() {
     place.configure("a", "new");
     set(&place.store(), "phase", "later").unwrap();
     let plan = Plan::new(None);
-    plan.before(6, {
+    plan.before(7, {
         let place = place.clone();
         move || {
             let key = String::from_utf8(place.below("operation/")[0].key.to_vec()).unwrap();
@@ -294,7 +294,7 @@ fn a_restore_on_a_busy_store_keeps_what_it_replaced() {
     set(&place.store(), "phase", "later").unwrap();
     let plan = Plan::new(None);
     // Just before its transaction another writer commits.
-    plan.before(6, {
+    plan.before(7, {
         let place = place.elsewhere();
         move || drop(set(&place.store(), "phase", "latest").unwrap())
     });

@@ -330,3 +330,28 @@ fn handle_8_says_of_each_member_whether_it_answers() {
     host.ok(&["recover", "degrade", "slow", "reports"]);
     assert_eq!(host.json(&["recover", "degraded", "reports"])["disabled"], true);
 }
+
+#[test]
+fn a_checkpoint_waits_for_a_script_that_holds_config_unless_it_is_its_own() {
+    let host = Host::initialized();
+    // It ends with this test: its input does.
+    let mut other =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let acquire = |pid: u32| {
+        host.ok(&["lock", "acquire", "config", "0", "--owner-pid", &pid.to_string()]);
+    };
+    acquire(other.id());
+    let soon = |words: &[&str]| {
+        let mut command = host.command(words);
+        command.env("LOCK_TIMEOUT", "1").stdin(Stdio::null()).output().unwrap().status.code()
+    };
+    assert_eq!(soon(&["recover", "checkpoint", "now"]), Some(2));
+    assert_eq!(host.ok(&["recover", "list"]), "no checkpoints\n");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // The keeper of its lease has seen it.
+    host.ok(&["recover", "checkpoint", "then"]);
+    acquire(std::process::id());
+    host.ok(&["recover", "checkpoint", "own"]);
+    host.ok(&["recover", "restore", "--latest", "own"]);
+}

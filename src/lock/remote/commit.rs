@@ -56,7 +56,12 @@ impl Committer {
 
     /// A living holder of `state` that is neither the owner of this command nor an ancestor.
     pub fn obstacle(&self, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
-        let (name, oracle) = (Name::parse("lock", STATE)?, ClusterOracle::new()?);
+        self.obstacle_of(STATE, holders)
+    }
+
+    /// The same of another lock.
+    pub fn obstacle_of(&self, lock: &str, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
+        let (name, oracle) = (Name::parse("lock", lock)?, ClusterOracle::new()?);
         let others = holders.iter().filter_map(Held::of).find(|held| {
             !self.requester.covers(&name, &held.grant) && !oracle.is_dead(&held.grant)
         });

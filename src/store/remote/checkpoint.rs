@@ -9,7 +9,7 @@ mod catalog;
 mod head;
 mod retention;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -24,7 +24,7 @@ use crate::document::inspect_text;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, Failure};
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{RequestOp, TxnRequest};
+use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, detach, put, put_with_lease, snapshot};
 use crate::store::checkpoint::archive::Archive;
 use crate::store::checkpoint::catalog::{Made, Snapshot};
@@ -56,6 +56,8 @@ pub(super) struct Moment<'s> {
     pub signals: Vec<(String, Bytes)>,
     /// All checkpoints, oldest first.
     pub ids: Vec<String>,
+    /// The holders of the locks of `config/` and signals.
+    pub trees: Vec<Vec<KeyValue>>,
 }
 
 impl RemoteStore {
@@ -64,16 +66,31 @@ impl RemoteStore {
         Checkpoints { store: self }
     }
 
+    /// Reads what a checkpoint holds, at one revision at which no other owner has `config` or
+    /// `signals`.
+    pub(super) fn free_moment(&self) -> Result<Moment<'_>> {
+        let deadline = Instant::now() + self.settings.lock_timeout;
+        loop {
+            let moment = self.moment()?;
+            match self.tree_obstacle(&moment.trees)? {
+                None => return Ok(moment),
+                Some(obstacle) => self.await_tree(&obstacle, deadline)?,
+            }
+        }
+    }
+
     /// Reads what a checkpoint holds, at one revision.
     pub(super) fn moment(&self) -> Result<Moment<'_>> {
         let (signals, heads) = (self.keys.signal_prefix(), self.keys.checkpoint_prefix());
         let mut ranges = vec![Keys::below(&signals).read(), Keys::below(&heads).list()];
+        ranges.extend(self.tree_ranges());
         ranges.extend(self.ranges(&[]));
         let answer = self.client.snapshot(&snapshot(ranges))?;
         let at = answer.revision();
         let mut ranges = answer.ranges().map(|range| range.kvs);
         let given = ranges.next().unwrap_or_default();
         let listed = ranges.next().unwrap_or_default();
+        let trees = self.tree_ranges().map(|_| ranges.next().unwrap_or_default()).collect();
         let name = |key: &[u8], prefix: &str| {
             std::str::from_utf8(key).ok()?.strip_prefix(prefix).map(str::to_owned)
         };
@@ -83,6 +100,7 @@ impl RemoteStore {
                 .filter_map(|kv| Some((name(&kv.key, &signals)?, kv.value)))
                 .collect(),
             ids: catalog::ids_in(listed.iter().filter_map(|kv| name(&kv.key, &heads))),
+            trees,
             ground: self.ground(at, ranges)?,
         })
     }
@@ -98,7 +116,7 @@ impl Checkpoints<'_> {
     pub(super) fn create_as(&self, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
         let options = WriteOptions::of("checkpoint");
         self.store.retry(|| {
-            let moment = self.store.moment()?;
+            let moment = self.store.free_moment()?;
             match &moment.ground.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
                 Health::Damaged(_) => {
@@ -112,7 +130,9 @@ impl Checkpoints<'_> {
                 _ => return Err(moment.ground.refusal()),
             }
             let archive = self.archive(&moment)?;
-            let made = self.take(&moment, &archive, snapshot, retention)?;
+            let Some(made) = self.take(&moment, &archive, snapshot, retention)? else {
+                return Ok(None);
+            };
             if retention == Retention::Automatic {
                 self.retire(&made.id);
             }
@@ -120,14 +140,15 @@ impl Checkpoints<'_> {
         })
     }
 
-    /// Makes a checkpoint of a moment, in whatever condition the state was.
+    /// Makes a checkpoint of a moment, in whatever condition the state was; `None` if `config` or
+    /// `signals` was granted since.
     pub(super) fn take(
         &self,
         moment: &Moment<'_>,
         archive: &Archive,
         snapshot: &Snapshot,
         retention: Retention,
-    ) -> Result<Made> {
+    ) -> Result<Option<Made>> {
         let content = Bytes::from(archive.write()?);
         let now = self.store.now();
         let ground = &moment.ground;
@@ -149,11 +170,11 @@ impl Checkpoints<'_> {
         metadata.write()?; // refuses what could not be read back
         let head = Head::new(metadata, archive, &content, CHUNK)?;
         let (files, bytes) = (head.files, head.size);
-        let id = self.upload(head, content, &moment.ids, now, snapshot)?;
+        let Some(id) = self.upload(head, content, moment, now, snapshot)? else { return Ok(None) };
         let entry = recovery(Level::Info, "checkpoint", "created").with("id", &id);
         let entry = entry.with("files", files).with("bytes", bytes);
         self.store.log(entry.with("pid", std::process::id()));
-        Ok(Made { id, files, bytes, left: Vec::new() })
+        Ok(Some(Made { id, files, bytes, left: Vec::new() }))
     }
 
     /// What a checkpoint of a moment holds, with `config/` as it is now.
@@ -181,10 +202,10 @@ impl Checkpoints<'_> {
         &self,
         mut head: Head,
         content: Bytes,
-        ids: &[String],
+        moment: &Moment<'_>,
         now: SystemTime,
         snapshot: &Snapshot,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
         let keys = &self.store.keys;
         let chunks: Vec<Bytes> = (0..head.chunks)
             .map(|number| content.slice(number * CHUNK..content.len().min((number + 1) * CHUNK)))
@@ -198,14 +219,16 @@ impl Checkpoints<'_> {
                 (0..chunks.len()).map(|number| detach(key(number))).collect()
             }
         };
-        let mut ids = ids.to_vec();
+        let mut ids = moment.ids.clone();
         for _ in 0..ATTEMPTS {
             let id = head.metadata.id.clone();
             let (head_key, value) = (keys.checkpoint(&id), head.value()?);
             let mut success = vec![put(head_key.clone(), value.clone())];
             success.extend(with_head.iter().cloned());
             let request = TxnRequest {
-                compare: vec![absent(head_key.clone())],
+                compare: std::iter::once(absent(head_key.clone()))
+                    .chain(self.store.tree_guards(moment.ground.at))
+                    .collect(),
                 success,
                 failure: vec![Keys::one(head_key).read().into()],
             };
@@ -217,8 +240,10 @@ impl Checkpoints<'_> {
                 range.kvs.into_iter().next().map(|kv| kv.value)
             });
             // It may have been put before, and the answer lost.
-            if found.is_some_and(|found| found == value) {
-                return Ok(id);
+            match found {
+                Some(found) if found == value => return Ok(Some(id)),
+                Some(_) => {}
+                None => return Ok(None),
             }
             ids.push(id);
             catalog::sort(&mut ids);

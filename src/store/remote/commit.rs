@@ -89,7 +89,7 @@ impl<'s> Ground<'s> {
             compare: self
                 .guards(seal.revision, &plan.options.fences)?
                 .into_iter()
-                .chain(plan.claim.map(Claim::guard))
+                .chain(plan.claim.into_iter().flat_map(|claim| claim.guards(self.store)))
                 .collect(),
             success,
             failure: std::iter::once(own_record).chain(next).map(RequestOp::from).collect(),

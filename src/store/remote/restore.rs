@@ -9,7 +9,7 @@
 //! A command that finds an intent marks its claim. If there is none, the restore was committed and
 //! is finished; if there is one, no transaction finds it unmarked again, so it never will be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use super::checkpoint::{Checkpoint, Moment, state_of};
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
+use super::trees;
 use crate::audit::Level;
 use crate::document::diff::diff;
 use crate::document::inspect_text;
@@ -51,12 +52,15 @@ pub(super) struct Claim {
     pub key: String,
     /// The revision that put it.
     put_at: i64,
+    /// The revision at which `config` and `signals` were free.
+    free_at: i64,
 }
 
 impl Claim {
-    /// Holds until another command gave the restore up.
-    pub(super) fn guard(&self) -> Compare {
-        put_at(self.key.clone(), self.put_at)
+    /// Hold until another command gave the restore up, or was granted `config` or `signals`.
+    pub(super) fn guards(&self, store: &RemoteStore) -> impl Iterator<Item = Compare> {
+        let own = put_at(self.key.clone(), self.put_at);
+        std::iter::once(own).chain(store.tree_guards(self.free_at))
     }
 }
 
@@ -74,6 +78,8 @@ struct Work<'s> {
     lock: HostLock<'s>,
     claim: Option<Claim>,
     before: Option<Before>,
+    /// Whether the last attempt met a holder of `config` or `signals`.
+    is_blocked: bool,
 }
 
 /// The checkpoint of what there is.
@@ -90,9 +96,22 @@ impl RemoteStore {
         let checkpoint = self.checkpoints().restorable(which)?;
         let lock = self.host()?.lock()?;
         let lock = self.settle(lock)?;
-        let mut work = Work { checkpoint: &checkpoint, lock, claim: None, before: None };
-        let restored = self
-            .take_turn(options, |ground, place| self.attempt(&mut work, &ground, options, place));
+        let mut work =
+            Work { checkpoint: &checkpoint, lock, claim: None, before: None, is_blocked: false };
+        let deadline = Instant::now() + self.settings.lock_timeout;
+        let restored = loop {
+            // Not while it keeps writers from their turn: the holder may be one of them.
+            if let Err(error) = self.free_moment() {
+                break Err(error);
+            }
+            let restored = self.take_turn(options, |ground, place| {
+                self.attempt(&mut work, &ground, options, place)
+            });
+            match restored {
+                Err(_) if std::mem::take(&mut work.is_blocked) && Instant::now() < deadline => {}
+                restored => break restored,
+            }
+        };
         match restored {
             Ok(revision) => {
                 work.lock.finish()?;
@@ -253,7 +272,7 @@ impl RemoteStore {
         let answer = self.client.commit(&request).map_err(Failure::of_read)?;
         let found = answer.ranges().next().and_then(|range| range.kvs.into_iter().next());
         let found = found.ok_or_else(|| Error::new(Kind::Internal, "a claim that was not put"))?;
-        Ok(Claim { key, put_at: found.mod_revision })
+        Ok(Claim { key, put_at: found.mod_revision, free_at: 0 })
     }
 
     /// Refuses to try again what another command gave up.
@@ -286,12 +305,20 @@ impl RemoteStore {
         }
         let (value, _) = state_of(work.checkpoint)?;
         let sealed = ground.seal(value.clone(), value.pointer("/metadata/created"))?;
-        if work.before.as_ref().is_none_or(|it| it.state_put_at != ground.state_put_at()) {
-            let moment = self.moment()?;
-            if moment.ground.state_put_at() != ground.state_put_at() {
-                return Ok(Attempt::Overtaken(None));
-            }
-            self.begin(work, &moment)?;
+        let moment = self.moment()?;
+        if let Some(obstacle) = self.tree_obstacle(&moment.trees)? {
+            work.is_blocked = true;
+            return Err(trees::timed_out(&obstacle));
+        }
+        if moment.ground.state_put_at() != ground.state_put_at() {
+            return Ok(Attempt::Overtaken(None));
+        }
+        let is_current = |it: &Before| it.state_put_at == ground.state_put_at();
+        if !work.before.as_ref().is_some_and(is_current) && !self.begin(work, &moment)? {
+            return Ok(Attempt::Overtaken(None));
+        }
+        if let Some(claim) = &mut work.claim {
+            claim.free_at = moment.ground.at;
         }
         let signals = work.before.as_ref().map(|before| before.signals.clone());
         let plan = Plan {
@@ -311,7 +338,8 @@ impl RemoteStore {
     }
 
     /// Makes the checkpoint of what there is, and stages `config/` where that is not done yet.
-    fn begin(&self, work: &mut Work<'_>, moment: &Moment<'_>) -> Result<()> {
+    /// False if a lock was granted meanwhile.
+    fn begin(&self, work: &mut Work<'_>, moment: &Moment<'_>) -> Result<bool> {
         let signals = changed_signals(work.checkpoint, moment)?;
         let snapshot = Snapshot {
             operation: Name::parse("operation", pinned::PRE_RESTORE)?,
@@ -325,6 +353,7 @@ impl RemoteStore {
             Some(failure) => failure.clone().of_read().into(),
             None => error,
         })?;
+        let Some(made) = made else { return Ok(false) };
         if work.claim.is_none() {
             let [random @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
                 crate::store::next_revision::random()?;
@@ -340,7 +369,7 @@ impl RemoteStore {
         }
         let state_put_at = moment.ground.state_put_at();
         work.before = Some(Before { id: made.id, state_put_at, signals });
-        Ok(())
+        Ok(true)
     }
 }
 
