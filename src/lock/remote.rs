@@ -39,7 +39,7 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-pub use self::commit::{Committer, Obstacle};
+pub use self::commit::{Ahead, Committer, Obstacle};
 use self::keeper_process::Keeping;
 pub use self::keeper_process::{Host, KEEP, main as keep};
 pub use self::keys::LockKeys;

@@ -9,10 +9,16 @@ mod checkpoints;
 mod client;
 mod cluster;
 mod commands;
+#[path = "../suite/dice.rs"]
+mod dice;
 mod documents;
 mod documents_faults;
 mod faults;
+mod histories;
 mod history;
+#[path = "../suite/history_checker.rs"]
+#[allow(dead_code, reason = "histories of other kinds use the rest")]
+mod history_checker;
 mod holders;
 mod keepers;
 mod leases;
@@ -24,6 +30,8 @@ mod moving;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod observed;
 mod page;
+#[path = "../suite/permitted.rs"]
+mod permitted;
 mod quota;
 mod security;
 mod server;

@@ -13,6 +13,7 @@ use pipeline_state::etcd::client::{Client, Patience};
 use pipeline_state::etcd::credentials::Credentials;
 use pipeline_state::etcd::endpoints::Endpoints;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// Runs a server until its own standard input ends, whatever ends this process.
 const KEEPER: &str = r#"
@@ -30,11 +31,61 @@ rm -rf "$dir"
 pub const PATIENT: Patience =
     Patience { reach: Duration::from_secs(60), settle: Duration::from_secs(60) };
 
+/// A program that ends with this value, and with the test in any case.
+#[derive(Debug)]
+pub struct Process {
+    keeper: Child,
+    pid: Pid,
+}
+
+impl Process {
+    /// Starts it. `dir` has its output, and is removed at its end.
+    pub fn start(dir: &Path, words: &Command) -> Self {
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "sh"]).arg(dir).arg(words.get_program()).args(words.get_args());
+        let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        Self { keeper, pid }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Stops it. Its threads stop one by one, and one that has not yet may still answer.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T"))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A directory in memory, where there is some.
+pub fn scratch() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("etcd-").tempdir_in(base).unwrap()
+}
+
 /// A server, which ends with this value.
 #[derive(Debug)]
 pub struct Server {
-    keeper: Child,
-    pid: Pid,
+    process: Process,
     pub port: u16,
 }
 
@@ -59,45 +110,25 @@ impl Server {
         cluster: &str,
         arguments: &[&str],
     ) -> Self {
-        let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        let dir = tempfile::Builder::new().prefix("etcd-").tempdir_in(base).unwrap().keep();
+        let dir = scratch().keep();
         let (client, peer) =
             (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh"])
-            .arg(&dir)
-            .args(["etcd", "--name", name, "--data-dir"])
+        let mut etcd = Command::new("etcd");
+        etcd.args(["--name", name, "--data-dir"])
             .arg(dir.join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", cluster, "--logger", "zap"])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
-        Self { keeper, pid, port }
+            .args(arguments);
+        Self { process: Process::start(&dir, &etcd), port }
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).unwrap();
+        self.process.signal(signal);
     }
 
-    /// Stops it. Its threads stop one by one, and one that has not yet may still answer.
     pub fn stop(&self) {
-        self.signal(Signal::STOP);
-        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
-        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
-            stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T"))
-        };
-        while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
-            std::thread::yield_now();
-        }
+        self.process.stop();
     }
 
     /// Its address, with keys of their own for each caller.
@@ -114,13 +145,6 @@ impl Server {
     /// Runs etcdctl on it, and returns what it prints.
     pub fn etcdctl(&self, words: &[&str]) -> String {
         etcdctl(&[&["--endpoints", &format!("127.0.0.1:{}", self.port)], words].concat())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
     }
 }
 

@@ -41,7 +41,11 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        let url = shared().url();
+        Self::at(shared().url())
+    }
+
+    /// The keys at this address.
+    pub fn at(url: String) -> Self {
         let prefix = Address::parse(&url).unwrap().prefix;
         Self { url, prefix, root: root() }
     }
@@ -76,16 +80,17 @@ impl Place {
 
     pub fn store_with(&self, settings: Settings) -> RemoteStore {
         let wire = Endpoints::new(&Address::parse(&self.url).unwrap(), Credentials::default());
-        self.of(Client::new(Box::new(wire.unwrap()), None, PATIENT), settings)
+        self.store_of(Client::new(Box::new(wire.unwrap()), None, PATIENT), settings)
     }
 
     /// A store on which calls fail as planned.
     pub fn faulty(&self, plan: &Plan, patience: Patience) -> RemoteStore {
         let wire = FaultyWire::to(shared(), plan);
-        self.of(Client::new(Box::new(wire), None, patience), settings())
+        self.store_of(Client::new(Box::new(wire), None, patience), settings())
     }
 
-    fn of(&self, client: Client, settings: Settings) -> RemoteStore {
+    /// A store on this client.
+    pub fn store_of(&self, client: Client, settings: Settings) -> RemoteStore {
         let root = self.root.path();
         let audit = || Audit::new(Disk::real(), root.join("audit.log"), root);
         let surroundings = Surroundings {

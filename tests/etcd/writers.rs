@@ -172,7 +172,10 @@ fn a_fault_on_the_way_through_the_queue_costs_no_update() {
                     (Span::FromThenOn, Ok(())) => assert!(is_done, "{context}"),
                     (Span::FromThenOn, Err(error)) => match error.kind {
                         Kind::Unreachable => assert!(!is_done, "{context}"),
-                        kind => assert_eq!(kind, Kind::DurabilityUnknown, "{context}"),
+                        kind => {
+                            assert_eq!(kind, Kind::DurabilityUnknown, "{context}");
+                            assert!(error.details["operation"].is_string(), "{context}");
+                        }
                     },
                 }
                 // A place that could not be left ends with its lease.

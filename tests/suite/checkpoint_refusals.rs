@@ -9,8 +9,8 @@ use pipeline_state::document::seal::{verified, with_digest};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{RESTORE, checkpoint};
+use crate::permitted::is_permitted;
 use crate::sandbox::{Ran, Sandbox, make_old};
-use crate::script::is_permitted;
 use crate::snapshots::{twin, with_small_checkpoint};
 
 /// Expects that every way to restore it is refused and changes nothing.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::doctor::{brief, findings, in_order};
 use crate::faults::store;
 use crate::observed::{Fault, Observed};
+use crate::permitted::is_permitted;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
-use crate::script::is_permitted;
 
 /// What is tried in each place, in this order.
 const IN_PLACES: [&str; 10] = [

@@ -5,8 +5,9 @@ use std::fs;
 use serde_json::json;
 
 use crate::guard::{SET, on_record, start, start_as};
+use crate::permitted::is_permitted;
 use crate::sandbox::{BINARY, Ran, Sandbox, until};
-use crate::script::{forged, is_permitted, is_root};
+use crate::script::{forged, is_root};
 
 /// A guard whose command failed beside a commit of another, after the root was spoilt.
 fn unrestored(spoil: &str) -> (Sandbox, Ran, String) {

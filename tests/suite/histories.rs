@@ -16,10 +16,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pipeline_state::document::{Reading, inspect};
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::history_checker::{
     Change, Document, Event, Moment, Op, Outcome, Setting, WINDOW, check,
 };
-use crate::lock_exclusion::Dice;
 use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox};
 

@@ -84,7 +84,11 @@ pub enum Outcome {
     Released,
     /// Holders, with their tokens, and waiters in their order: lock, client, token.
     Listed(Vec<(String, usize, Option<u64>)>),
-    /// It was killed.
+    /// It failed, and said that nothing was changed.
+    Refused,
+    /// Of a release: the grant's lease had ended, or may have.
+    Lost,
+    /// It was killed, or could not learn what became of it. Then its end is that of time.
     Unknown,
 }
 
@@ -183,12 +187,18 @@ struct Grant<'a> {
     token: u64,
     acquired: &'a Event,
     released: Option<&'a Event>,
+    /// The begin of the last commit that the grant fenced.
+    confirmed: Moment,
     perhaps_until: Moment,
 }
 
 impl Grant<'_> {
     fn surely_until(&self) -> Moment {
-        self.released.map_or(Moment::MAX, |event| event.began)
+        match self.released {
+            None => Moment::MAX,
+            Some(event) if event.outcome == Outcome::Lost => self.confirmed,
+            Some(event) => event.began,
+        }
     }
 
     fn surely_during(&self, event: &Event) -> bool {
@@ -391,7 +401,14 @@ impl<'a> Checker<'a> {
 
     fn grants(&self) -> Vec<Grant<'a>> {
         let mut releases: HashMap<(&str, u64), &Event> = HashMap::new();
+        let mut confirmed: HashMap<(&str, u64), Moment> = HashMap::new();
         for event in self.events {
+            if let (Op::Write { fence: Some((lock, token)), .. }, Outcome::Committed(_)) =
+                (&event.op, &event.outcome)
+            {
+                let last = confirmed.entry((lock, *token)).or_default();
+                *last = event.began.max(*last);
+            }
             if let Op::Release { lock, token } = &event.op {
                 releases.insert((lock, *token), event);
             }
@@ -403,6 +420,7 @@ impl<'a> Checker<'a> {
                 token: *token,
                 acquired: event,
                 released: releases.get(&(lock.as_str(), *token)).copied(),
+                confirmed: confirmed.get(&(lock.as_str(), *token)).copied().unwrap_or(0),
                 perhaps_until: Moment::MAX,
             }),
             _ => None,
@@ -647,6 +665,11 @@ fn sound() -> Vec<Event> {
         event(5, (101, 105), counts(19), Committed(8)),
         event(5, (106, 108), releases("state", 10), Released),
         event(0, (110, 115), Op::Read, saw(8, 6, &[11, 10, 12, 15, 16, 18, 19])),
+        event(0, (116, 117), counts(20), Outcome::Refused),
+        event(5, (120, 122), acquires("b"), Granted(11)),
+        event(6, (123, 126), acquires("b"), Granted(12)),
+        event(6, (128, 140), releases("b", 12), Released),
+        event(5, (130, 135), releases("b", 11), Outcome::Lost),
     ]
 }
 
@@ -676,7 +699,7 @@ fn the_checker_finds_every_kind_of_violation() {
     fn at(events: &mut [Event], began: Moment) -> &mut Event {
         events.iter_mut().find(|event| event.began == began).unwrap()
     }
-    let cases: [(&str, Rule, Spoil); 29] = [
+    let cases: [(&str, Rule, Spoil); 32] = [
         ("two writes are acknowledged with one revision", Rule::OneOwner, |events| {
             at(events, 3).outcome = Outcome::Committed(3);
         }),
@@ -754,6 +777,26 @@ fn the_checker_finds_every_kind_of_violation() {
         }),
         ("a token goes back", Rule::Token, |events| at(events, 98).outcome = Outcome::Granted(6)),
         ("a lock is held twice", Rule::Exclusion, |events| at(events, 63).ended = 78),
+        ("a lease ended, and the release does not say it", Rule::Exclusion, |events| {
+            at(events, 130).outcome = Outcome::Released
+        }),
+        ("a grant whose lease ended fences a write", Rule::Fence, |events| {
+            let op = Op::Write {
+                number: 21,
+                change: Change::Count,
+                only_after: None,
+                fence: Some(("b".to_owned(), 11)),
+            };
+            events.push(event(5, (127, 129), op, Outcome::Committed(9)));
+        }),
+        ("a write took place that said it did not", Rule::OneRevision, |events| {
+            events.push(event(
+                0,
+                (141, 142),
+                Op::Read,
+                saw(9, 7, &[11, 10, 12, 15, 16, 18, 19, 20]),
+            ));
+        }),
         ("a released lock is listed as held", Rule::Exclusion, |events| {
             let listed = vec![("a".to_owned(), 5, Some(7))];
             events.push(event(0, (88, 89), Op::List, Outcome::Listed(listed)));

@@ -21,6 +21,7 @@ use std::io::{BufRead as _, BufReader, PipeWriter, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use crate::dice::Dice;
 use crate::sandbox::{BINARY, Ran, Sandbox};
 use crate::shell::on_record;
 
@@ -244,20 +245,4 @@ fn perhaps_killed(args: &[&str], dice: &mut Dice) -> Option<Ran> {
 /// A line in one write.
 fn say(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
-/// Marsaglia, "Xorshift RNGs", 2003.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: usize) -> Self {
-        Self((seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        for shift in [13_i32, -7, 17] {
-            self.0 ^= if shift > 0 { self.0 << shift } else { self.0 >> -shift };
-        }
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::owners::Owner;
+use crate::permitted::is_permitted;
 use crate::sandbox::{BINARY, Ran, Sandbox, until};
-use crate::script::{Script, is_permitted, is_root};
+use crate::script::{Script, is_root};
 
 /// The command that enters a new pid namespace; `None` if not permitted.
 fn namespace() -> Option<Vec<&'static str>> {

@@ -14,9 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::faults::store;
+use crate::permitted::is_permitted;
 use crate::races::increment;
 use crate::sandbox::{BINARY, Ran, Sandbox};
-use crate::script::is_permitted;
 
 const STATE_LOCK: &str = ".locks/state.lock";
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::permitted::is_permitted;
 use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox, installed};
-use crate::script::{Script, is_permitted, is_root};
+use crate::script::{Script, is_root};
 
 /// Calls from a script that make the script the owner.
 const BY_THE_SCRIPT: [&str; 12] = [

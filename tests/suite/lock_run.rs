@@ -2,9 +2,10 @@
 
 use rustix::process::Signal;
 
+use crate::permitted::is_permitted;
 use crate::sandbox::until;
 use crate::sandbox::{BINARY, Ran, Sandbox};
-use crate::script::{Script, is_ignored, is_permitted, is_root};
+use crate::script::{Script, is_ignored, is_root};
 
 /// `lock run n -- sh -c SCRIPT`, with its standard input and output.
 fn runner(sandbox: &Sandbox, script: &str) -> Script {

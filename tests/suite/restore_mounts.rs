@@ -14,8 +14,8 @@ use pipeline_state::store::options::WriteOptions;
 use rustix::io::Errno;
 
 use crate::faults::store;
+use crate::permitted::is_permitted;
 use crate::sandbox::{Ran, Sandbox};
-use crate::script::is_permitted;
 use crate::snapshots::{Whole, assert_tidy, restored, twin, with_small_checkpoint};
 
 /// True if this user may mount.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::owners::queued;
-use crate::sandbox::{Ran, Sandbox, installed, until};
+use crate::sandbox::{Ran, Sandbox, until};
 
 /// A running script; killed when dropped.
 pub struct Script {
@@ -119,20 +119,6 @@ pub fn is_ignored(signal: Signal) -> bool {
         eprintln!("this process ignores {signal:?}, and its children with it: not tested");
     }
     is_ignored
-}
-
-/// True if this works here; otherwise prints so in one line.
-pub fn is_permitted(program: &str, args: &[&str]) -> bool {
-    let works = installed(program)
-        && Command::new(program).args(args).output().is_ok_and(|output| output.status.success());
-    if !works {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{program} {args:?} does not work, and in CI nothing is skipped"
-        );
-        eprintln!("{program} {args:?} is not permitted here: the test that needs it is not run");
-    }
-    works
 }
 
 impl Sandbox {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::cycle;
-use super::encoding::{Held, waiter_value};
+use super::encoding::{Held, Waiting, waiter_value};
 use super::ground::Ground;
 use super::keeper_process::Host;
 use super::keys::LockKeys;
@@ -17,7 +17,7 @@ use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::snapshot;
 use crate::lock::describe::describe_holder;
 use crate::lock::lifeline::Lifeline;
-use crate::lock::liveness::{LivenessOracle as _, unix_seconds};
+use crate::lock::liveness::{Liveness, LivenessOracle as _, unix_seconds};
 use crate::lock::process::command_of;
 use crate::lock::process::owner::{self, LockEnv};
 use crate::lock::record::{Mode, Place, Purpose, Waiter};
@@ -38,6 +38,29 @@ pub struct Obstacle {
     pub key: Bytes,
     /// The holder, in words.
     pub holder: String,
+}
+
+/// What a writer knows of the process that is ahead of it in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// It has ended.
+    Dead,
+    /// It is a process of this host.
+    Here(u32),
+    /// Its lease ends if it does.
+    Elsewhere,
+}
+
+impl Ahead {
+    /// What is known of the process of a place in the queue.
+    pub fn of(place: &KeyValue) -> Result<Self> {
+        let Some(Waiting { waiter, .. }) = Waiting::of(place) else { return Ok(Self::Elsewhere) };
+        Ok(match ClusterOracle::new()?.process(&waiter.process) {
+            Liveness::Dead => Self::Dead,
+            Liveness::Alive => Self::Here(waiter.process.pid),
+            Liveness::Unknown => Self::Elsewhere,
+        })
+    }
 }
 
 impl Committer {

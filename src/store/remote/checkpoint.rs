@@ -257,7 +257,7 @@ impl Checkpoints<'_> {
     fn put_ahead(&self, chunks: &[Bytes], key: impl Fn(usize) -> String) -> Result<()> {
         let client = &self.store.client;
         let lease = self.store.random_lease()?;
-        client.grant(lease, LEASE)?;
+        client.grant(lease, LEASE).map_err(Failure::of_read)?;
         for (number, chunk) in chunks.iter().enumerate() {
             let success = vec![put_with_lease(key(number), chunk.clone(), lease)];
             // A chunk without a head is no checkpoint.

@@ -3,7 +3,7 @@
 //! A writer that lost some races, or finds a queue, puts a key of its own and waits until no older
 //! one is left: each watches only the key ahead of it, so that one commit wakes one writer. The
 //! commit deletes the key. A key ends with a lease that its writer renews: one that is killed
-//! leaves the queue within [`LEASE`].
+//! leaves the queue within [`LEASE`]; on its own host the writer after it removes it at once.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -13,18 +13,19 @@ use bytes::Bytes;
 use super::RemoteStore;
 use super::ground::Ground;
 use crate::error::{Error, Kind, Result};
-use crate::etcd::failure::{Cause, LeaseTrouble};
+use crate::etcd::failure::{Cause, Failure, LeaseTrouble};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
-use crate::lock::remote::Obstacle;
+use crate::lock::remote::{Ahead, Obstacle};
+use crate::os::process::Ends;
 use crate::store::options::{WriteOptions, check_deadline};
 
 /// The races that a writer loses before it queues.
 const RACES: u32 = 3;
 /// How long a place outlives its writer's last renewal.
-const LEASE: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(4);
 /// How often a place is renewed. Its writer also looks again, whatever the watch reported.
-const RENEWAL: Duration = Duration::from_secs(3);
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A place in the queue.
 #[derive(Debug)]
@@ -148,10 +149,10 @@ impl<'s> Turn<'s> {
         match (place.standing(writers), obstacle) {
             (Standing::First, None) => return Ok(true),
             (Standing::First, Some(Obstacle { key, holder })) => {
-                self.await_change(&Keys::one(key), &format!("the state is locked by {holder}"))?;
+                self.await_change(key, &format!("the state is locked by {holder}"))?;
             }
             (Standing::Behind(ahead), _) => {
-                self.await_change(&Keys::one(ahead.key.clone()), QUEUED)?;
+                self.await_change(ahead.key.clone(), QUEUED)?;
             }
             (Standing::Lost, _) => self.place = None,
         }
@@ -166,7 +167,7 @@ impl<'s> Turn<'s> {
         let lease = self.store.random_lease()?;
         let renewed = Instant::now();
         let client = &self.store.client;
-        client.grant(lease, LEASE)?;
+        client.grant(lease, LEASE).map_err(Failure::of_read)?;
         let key = self.store.keys.writer(lease);
         let left = self.deadline.saturating_duration_since(renewed);
         let value = self.store.committer()?.place(lease, self.store.now(), left)?;
@@ -189,28 +190,32 @@ impl<'s> Turn<'s> {
         }
     }
 
-    /// Waits while `keys`, which are ahead, stay as they are.
-    fn await_change(&mut self, keys: &Keys, what: &str) -> Result<()> {
+    /// Waits while the key `ahead` is there, and its process lives; for a while only: then the
+    /// writer looks again, whatever the watch reported.
+    fn await_change(&mut self, ahead: Bytes, what: &str) -> Result<()> {
         let client = &self.store.client;
-        let mut watch = client.watch(keys)?;
-        while !client.range(&keys.list())?.kvs.is_empty() {
-            if Instant::now() >= self.deadline {
-                return Err(timed_out(what));
-            }
-            let Some(place) = &mut self.place else { break };
-            if place.renewed.elapsed() >= RENEWAL {
-                let now = Instant::now();
-                if client.renew(place.lease)?.is_none() {
-                    break;
-                }
-                place.renewed = now;
-            }
-            match watch.next(self.deadline.min(place.renewed + RENEWAL)) {
-                Ok(events) if events.is_empty() => {}
-                // Something changed, or the watch has ended: the writer looks again.
-                _ => break,
-            }
+        let key = Keys::one(ahead);
+        let mut watch = client.watch(&key)?;
+        let found = client.range(&key.read())?.kvs;
+        let (Some(ahead), Some(place)) = (found.first(), &mut self.place) else { return Ok(()) };
+        if Instant::now() >= self.deadline {
+            return Err(timed_out(what));
         }
+        let mut ends = Ends::default();
+        match Ahead::of(ahead)? {
+            Ahead::Dead => return Ok(client.revoke(ahead.lease).map_err(Failure::of_read)?),
+            Ahead::Here(pid) if !ends.add(pid) => return Ok(()),
+            Ahead::Here(_) | Ahead::Elsewhere => {}
+        }
+        if place.renewed.elapsed() >= RENEWAL {
+            let now = Instant::now();
+            if client.renew(place.lease)?.is_none() {
+                return Ok(());
+            }
+            place.renewed = now;
+        }
+        let ends: Vec<_> = ends.descriptors().collect();
+        let _ = watch.next_or(self.deadline.min(place.renewed + RENEWAL), &ends);
         Ok(())
     }
 
