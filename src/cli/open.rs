@@ -74,6 +74,16 @@ pub(super) fn try_members(config: &Config) -> Result<Vec<Member>> {
     Ok(Vec::new())
 }
 
+/// The warning that a store is spoken to in the clear over a network, if it is.
+pub(super) fn exposure(config: &Config) -> Option<String> {
+    #[cfg(feature = "etcd")]
+    if let Some(url) = &config.store {
+        return cluster::exposure(url);
+    }
+    let _ = config;
+    None
+}
+
 /// The store in files, wherever the state is kept.
 pub(super) fn local(config: &Config, disk: Disk) -> FileStore {
     let audit = audit(config, &disk);

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::args::Writer;
 use super::args::state::{self as args, State};
 use super::input::input;
+use super::open;
 use super::output::Output;
 use super::write_command::{self, show_changes, show_outcome, with_store};
 use super::{edit, follow, reports, status};
@@ -95,7 +96,10 @@ fn write_options(action: &'static str, writer: &Writer) -> Result<WriteOptions> 
 
 fn dispatch(command: &State, config: &Config, store: &Store, output: &Output<'_>) -> Run {
     match command {
-        State::Init { fresh, yes } => init::run(*fresh, *yes, store, output),
+        State::Init { fresh, yes } => {
+            open::exposure(config).iter().for_each(|warning| output.warning(warning));
+            init::run(*fresh, *yes, store, output)
+        }
         State::Read => read(store, output),
         State::Get(args) => get::run(args, store, output),
         State::Set(args) => set::run(args, store, output),

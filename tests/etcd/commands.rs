@@ -206,6 +206,33 @@ fn reports_and_the_doctor_work_on_a_store() {
 }
 
 #[test]
+fn plain_text_over_a_network_is_warned_of() {
+    let host = Host::new();
+    let mut init = host.command(&["state", "init"]);
+    let ran = init.env("PIPELINE_STORE", "etcd://203.0.113.1:2379").env("LOCK_TIMEOUT", "1");
+    let ran = ran.output().unwrap();
+    let errors = String::from_utf8(ran.stderr).unwrap();
+    assert!(errors.contains("203.0.113.1:2379 can be read and changed on the way"), "{errors}");
+    assert_eq!(ran.status.code(), Some(8), "{errors}");
+}
+
+#[test]
+fn a_watched_status_of_locks_follows_other_hosts() {
+    let host = Host::initialized();
+    let mut watch = host
+        .command(&["--json", "lock", "status", "--watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains(r#""held":0"#));
+    host.ok(&["lock", "run", "x", "--", "true"]);
+    assert!(lines.next().unwrap().unwrap().contains(r#""held":1"#));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
 fn the_doctor_names_the_members_that_do_not_answer() {
     let host = Host::initialized();
     let url = host.place.url.replace("etcd://", "etcd://127.0.0.1:1,");

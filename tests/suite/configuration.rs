@@ -7,7 +7,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{Ran, Sandbox, installed};
+#[cfg(not(feature = "etcd"))]
+use crate::sandbox::installed;
+use crate::sandbox::{Ran, Sandbox};
+#[cfg(not(feature = "etcd"))]
 use crate::strace::{calls_in, injection, strace};
 
 const FILE: &str = ".pipeline-state.toml";
@@ -229,6 +232,7 @@ fn the_users_own_file_may_be_a_link() {
 }
 
 #[test]
+#[cfg(not(feature = "etcd"))]
 fn a_roots_store_counts_once_it_is_trusted() {
     let root = with(STORE);
     for command in ["state set a=b", "state get .n", "state status", "lock acquire a"] {
@@ -258,6 +262,7 @@ fn a_roots_store_counts_once_it_is_trusted() {
 }
 
 #[test]
+#[cfg(not(feature = "etcd"))]
 fn a_copy_of_a_trusted_root_is_not_trusted() {
     let root = with(STORE);
     root.ok("config trust");
@@ -269,6 +274,7 @@ fn a_copy_of_a_trusted_root_is_not_trusted() {
 }
 
 #[test]
+#[cfg(not(feature = "etcd"))]
 fn a_store_of_option_or_environment_is_refused_by_this_build() {
     let root = Sandbox::with_history();
     root.run("--store etcd://h/p state set a=b").expect(5).saying("no `etcd` feature");
@@ -343,6 +349,7 @@ fn the_page_lists_the_settings() {
 }
 
 #[test]
+#[cfg(not(feature = "etcd"))]
 fn a_killed_or_failing_trust_trusts_or_not_and_the_next_one_does() {
     if !installed("strace") {
         return;

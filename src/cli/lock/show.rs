@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Watched;
 use crate::cli::moment::Moment;
+use crate::cli::open;
 use crate::cli::output::Output;
 use crate::cli::reports::shared_file_system;
 use crate::cli::status_view::{self, StatusView};
@@ -14,8 +15,10 @@ use crate::cli::table::{Cell, Column, Table, dash};
 use crate::cli::wakeups::Wakeups;
 use crate::config::Config;
 use crate::error::one_line;
+use crate::fs::Disk;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::lock::{EntryStatus, LOCKS, LockEntry, Locks, shorten};
+use crate::store::Store;
 
 pub(super) fn list(
     entries: &[LockEntry],
@@ -79,13 +82,20 @@ pub(super) fn status(
     config: &Config,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
-    let root = config.settings.directory.clone();
-    let places = || {
-        let locks = WatchedDir { dir: root.join(LOCKS), names: Vec::new() };
-        let root = WatchedDir { dir: root.clone(), names: vec![LOCKS.into()] };
-        Box::new(DirWatch::new(vec![root, locks])) as Box<dyn Wakeups>
+    let store = open::store(config, Disk::real())?;
+    let wakeups = || -> Box<dyn Wakeups + '_> {
+        match &store {
+            Store::Files(files) => {
+                let dir = files.settings().directory.clone();
+                let locks = WatchedDir { dir: dir.join(LOCKS), names: Vec::new() };
+                let root = WatchedDir { dir, names: vec![LOCKS.into()] };
+                Box::new(DirWatch::new(vec![root, locks]))
+            }
+            #[cfg(feature = "etcd")]
+            Store::Remote(store) => Box::new(store.watch_all()),
+        }
     };
-    status_view::show(output, watched.watch.then(places), &mut || look(locks, output))
+    status_view::show(output, watched.watch.then(wakeups), &mut || look(locks, output))
 }
 
 fn look(locks: &Locks, output: &Output<'_>) -> anyhow::Result<StatusView> {

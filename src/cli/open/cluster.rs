@@ -96,6 +96,18 @@ pub(super) fn try_members(url: &StoreUrl, config: &Config) -> Result<Vec<Member>
     address.endpoints.iter().map(ask).collect()
 }
 
+/// The warning that members are spoken to in the clear over a network, if any are.
+pub(super) fn exposure(url: &StoreUrl) -> Option<String> {
+    let address = Address::parse(url.as_str()).ok()?;
+    let exposed: Vec<String> = address.exposed().map(Endpoint::to_string).collect();
+    (!exposed.is_empty()).then(|| {
+        format!(
+            "{} can be read and changed on the way: etcds:// is for networks",
+            exposed.join(", ")
+        )
+    })
+}
+
 fn client(address: &Address, config: &Config) -> Result<Client> {
     let credentials =
         Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;

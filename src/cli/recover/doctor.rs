@@ -39,7 +39,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
             .logs()
             .record_repairs(&subjects.into_iter().collect::<Vec<_>>(), report.findings.len());
     }
-    for warning in report.trials.warnings() {
+    for warning in report.trials.warnings().into_iter().chain(open::exposure(config)) {
         output.warning(&warning);
     }
     if output.is_json() {

@@ -70,7 +70,8 @@ pub struct Lost {
 impl NotesDir {
     /// The notes in `runtime` (`XDG_RUNTIME_DIR`), or else in a directory of this user in `/tmp`.
     pub fn new(disk: Disk, runtime: Option<PathBuf>) -> Self {
-        match runtime {
+        // A container or `su` may leave the variable, and not the directory.
+        match runtime.filter(|parent| parent.is_dir()) {
             Some(parent) => Self { disk, parent, name: "pipeline-state".to_owned() },
             None => {
                 let name = format!("pipeline-state-{}", crate::user::current());
