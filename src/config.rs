@@ -342,7 +342,7 @@ impl Loaded {
     }
 }
 
-/// The error of a command whose state is kept by a store that it cannot use.
+/// The error of a command that cannot use the store of its state.
 fn unusable_store(values: &Values, is_untrusted: bool, chooses_file: bool) -> Option<Error> {
     let Sourced { value: Some(url), source } = &values.store else { return None };
     let place = source.place().unwrap_or_default();

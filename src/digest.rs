@@ -109,7 +109,7 @@ pub fn digest_around<'a>(
 /// The end of a record of this program, after the digits of its digest.
 const RECORD_END: &[u8] = b"\"\n}\n";
 
-/// Encodes a record: JSON whose last field is its digest. `None` if it is not an object.
+/// Encodes a record: JSON with its digest as the last field. `None` if it is not an object.
 pub fn encode<T: Serialize>(record: &T) -> Option<Vec<u8>> {
     #[derive(Serialize)]
     struct Sealed<'a, T> {

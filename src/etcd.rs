@@ -8,7 +8,7 @@
 //!
 //! 1. A request that failed says whether it may have taken effect. "Not sent" and "refused" are
 //!    proofs; where there is no proof the fate is unknown.
-//! 2. Only reads, and requests whose repetition has no second effect, are sent again.
+//! 2. Only reads, and requests that have no second effect when repeated, are sent again.
 //! 3. A member that has lost its leader refuses: every request asks for that (`hasleader`).
 //! 4. Nothing is awaited longer than the deadline that the caller gave.
 

@@ -85,7 +85,7 @@ fn of_topic(page: &Page) -> Vec<u8> {
     format!("{head}{}", laid_out(&text)).chars().map(named).collect::<String>().into_bytes()
 }
 
-/// Text whose lines stay as they are, in the language of man(7).
+/// Text with lines that stay as they are, in the language of man(7).
 fn laid_out(text: &str) -> String {
     let mut page = ".nf\n".to_owned();
     for line in text.lines() {

@@ -197,7 +197,7 @@ impl Look {
         lines
     }
 
-    /// A table whose last column is wrapped; where even that does not fit, a row takes two lines.
+    /// A table with its last column wrapped; where even that does not fit, a row takes two lines.
     fn table(self, rows: &[Vec<String>]) -> String {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let widest = |column: usize| {

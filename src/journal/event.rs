@@ -1,6 +1,6 @@
 //! The events of a root: what a line of the journal says.
 //!
-//! Each kind is a struct whose fields are those of its line. A reader accepts a line whole or skips
+//! Each kind is a struct with the fields of its line. A reader accepts a line whole or skips
 //! it. An unknown kind or version is skipped without a warning, so that later programs can add
 //! kinds.
 

@@ -110,7 +110,7 @@ pub(super) fn broken(request: &Request) -> Error {
         .detail("locks", request.names.iter().map(Name::as_str).collect::<Vec<_>>())
 }
 
-/// The error of a request whose owner has ended.
+/// The error of a request of an owner that has ended.
 pub(super) fn owner_ended(request: &Request) -> Error {
     let pid = request.requester.owner.pid;
     let message = format!("process {pid}, which was to own the lock, has ended");

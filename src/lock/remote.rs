@@ -11,7 +11,7 @@
 //!    few seconds, whatever it hears.
 //! 4. The request that closes a cycle leaves in a transaction that requires all others of the
 //!    cycle to be there still, so exactly one is refused.
-//! 5. Each change has a random id, which tells what became of one whose answer was lost.
+//! 5. Each change has a random id, which shows what became of one that lost its answer.
 //!
 //! The decisions are those of the modules above: this one reads and changes keys.
 
@@ -103,7 +103,7 @@ impl std::fmt::Debug for RemoteLocks {
 }
 
 impl RemoteLocks {
-    /// The locks whose keys begin with `prefix`. `shown` is the store's address, for messages;
+    /// The locks with keys below `prefix`. `shown` is the store's address, for messages;
     /// `env` holds the owner and tokens that the environment names.
     pub fn new(
         client: Client,

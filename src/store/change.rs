@@ -178,7 +178,7 @@ pub struct Proposal {
     pub draft: NewDocument,
     /// Signal files to write or remove after the commit.
     pub signals: Signals,
-    /// The earlier revision whose document this is, if it is one.
+    /// The earlier revision that this is again, if it is one.
     pub repeats: Option<Revision>,
 }
 

@@ -58,7 +58,7 @@ impl Phase {
     }
 }
 
-/// The mark of a root whose state is in a store, or on its way.
+/// The mark of a root with its state in a store, or on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// How far it is.

@@ -30,7 +30,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// The records of a root whose highest revision is known.
+    /// The records of a root with a known highest revision.
     pub fn proven(found: Option<Revision>) -> Self {
         Self { found, ..Self::default() }
     }

@@ -7,9 +7,9 @@
 //!    that the revision has no record yet, that the lock `state` was granted to no owner since, and that
 //!    each fence still holds.
 //! 2. An acknowledged commit was carried out once, and is durable on a quorum. The transaction is
-//!    sent again until its fate is known; the record of its revision shows whose commit it was.
+//!    sent again until its fate is known; the record of its revision names the commit.
 //! 3. An error with code 8 means that the command's change was not made and never will be; damage
-//!    may have been healed before. A commit whose fate stays open is `durability_unknown`.
+//!    may have been healed before. A commit of unknown fate is `durability_unknown`.
 //! 4. A reader gets an answer of the cluster or an error; what a member remembers only with
 //!    [`StaleReads::Accept`], and a warning.
 
@@ -108,7 +108,7 @@ pub struct RemoteStore {
 }
 
 impl RemoteStore {
-    /// The store whose keys begin with `prefix`. `shown` is its address, for messages.
+    /// The store with keys below `prefix`. `shown` is its address, for messages.
     pub fn new(
         client: Client,
         prefix: &str,
@@ -145,7 +145,7 @@ impl RemoteStore {
         Ok(self.committer.get_or_init(|| committer))
     }
 
-    /// Refuses a commit whose script held the lock `state` and has lost it.
+    /// Refuses a commit of a script that held the lock `state` and has lost it.
     fn check_lost(&self, holders: &[KeyValue]) -> Result<()> {
         match self.grants.as_ref().filter(|grants| !grants.notes().is_empty()) {
             Some(grants) => self.committer()?.check_lost(grants, holders, &self.client),

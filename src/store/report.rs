@@ -194,7 +194,7 @@ pub struct Remembered {
     pub changes: Option<Vec<Change>>,
     /// The number of changes that are not in that list.
     pub more_changes: usize,
-    /// The earlier revision whose document it repeats, if an undo or a healing committed it.
+    /// The earlier revision that it repeats, if an undo or a healing committed it.
     pub repeats: Option<u64>,
     /// The file that holds a copy of it.
     pub file: Option<String>,

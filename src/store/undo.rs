@@ -14,7 +14,7 @@ use crate::journal::Commit;
 pub struct Undone {
     /// The outcome of its commit.
     pub outcome: Outcome,
-    /// The revision whose document is the current one again.
+    /// The revision that is the current document again.
     pub to: Revision,
     /// The revisions that were taken back, newest first.
     pub taken_back: Vec<TakenBack>,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::stores::Place;
 
-/// A host with a directory of its own, whose commands use the store at a place.
+/// A host with a directory of its own; its commands use the store at a place.
 pub struct Host {
     pub place: Place,
     pub dir: TempDir,

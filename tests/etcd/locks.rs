@@ -1,4 +1,4 @@
-//! Locks on a cluster: who is granted what, and in which order.
+//! Locks on a cluster: grants, and their order.
 
 use std::process::Command;
 use std::thread::scope;

@@ -77,7 +77,7 @@ fn with_state() -> Place {
     place
 }
 
-/// A place whose state was pushed and changed since.
+/// A place with a state that was pushed and changed since.
 fn pushed() -> Place {
     let place = with_state();
     place.store().move_state(Direction::Push, &root(&place)).unwrap();
@@ -397,7 +397,7 @@ fn an_abort_that_is_killed_can_be_repeated() {
     for case in &CASES {
         for number in 0.. {
             let place = (case.prepare)();
-            // The first request after the store has been told.
+            // The first request after the store knows.
             let plan = Plan::new(Some((5, Fault::NotSent, Span::FromThenOn)));
             (case.run)(&place.faulty(&plan, IMPATIENT), &root(&place)).unwrap_err();
             let plan = Plan::new(Some((number, Fault::AnswerLost, Span::FromThenOn)));

@@ -219,7 +219,7 @@ pub struct Break {
     /// All its holders
     #[arg(long, group = "target")]
     pub force: bool,
-    /// The waiter whose wait is to end; it has no NAME
+    /// The waiter that is to give up; it has no NAME
     #[arg(long, value_name = "ID", group = "target", conflicts_with = "name")]
     pub waiter: Option<String>,
 }

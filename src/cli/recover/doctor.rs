@@ -96,7 +96,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
     Err(error.caused_by(RemediesShown).into())
 }
 
-/// Findings whose remedies are on standard output.
+/// Findings with their remedies on standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("there are findings")]
 pub(in crate::cli) struct RemediesShown;

@@ -32,7 +32,7 @@ pub struct Commit {
     pub blockers: Vec<Blocker>,
     /// The size of the document in bytes.
     pub bytes: u64,
-    /// The earlier revision whose document it repeats, if an undo or a healing committed it.
+    /// The earlier revision that it repeats, if an undo or a healing committed it.
     pub repeats: Option<Revision>,
     /// The changes; `None` where the previous document could not be read.
     pub changes: Option<Changes>,

@@ -67,7 +67,7 @@ pub struct Order {
     pub runtime: Option<PathBuf>,
     /// The audit log.
     pub audit_log: PathBuf,
-    /// The root, whose audit log replaces one that cannot be used.
+    /// The root: its audit log replaces one that cannot be used.
     pub root: PathBuf,
 }
 

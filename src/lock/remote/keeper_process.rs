@@ -26,7 +26,7 @@ use crate::os::files::own_program;
 /// The first argument of a keeper; after it comes its order.
 pub const KEEP: &str = "__keep";
 
-/// What a keeper is told of this host.
+/// What a keeper learns of this host.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The store's address, with all that is in it.

@@ -58,7 +58,7 @@ impl RemoteLocks {
 }
 
 impl Host {
-    /// The error for the first noted grant that is gone, by `is_gone`; `lives` tells whether a
+    /// The error for the first noted grant that is gone, by `is_gone`; `lives` says whether a
     /// lease does. Its note is removed.
     pub(crate) fn first_lost(
         &self,

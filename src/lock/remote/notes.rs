@@ -8,7 +8,7 @@
 //! | `grant-STORE-LEASE-TOKEN-LOCK` | a grant; empty |
 //! | `lost-LEASE` | when and why a lease was lost |
 //!
-//! The cluster decides who holds what. These files only say what was lost, and which keeper is
+//! The cluster decides about grants. These files only say what was lost, and which keeper is
 //! missing; without them nothing of that is said.
 
 use std::fs::File;

@@ -19,7 +19,7 @@ pub(super) struct OwnerLease {
     pub ttl: Duration,
     /// The name of the owner and the time to live.
     pub name: String,
-    /// The key that ends with the lease and tells it to other commands of the owner.
+    /// The key that ends with the lease and names it to other commands of the owner.
     pub key: String,
     /// The revision that created the key.
     pub created: i64,

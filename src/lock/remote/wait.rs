@@ -223,7 +223,7 @@ impl<'a> Wait<'a> {
         self.leave_cycle(&self.locks.observe_all()?, &ClusterOracle::new()?)
     }
 
-    /// The key that blocks the request, and the processes of this host whose end would end that.
+    /// The key that blocks the request, and the processes of this host that would unblock it by ending.
     fn blocking(&self, ground: &Ground, oracle: &ClusterOracle) -> Option<(String, Vec<Identity>)> {
         let records = ground.records(&self.request.names);
         let mut holder = None;

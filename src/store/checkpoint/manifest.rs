@@ -205,7 +205,7 @@ impl Flaw {
     }
 }
 
-/// The refusal of a checkpoint whose manifest has a newer version.
+/// The refusal of a checkpoint with a manifest of a newer version.
 pub fn too_new(id: &str, version: u64) -> Error {
     let message = format!(
         "the checkpoint {id} was made by a newer program (its manifest has version {version})"

@@ -59,7 +59,7 @@ pub struct HostLock<'h> {
 }
 
 impl Host {
-    /// The part of the host whose `config/` lies in the root of `settings`.
+    /// The part of the host with `config/` in the root of `settings`.
     pub fn new(disk: Disk, settings: &Settings, audit: Audit) -> Self {
         let settings = Settings {
             directory: settings.root.join(HOST),

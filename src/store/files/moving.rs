@@ -43,7 +43,7 @@ fn mark_in(disk: &Disk, directory: &Path) -> Result<Option<Mark>> {
     found.map(|Content { bytes, .. }| Mark::read(&bytes)).transpose()
 }
 
-/// Refuses grants of locks in a root whose state is elsewhere. It is asked where tokens are
+/// Refuses grants of locks in a root with its state elsewhere. It is asked where tokens are
 /// reserved, and a push makes the next grant do that: so no other grant pays for it.
 pub fn refusal_of_grants(disk: &Disk, settings: &Settings) -> impl Fn() -> Result<()> + use<> {
     let (disk, directory, file) = (disk.clone(), settings.directory.clone(), settings.path());

@@ -37,7 +37,7 @@ impl EventLog<'_> {
     }
 }
 
-/// The fact that names the earlier revision whose document a commit repeats.
+/// The fact that names the earlier revision that a commit repeats.
 pub(super) const REPEATS: &str = "repeats";
 
 impl Observation<'_> {

@@ -46,7 +46,7 @@ pub(super) struct Plan<'a> {
     pub kept: Kept,
     pub signals: Vec<SignalFile>,
     pub options: &'a WriteOptions,
-    /// The earlier revision whose document it is, if it is one.
+    /// The earlier revision that it is again, if it is one.
     pub repeats: Option<Revision>,
     pub waited: Duration,
     /// The writer's place in the queue, which the commit leaves.

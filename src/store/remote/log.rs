@@ -58,7 +58,7 @@ impl Record {
     }
 }
 
-/// The revision whose record falls out of the log when `revision` is committed.
+/// The revision that falls out of the log when `revision` is committed.
 pub(super) fn last_dropped(revision: Revision) -> Option<Revision> {
     Revision::new(revision.get().checked_sub(LOG_KEPT)?)
 }

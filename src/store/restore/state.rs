@@ -38,7 +38,7 @@ pub fn usable(id: &str, bytes: &[u8]) -> Result<(Value, Option<Lineage>)> {
     }
 }
 
-/// The error of a checkpoint whose state cannot be restored.
+/// The error of a checkpoint with a state that cannot be restored.
 pub fn unfit(id: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, format!("the checkpoint {id} cannot be restored: {why}"))
         .hint_command("recover list", "see which others there are")

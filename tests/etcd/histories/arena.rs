@@ -48,7 +48,7 @@ impl Arena {
 #[derive(Debug, Default)]
 pub struct Notes {
     pub events: Vec<Event>,
-    /// The operations of writes whose outcome was unknown, by the number that they wrote.
+    /// The operations of writes of unknown outcome, by the number that they wrote.
     pub unknown: BTreeMap<u64, String>,
     /// How often each answer came that is none of a history.
     pub other: BTreeMap<&'static str, usize>,

@@ -1,4 +1,4 @@
-//! Machines in network namespaces of their own, on two networks whose cables can be pulled.
+//! Machines in network namespaces of their own, on two networks with cables that can be pulled.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};

@@ -110,7 +110,7 @@ impl Meta {
         self.with(Some((PUSHED, note)))
     }
 
-    /// A store whose state is on its way to a root.
+    /// A store with its state on the way to a root.
     pub(super) fn departing(&self, note: Value) -> Vec<u8> {
         self.with(Some((DEPARTING, note)))
     }
@@ -120,12 +120,12 @@ impl Meta {
         to_bytes(&self.value).unwrap_or_default()
     }
 
-    /// A store whose state stays.
+    /// A store that keeps its state.
     pub(super) fn staying(&self) -> Vec<u8> {
         self.with(None)
     }
 
-    /// A store whose state is in a root.
+    /// A store with its state in a root.
     pub(super) fn departed(&self, contents: &Contents, mut note: Value) -> Vec<u8> {
         note["revision"] = contents.revision.get().into();
         note["digest"] = contents.digest.as_str().into();
