@@ -45,6 +45,7 @@ use self::args::{Cli, Group, Recover};
 use self::output::{Output, PipeClosed, show_error, to_stderr, write_out};
 use self::recover::RemediesShown;
 use self::style::Palette;
+use crate::config::store_url::without_password;
 use crate::config::{
     self as configuration, CliOverrides, Config, Format, Marks, OutputStyle, ProcessEnvironment,
     Stance,
@@ -289,7 +290,12 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
     // `help lock nope` is about `lock`.
     let asked = parse::help_asked(arguments);
     let arguments = asked.as_deref().unwrap_or(arguments);
-    let text = rendered(error, Palette::Plain);
+    let mut text = rendered(error, Palette::Plain);
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.contains('@')
+    {
+        text = text.replace(value.as_str(), &without_password(value));
+    }
     let body = text.strip_prefix("error: ").unwrap_or(&text);
     let sentence: Vec<&str> =
         body.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();

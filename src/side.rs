@@ -157,10 +157,13 @@ pub fn name_in<'w>(root: &Path, side: &str, word: &'w str) -> &'w str {
 /// The refusal of a side directory that is a link, or not a directory.
 pub fn refusal(root: &Dir, name: &str, error: FsError) -> Error {
     if error.is(Errno::LOOP) || error.is(Errno::NOTDIR) {
-        unsafe_path(
-            &root.path_of(name),
-            "is not a directory of its own (it is a symbolic link or a file)",
-        )
+        let path = root.path_of(name);
+        let shown = quote_path(&path);
+        unsafe_path(&path, "is not a directory of its own (it is a symbolic link or a file)")
+            .hint_shell(
+                format!("mv {shown} {shown}.aside"),
+                "move it away, if it is nothing that you know",
+            )
     } else {
         error.into()
     }

@@ -18,7 +18,7 @@ impl StoreUrl {
             Some(hosts) if !hosts.is_empty() && !hosts.starts_with('/') => Ok(url),
             _ => Err(format!(
                 "{:?} is not an address such as etcd://HOST:2379/PREFIX",
-                url.to_string()
+                without_password(text)
             )),
         }
     }
@@ -27,6 +27,14 @@ impl StoreUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A text that is no address, without what may be a name and a password in it.
+pub fn without_password(text: &str) -> String {
+    let (scheme, rest) = text
+        .split_once("://")
+        .map_or(("", text), |(_, rest)| (&text[..text.len() - rest.len()], rest));
+    rest.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
 }
 
 impl fmt::Display for StoreUrl {
@@ -51,7 +59,9 @@ mod tests {
         let shown = |text: &str| StoreUrl::parse(text).unwrap().to_string();
         assert_eq!(shown("etcd://h1:2379,h2/p@q"), "etcd://h1:2379,h2/p@q");
         assert_eq!(shown("etcds://me:pw@h1:2379/p"), "etcds://***@h1:2379/p");
-        assert!(!StoreUrl::parse("http://me:pw@h").unwrap_err().contains("pw"));
+        for no_address in ["http://me:pw@h", "me:pw@h", "http://me:p/pw@h"] {
+            assert!(!StoreUrl::parse(no_address).unwrap_err().contains("pw"));
+        }
         for bad in ["", "etcd://", "etcd:///p", "h1:2379", "redis://h"] {
             assert!(StoreUrl::parse(bad).is_err(), "{bad}");
         }

@@ -52,7 +52,12 @@ impl Address {
             let error = unreadable("a user or password in it would be seen in `ps` and in logs");
             return Err(error.hint_shell("export ETCDCTL_USER=NAME ETCDCTL_PASSWORD=…", ""));
         }
-        let endpoints = hosts.split(',').map(Endpoint::parse).collect::<Result<_>>()?;
+        let endpoints = hosts.split(',').map(Endpoint::parse).collect::<Result<_>>();
+        // A slash may be part of a password.
+        let endpoints = endpoints.map_err(|error| match rest.contains('@') {
+            true => unreadable("what is between :// and the first slash is no list of hosts"),
+            false => error,
+        })?;
         let prefix = match path.trim_end_matches('/') {
             "" => PREFIX,
             path => path,
@@ -131,6 +136,9 @@ mod tests {
         let error = Address::parse("etcd://me:secret@h/p").unwrap_err();
         assert_eq!(error.kind, Kind::Usage);
         assert!(!error.to_text("error:", "x").contains("secret"));
+        let error = Address::parse("etcd://me:sec/ret@h/p").unwrap_err();
+        assert!(!error.to_text("error:", "x").contains("sec/"), "{error}");
+        assert!(!error.message.contains("me:sec"), "{error}");
     }
 
     #[test]

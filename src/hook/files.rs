@@ -1,7 +1,8 @@
 //! Files of the project, and globs that match them.
 //!
 //! Globs are relative to the root, or to the project if the root is its `.claude`. `*` and `?` stop
-//! at a `/`, `**` does not, `{a,b}` matches either.
+//! at a `/`, `**` as a whole part of the path does not, `{a,b}` matches either. `?` and `[…]` stand
+//! for one byte, so for one ASCII character.
 
 use std::cell::{OnceCell, RefCell};
 use std::os::unix::ffi::OsStrExt as _;
@@ -84,7 +85,7 @@ impl FilePattern {
 }
 
 fn glob(text: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(text).literal_separator(true).build()
+    GlobBuilder::new(text).literal_separator(true).empty_alternates(true).build()
 }
 
 /// The project that globs refer to.
@@ -297,7 +298,8 @@ mod tests {
 
     #[test]
     fn two_stars_and_a_slash_match_no_directory_too() {
-        for (glob, path) in [("**/b", "b"), ("**/", ""), ("a/**/b", "a/b"), ("{a,b/**}/c", "a/c")] {
+        let pairs = [("**/b", "b"), ("**/", ""), ("a/**/b", "a/b"), ("{a,b/**}/c", "a/c")];
+        for (glob, path) in pairs.into_iter().chain([("a{,b}", "a"), ("*.ts{x,}", "a.ts")]) {
             assert!(FilePattern::anywhere(glob).unwrap().is_match(Path::new(path)), "{glob}");
         }
     }

@@ -65,10 +65,14 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
         }
         (prompt, None) => {
             let prompt = prompt.as_deref().unwrap_or_default();
+            if prompt.is_empty() {
+                output.warning("an empty prompt activates nothing: the hook is silent");
+            }
             let around = Around { disk: &disk, project: &project, file: None };
             let has = |pattern: &_| project.has(pattern);
             let explained = explain::prompt(&rules.rules, prompt, &has, &around);
             let effects = match rules.rules.form {
+                _ if prompt.is_empty() => Effects::default(),
                 Form::Array => on_prompt(&rules.rules, prompt, &has),
                 Form::Object => named::on_prompt(&rules.rules.named, prompt, &around),
             };
