@@ -55,7 +55,7 @@ impl Address {
         let endpoints = hosts.split(',').map(Endpoint::parse).collect::<Result<_>>();
         // A slash may be part of a password.
         let endpoints = endpoints.map_err(|error| match rest.contains('@') {
-            true => unreadable("what is between :// and the first slash is no list of hosts"),
+            true => unreadable("what is between :// and the first slash is not a list of hosts"),
             false => error,
         })?;
         let prefix = match path.trim_end_matches('/') {
