@@ -13,7 +13,8 @@ fn a_full_database_is_7_and_heals_when_its_alarm_is_off() {
     let write = |value: Vec<u8>| {
         store.commit(&TxnRequest { success: vec![put("/fill", value)], ..Default::default() })
     };
-    let failure = (0..20).find_map(|_| write(vec![b'x'; 500_000]).err()).unwrap();
+    // The size is that of the last batch, which is written ten times a second.
+    let failure = (0..500).find_map(|_| write(vec![b'x'; 500_000]).err()).unwrap();
     let error = Error::from(failure);
     assert_eq!((error.code() as u8, error.kind), (7, Kind::DiskFull), "{error}");
     assert_eq!(store.alarms().unwrap()[0].alarm, Alarm::NoSpace as i32);
