@@ -224,7 +224,7 @@ fn the_end_of_a_lease_frees_the_lock_and_wakes_the_next() {
         waiter.join().unwrap();
     });
     assert_eq!(one.release(&locks, "deploy").unwrap_err().kind, Kind::NotOwner);
-    // The owner gets a lease anew.
+    // The owner gets another lease.
     other.release(&locks, "deploy").unwrap();
     one.try_lock(&locks, "deploy", Exclusive).unwrap();
 }
