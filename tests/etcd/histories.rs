@@ -3,8 +3,8 @@
 //! [`crate::history_checker`] looks for an order that explains all answers, and [`record`] compares
 //! them with every value that the keys ever had.
 //!
-//! `PIPELINE_HISTORY_SECONDS=600` asks for more than the default, and `HISTORY_SEED` for the dice of
-//! an earlier run (timing still depends on the machine).
+//! `PIPELINE_HISTORY_SECONDS=600` asks for more than the default, and `HISTORY_SEED` for the dice
+//! of an earlier run (timing still depends on the machine).
 
 mod arena;
 mod members;
@@ -150,9 +150,10 @@ fn judge(record: &Record, mut notes: Notes, visits: &Visits, (over, seed): (Mome
         notes.events[..heard].iter().filter(|event| is(event)).count()
     };
     println!(
-        "{} operations acknowledged: {} reads, {} writes acknowledged, {} conflicts, {} fenced off, \
-         {} refused, {} unknown ({} said so, {} carried out); {} locks granted, {} on record, \
-         {} released, {} lost or left; longest time without a commit {:.1} s",
+        "{} operations acknowledged: {} reads, {} writes acknowledged, {} conflicts, \
+         {} fenced off, {} refused, {} unknown ({} said so, {} carried out); \
+         {} locks granted, {} on record, {} released, {} lost or left; \
+         longest time without a commit {:.1} s",
         count(&|event| is_acknowledged(&event.outcome)),
         count(&|event| event.op == Op::Read),
         figures.acknowledged,

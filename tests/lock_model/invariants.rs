@@ -38,7 +38,10 @@ impl Scenario {
             };
         // From the moment a downgrade begins it shares.
         let shares = is_begun
-            && matches!(self.command(world, script), Command::Acquire(locks, Mode::Shared) if locks.contains(&lock));
+            && match self.command(world, script) {
+                Command::Acquire(locks, Mode::Shared) => locks.contains(&lock),
+                _ => false,
+            };
         let held = it.holds[lock].filter(|_| it.is_alive && !it.is_broken && !gives_back)?;
         Some(if shares { Held::Shared } else { held })
     }

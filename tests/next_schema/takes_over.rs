@@ -304,7 +304,8 @@ fn a_restore_decided_before_the_update_is_finished(next: &Next) {
 }
 
 fn hooks_work_on_an_old_state(next: &Next) {
-    const RULES: &str = r#"{"skills": [{"skill": "spec", "activation_code": "SPEC_V1", "phase": "phase1",
+    const RULES: &str = r#"{"skills": [{
+        "skill": "spec", "activation_code": "SPEC_V1", "phase": "phase1",
         "trigger_conditions": {"user_patterns": ["write .*spec"]}}],
         "tool_rules": [{"tool": "Write", "path_glob": "docs/*.md", "emit_signal": "WRITTEN"}]}"#;
     let root = todays();
@@ -316,7 +317,8 @@ fn hooks_work_on_an_old_state(next: &Next) {
             .to_string();
     let answer = feed(next, &root, "hook skill-activation-prompt", prompt.as_bytes()).expect(0);
     assert!(answer.stdout.contains("SPEC_V1"), "{answer:?}");
-    let tool = json!({"tool_name": "Write", "tool_input": {"file_path": cwd.join("docs/a.md")}, "cwd": cwd,
+    let tool = json!({"tool_name": "Write", "tool_input": {"file_path": cwd.join("docs/a.md")},
+        "cwd": cwd,
         "hook_event_name": "PostToolUse", "tool_response": {}});
     feed(next, &root, "hook post-tool-use-tracker", tool.to_string().as_bytes()).expect(0);
     assert!(root.document()["signals"]["WRITTEN"].is_number(), "{}", root.document());

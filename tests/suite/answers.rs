@@ -31,9 +31,14 @@ fn a_lost_race_has_a_code_of_its_own_and_is_worth_repeating() {
     let script = "n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count
         [ $n -ge 3 ] && exit 0; exec $PIPELINE_BINARY state set a=b --if-revision 1";
     fs::write(root.file("late.sh"), script).unwrap();
-    root.bash("$PIPELINE_BINARY recover retry --base-delay 0 --retry-on 75 -q -- bash late.sh 2>/dev/null").expect(0);
+    root.bash(
+        "$PIPELINE_BINARY recover retry --base-delay 0 --retry-on 75 -q -- bash late.sh \
+               2>/dev/null",
+    )
+    .expect(0);
     fs::remove_file(root.file("count")).unwrap();
-    let functions = "eval \"$($PIPELINE_BINARY shell bash)\"; late() { bash late.sh; }; retry_with_backoff late 3 0";
+    let functions = "eval \"$($PIPELINE_BINARY shell bash)\"; late() { bash late.sh; }; \
+                     retry_with_backoff late 3 0";
     assert_eq!(root.bash(&format!("{functions} 2>/dev/null; echo $?; cat count")).stdout, "0\n3\n");
     let log = fs::read_to_string(root.file(".error-recovery.log")).unwrap_or_default();
     assert!(

@@ -241,7 +241,8 @@ fn a_wait_for_the_configuration_blocks_no_other_command() {
     // the holder commits while a checkpoint waits for it; neither reports a deadlock
     let mut holder = root.script(
         "bash",
-        "$B lock acquire config 0 -q; echo held; read -r _; $B state set y:=2; echo $?; $B lock release config; read -r _",
+        "$B lock acquire config 0 -q; echo held; read -r _; $B state set y:=2; echo $?; \
+         $B lock release config; read -r _",
     );
     holder.until("held");
     let waiting = root.spawn("recover checkpoint waited --lock-timeout 60");
@@ -261,13 +262,20 @@ fn a_wait_for_the_configuration_blocks_no_other_command() {
 #[test]
 fn locks_of_the_script_are_used_and_kept() {
     let root = with_small_checkpoint();
-    let script = "$PIPELINE_BINARY lock acquire state,config,signals -q && $PIPELINE_BINARY recover checkpoint mine -q &&
-        $PIPELINE_BINARY recover restore --latest mine -q && $PIPELINE_BINARY lock list json; $PIPELINE_BINARY lock release state,config,signals";
+    let script = "$PIPELINE_BINARY lock acquire state,config,signals -q && \
+                  $PIPELINE_BINARY recover checkpoint mine -q && \
+                  $PIPELINE_BINARY recover restore --latest mine -q && \
+                  $PIPELINE_BINARY lock list json; \
+                  $PIPELINE_BINARY lock release state,config,signals";
     let ran = root.bash(script).expect(0);
     let rows: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 3, "{rows}");
     // in any order of its locks
-    root.bash("$PIPELINE_BINARY lock acquire user -q && $PIPELINE_BINARY recover checkpoint under-user -q; c=$?; $PIPELINE_BINARY lock release user -q; exit $c").expect(0);
+    root.bash(
+        "$PIPELINE_BINARY lock acquire user -q && $PIPELINE_BINARY recover checkpoint \
+               under-user -q; c=$?; $PIPELINE_BINARY lock release user -q; exit $c",
+    )
+    .expect(0);
 }
 
 // ---- keeping house ----

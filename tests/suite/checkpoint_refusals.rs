@@ -114,7 +114,8 @@ fn a_forged_manifest_leads_nowhere() {
     // a state of a newer schema, with all digests valid
     let root = twin(&start);
     let state = root.file(".checkpoints").join(&id).join("state.json");
-    let newer = br#"{"schemaVersion":"9.0","phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#;
+    let newer = br#"{"schemaVersion":"9.0","phase":"a","completedTasks":[],"signals":{},
+        "lastActivation":""}"#;
     fs::write(&state, newer).unwrap();
     let digest = pipeline_state::document::seal::Digest::of(newer).as_str().to_owned();
     forge(&root, &|manifest| {
@@ -304,7 +305,8 @@ fn a_checkpoint_of_the_old_libraries_is_not_damage() {
         fs::create_dir(&dir).unwrap();
         let state = r#"{"phase":"old","completedTasks":[],"signals":{},"lastActivation":""}"#;
         fs::write(dir.join("state.json"), state).unwrap();
-        let metadata = json!({"id": id, "operation": operation, "phase": "old", "timestamp": "x", "metadata": {}});
+        let metadata = json!({"id": id, "operation": operation, "phase": "old", "timestamp": "x",
+            "metadata": {}});
         fs::write(dir.join("metadata.json"), metadata.to_string()).unwrap();
     }
     let old = "checkpoint-20231101-103000-deployment";

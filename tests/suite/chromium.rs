@@ -35,9 +35,10 @@ impl Chromium {
         }
         // It reads commands from descriptor 3 and writes answers to 4.
         let script = format!(
-            "exec chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-extensions \
-             --disable-background-networking --disable-component-update --disable-dev-shm-usage \
-             --user-data-dir=profile --window-size={width},{height} --remote-debugging-pipe 3<in 4>out"
+            "exec chromium --headless --no-sandbox --disable-gpu --no-first-run \
+             --disable-extensions --disable-background-networking --disable-component-update \
+             --disable-dev-shm-usage --user-data-dir=profile --window-size={width},{height} \
+             --remote-debugging-pipe 3<in 4>out"
         );
         let child = Command::new("bash")
             .args(["-c", &script])

@@ -23,9 +23,11 @@ impl Asked<'_> {
             "bash" => (
                 &["-c"][..],
                 format!(
-                    "{load}source <(pipeline-state completions bash)\nCOMP_WORDS=({words}) COMP_CWORD={last} COMP_TYPE=9\n\
-                     $(complete -p pipeline-state | sed 's/.* -F \\([^ ]*\\) .*/\\1/') pipeline-state \
-                     \"${{COMP_WORDS[COMP_CWORD]}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+                    "{load}source <(pipeline-state completions bash)\n\
+                     COMP_WORDS=({words}) COMP_CWORD={last} COMP_TYPE=9\n\
+                     $(complete -p pipeline-state | sed 's/.* -F \\([^ ]*\\) .*/\\1/') \
+                     pipeline-state \"${{COMP_WORDS[COMP_CWORD]}}\" x\n\
+                     printf '%s\\n' \"${{COMPREPLY[@]}}\""
                 )
                 // a substitution would keep its settings
                 .replace("\n$(complete", "\nf=$(complete")
@@ -34,8 +36,10 @@ impl Asked<'_> {
             "zsh" => (
                 &["-f", "-c"][..],
                 format!(
-                    "{load}autoload -Uz compinit; compinit -u -d \"$HOME/dump\"\nsource <(pipeline-state completions zsh)\n\
-                     _describe() {{ local name=${{@[-1]}}; [[ $name == /* ]] && name=dirs; print -rl -- ${{(P)name}} }}\n\
+                    "{load}autoload -Uz compinit; compinit -u -d \"$HOME/dump\"\n\
+                     source <(pipeline-state completions zsh)\n\
+                     _describe() {{ local name=${{@[-1]}}; [[ $name == /* ]] && name=dirs; \
+                     print -rl -- ${{(P)name}} }}\n\
                      _files() {{ local files=(${{words[CURRENT]}}*(N)); print -rl -- $files }}\n\
                      words=({words}) CURRENT=$(({last} + 1))\n$_comps[pipeline-state]"
                 ),
@@ -298,7 +302,8 @@ fn zsh_completes_the_names_of_files_itself_wherever_they_may_stand() {
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(BINARY, bin.join("pipeline-state")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let keys = "autoload -Uz compinit; compinit -u -d dump; source <($PIPELINE_BINARY completions zsh)\n\
+    let keys = "autoload -Uz compinit; compinit -u -d dump; source <($PIPELINE_BINARY completions \
+                zsh)\n\
                 pipeline-state state validate ~/docu\t; echo \"ended: $?\"\n\
                 pipeline-state lock run x -- cat ~/docu\t >copy; echo \"ended: $?\"\n\
                 exit\n";

@@ -21,7 +21,8 @@ fn backup(root: &Sandbox, revision: u64) -> String {
 
 #[test]
 fn a_byte_order_mark_before_any_input_is_skipped() {
-    const RULES: &str = r#"{"skills": [{"skill": "spec", "activation_code": "SPEC_V1", "phase": "phase1",
+    const RULES: &str = r#"{"skills": [{
+        "skill": "spec", "activation_code": "SPEC_V1", "phase": "phase1",
         "trigger_conditions": {"user_patterns": ["write .*spec"]}}]}"#;
     let root = with_rules(&format!("{MARK}{RULES}"));
     root.run("hook check").expect(0);
@@ -216,7 +217,10 @@ fn a_refused_init_creates_nothing() {
 
 #[test]
 fn objects_in_the_place_of_signals_are_kept_with_a_warning() {
-    let old = r#"{"phase":1,"completedTasks":[],"signals":{"A":{"timestamp":5,"by":"x"},"B":7},"lastActivation":""}"#;
+    let old = concat!(
+        r#"{"phase":1,"completedTasks":[],"signals":{"A":{"timestamp":5,"by":"x"},"B":7},"#,
+        r#""lastActivation":""}"#
+    );
     let root = Sandbox::holding(old);
     root.run("state init")
         .expect(0)

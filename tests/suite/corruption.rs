@@ -296,10 +296,8 @@ fn survives(plan: &Plan, damages: &Damages) {
                 value["z"] = json!(1);
                 Ok(value.into())
             });
-            assert!(
-                matches!(set, Ok(Outcome::Committed { revision, .. }) if revision.get() == LAST + 1),
-                "{set:?}"
-            );
+            let Ok(Outcome::Committed { revision, .. }) = set else { panic!("{set:?}") };
+            assert_eq!(revision.get(), LAST + 1);
             assert_eq!(fs::read(root.mirror()).unwrap(), fs::read(root.state()).unwrap());
             return;
         }

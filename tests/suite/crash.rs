@@ -189,7 +189,10 @@ fn no_power_cut_makes_an_adoption_or_a_discarded_edit_a_mix() {
 
 #[test]
 fn no_power_cut_loses_the_document_that_was_migrated() {
-    let legacy = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#;
+    let legacy = concat!(
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"#,
+        r#""created":"then"}"#
+    );
     job("migrate, then a change", Sandbox::holding(legacy), &[init, write_z]).holds();
 }
 

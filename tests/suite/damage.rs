@@ -541,7 +541,8 @@ fn a_read_only_root_can_be_read() {
 /// Runs the program with the root mounted read-only; `None` if this user may not mount.
 fn read_only(sandbox: &Sandbox, words: &str) -> Option<Ran> {
     let script = format!(
-        "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$PIPELINE_BINARY\" {words}"
+        "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && \
+         exec \"$PIPELINE_BINARY\" {words}"
     );
     let probe = sandbox.program("unshare").args(["-Urm", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {

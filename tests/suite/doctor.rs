@@ -306,7 +306,8 @@ fn doctor_finds_all_faults_and_fixes_only_safe_ones() {
     assert_eq!((shown.code, is_hint.collect::<Vec<_>>()), (3, alternating), "{}", shown.stdout);
     let safe = FAULTS.iter().filter(|fault| fault.safe).count();
     let summary = format!(
-        "error: {0} problems found [STATE_CORRUPTION]\nhint: {SAFE}   # does what is safe: {safe} of {0}\n",
+        "error: {0} problems found [STATE_CORRUPTION]\n\
+         hint: {SAFE}   # does what is safe: {safe} of {0}\n",
         FAULTS.len()
     );
     assert_eq!(without_warning(&shown), summary, "and nothing is reported twice");

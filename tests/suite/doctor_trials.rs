@@ -223,7 +223,8 @@ fn the_answers_are_true_on_the_file_systems_of_this_kernel() {
         let script = format!(
             "mkdir m; {mount}; mkdir m/root; cd m/root; $B state init -q || echo refused >../refused
              mkdir -p config; echo 1 >config/a; $B doctor --json >../report || true
-             if [ ! -e ../refused ]; then $B recover guard g -- sh -c 'echo 2 >config/a; exit 3' || [ $? = 3 ]
+             if [ ! -e ../refused ]; then $B recover guard g -- sh -c 'echo 2 >config/a; \
+                 exit 3' || [ $? = 3 ]
              $B state set n:=1; fi >/dev/null; ls -A >&2; cat ../report; cat config/a"
         );
         let mut command = root.program("unshare");

@@ -35,20 +35,30 @@ const LEGACY: [(&str, &str); 6] = [
         "template",
         r#"{"phase":"{{PHASE}}","completedTasks":[],"lastActivation":"",
         "signals":{"A":null,"B":null,"C":null,"D":null,"E":null,"F":null,"G":null,"H":null},
-        "metadata":{"version":"3.0","name":"{{NAME}}"},"context":{"x":[1,{"y":2}]},"statistics":{"runs":0}}"#,
+        "metadata":{"version":"3.0","name":"{{NAME}}"},"context":{"x":[1,{"y":2}]},
+        "statistics":{"runs":0}}"#,
     ),
     (
         "epochs",
-        r#"{"phase":"1.5","completedTasks":["a"],"signals":{"A":1635789123,"B":true},"lastActivation":""}"#,
+        concat!(
+            r#"{"phase":"1.5","completedTasks":["a"],"signals":{"A":1635789123,"B":true},"#,
+            r#""lastActivation":""}"#
+        ),
     ),
     ("numeric phase", r#"{"phase":1.5,"completedTasks":[],"signals":{},"lastActivation":7}"#),
     (
         "times at the top",
-        r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","created":"2023-01-01T00:00:00Z","lastModified":"2023-01-02T00:00:00Z"}"#,
+        concat!(
+            r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","#,
+            r#""created":"2023-01-01T00:00:00Z","lastModified":"2023-01-02T00:00:00Z"}"#
+        ),
     ),
     (
         "0.9",
-        r#"{"schemaVersion":"0.9","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#,
+        concat!(
+            r#"{"schemaVersion":"0.9","phase":"x","completedTasks":[],"signals":{},"#,
+            r#""lastActivation":""}"#
+        ),
     ),
 ];
 
@@ -178,7 +188,10 @@ fn a_writers_own_values_for_our_fields_are_ignored() {
     let sandbox = Sandbox::with_history();
     let before = sandbox.document()["metadata"].clone();
     sandbox.ok("state update del(.metadata)|.x=1");
-    sandbox.ok(r#"state update .metadata={"revision":77,"lineage":"mine","digest":"0","created":"1970"}|.x=2"#);
+    sandbox.ok(concat!(
+        r#"state update .metadata={"revision":77,"lineage":"mine","digest":"0","#,
+        r#""created":"1970"}|.x=2"#
+    ));
     let after = sandbox.document()["metadata"].clone();
     assert_eq!((&after["lineage"], &after["created"]), (&before["lineage"], &before["created"]));
     assert_eq!(sandbox.revision(), 6);
@@ -209,23 +222,43 @@ fn bad_input_is_refused_with_4_and_the_state_stays_as_it_is() {
         ("empty", String::new()),
         ("no JSON", "garbage".into()),
         ("equal keys", r#"{"a":1,"a":2}"#.into()),
-        ("NaN", r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","n":NaN}"#.into()),
+        (
+            "NaN",
+            r#"{"phase":"x","completedTasks":[],"signals":{},"lastActivation":"","n":NaN}"#.into(),
+        ),
         ("deep", deep.clone()),
         ("an array", "[]".into()),
-        ("a phase that is a list", r#"{"phase":[1],"completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
+        (
+            "a phase that is a list",
+            r#"{"phase":[1],"completedTasks":[],"signals":{},"lastActivation":""}"#.into(),
+        ),
         ("no phase", r#"{"completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
         (
             "metadata that is a list",
-            r#"{"phase":"","completedTasks":[],"signals":{},"lastActivation":"","metadata":[]}"#.into(),
+            concat!(
+                r#"{"phase":"","completedTasks":[],"signals":{},"lastActivation":"","#,
+                r#""metadata":[]}"#
+            )
+            .into(),
         ),
         (
             "a signal that is a list",
             r#"{"phase":"","completedTasks":[],"signals":{"A":[]},"lastActivation":""}"#.into(),
         ),
-        ("newer", r#"{"schemaVersion":"1.1","phase":"","completedTasks":[],"signals":{},"lastActivation":""}"#.into()),
+        (
+            "newer",
+            concat!(
+                r#"{"schemaVersion":"1.1","phase":"","completedTasks":[],"signals":{},"#,
+                r#""lastActivation":""}"#
+            )
+            .into(),
+        ),
         (
             "17 MiB",
-            format!(r#"{{"phase":"{}","completedTasks":[],"signals":{{}},"lastActivation":""}}"#, "x".repeat(17 << 20)),
+            format!(
+                r#"{{"phase":"{}","completedTasks":[],"signals":{{}},"lastActivation":""}}"#,
+                "x".repeat(17 << 20)
+            ),
         ),
     ];
     for (what, input) in inputs {
@@ -349,17 +382,26 @@ const JUDGED: [(&str, i32); 12] = [
     (LEGACY[5].1, 0),
     (SEED, 0),
     (
-        r#"{"schemaVersion":"1.0","phase":2,"completedTasks":[],"signals":null,"lastActivation":null}"#,
+        concat!(
+            r#"{"schemaVersion":"1.0","phase":2,"completedTasks":[],"signals":null,"#,
+            r#""lastActivation":null}"#
+        ),
         0,
     ),
     (r#"{"phase":"x"}"#, 0),
     (r#"{"phase":[]}"#, 4),
     (
-        r#"{"schemaVersion":"1.7","phase":"x","completedTasks":[],"signals":{},"lastActivation":""}"#,
+        concat!(
+            r#"{"schemaVersion":"1.7","phase":"x","completedTasks":[],"signals":{},"#,
+            r#""lastActivation":""}"#
+        ),
         4,
     ),
     (
-        r#"{"schemaVersion":"1.0","phase":"x","completedTasks":{},"signals":{},"lastActivation":""}"#,
+        concat!(
+            r#"{"schemaVersion":"1.0","phase":"x","completedTasks":{},"signals":{},"#,
+            r#""lastActivation":""}"#
+        ),
         4,
     ),
     (r#"{"name":"my-package"}"#, 4),
@@ -387,7 +429,8 @@ fn sealed_under_an_older_rule() -> Sandbox {
     let root = Sandbox::initialized();
     let lineage = Lineage::from_value(&root.document()["metadata"]["lineage"]).unwrap();
     for revision in [2, 3] {
-        let old = json!({"schemaVersion": "1.0", "phase": revision, "completedTasks": null, "signals": null,
+        let old = json!({"schemaVersion": "1.0", "phase": revision, "completedTasks": null,
+            "signals": null,
             "lastActivation": 7, "degradedMode": null, "n": revision});
         let revision = Revision::new(revision).unwrap();
         let sealed =
@@ -474,12 +517,14 @@ fn jq_programs_assign_and_delete_as_in_jq() {
     update("del(.completedTasks[0,1])");
     assert_eq!(sandbox.ok("state get .completedTasks"), r#"["c","d"]"#);
     update(
-        ".metrics.build.time = 3 | .metrics.runs += 1 | .list[2] = \"x\" | .metrics.build |= with_entries(.value += 1)",
+        ".metrics.build.time = 3 | .metrics.runs += 1 | .list[2] = \"x\" | \
+         .metrics.build |= with_entries(.value += 1)",
     );
     assert_eq!(sandbox.ok("state get .metrics"), r#"{"build":{"time":4},"runs":1}"#);
     assert_eq!(sandbox.ok("state get .list"), r#"[null,null,"x"]"#);
     update(
-        "del(.metrics.nothing.here, .list[0,2]) | .completedTasks[.completedTasks | length] = \"e\"",
+        "del(.metrics.nothing.here, .list[0,2]) | .completedTasks[.completedTasks | \
+         length] = \"e\"",
     );
     assert_eq!(sandbox.ok("state get .list"), "[null]");
     assert_eq!(sandbox.ok("state get .completedTasks[-1]"), "e");

@@ -90,7 +90,10 @@ fn commands() -> Vec<Row> {
         r#"{"phase":"written","completedTasks":["a"],"signals":{},"lastActivation":"now"}"#;
     const PROMPT: &str =
         r#"{"hook_event_name":"UserPromptSubmit","prompt":"write a specification"}"#;
-    const USE: &str = r#"{"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"docs/spec.md"}}"#;
+    const USE: &str = concat!(
+        r#"{"hook_event_name":"PostToolUse","tool_name":"Write","#,
+        r#""tool_input":{"file_path":"docs/spec.md"}}"#
+    );
     const SESSION: &str = r#"{"hook_event_name":"SessionStart","source":"startup"}"#;
     vec![
         row("state init", empty).refused_until("state init").killed_elsewhere(),
@@ -218,9 +221,10 @@ fn edited() -> Sandbox {
 }
 
 fn legacy() -> Sandbox {
-    Sandbox::holding(
-        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#,
-    )
+    Sandbox::holding(concat!(
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"#,
+        r#""created":"then"}"#
+    ))
 }
 
 /// An unsealed state that breaks the rules, beside a checkpoint.
@@ -287,7 +291,8 @@ impl View {
         });
         let checkpoints =
             root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
-        let is_number = |c: char| c.is_ascii_digit() || c == '-'; // distinguishes those of one second
+        // distinguishes those of one second
+        let is_number = |c: char| c.is_ascii_digit() || c == '-';
         let operation = |name: String| {
             name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned()
         };
@@ -537,7 +542,8 @@ impl Job {
             "the next writer fails: {place}\n{next:?}"
         );
         if self.row.words == "hook init-rules" {
-            root.run(self.row.words); // `config/` is its user's, so only this command clears its leftovers
+            // `config/` is its user's, so only this command clears its leftovers
+            root.run(self.row.words);
         }
         if self.row.words.contains("doctor") {
             root.run("recover doctor"); // its scratch directory is its own

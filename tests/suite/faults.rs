@@ -491,7 +491,10 @@ fn an_adoption_whose_calls_fail_leaves_the_edit_or_seals_it() {
 /// An adopted edit was no revision before, so its digest identifies the result.
 #[test]
 fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
-    const LEGACY: &str = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then","n":1}"#;
+    const LEGACY: &str = concat!(
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"#,
+        r#""created":"then","n":1}"#
+    );
     let (start, runs) = (Sandbox::holding(LEGACY), AtomicUsize::new(0));
     let migrate = |store: &FileStore| {
         committed(

@@ -85,7 +85,8 @@ fn a_guard_undoes_its_commands_changes_and_keeps_other_commits() {
     root.ok("state signal OLD -q");
     let script = format!(
         "{SET} n:=99 mine=1\n\"$PIPELINE_BINARY\" state complete -q guards\n\
-         \"$PIPELINE_BINARY\" state signal MINE -q\n\"$PIPELINE_BINARY\" state signal OLD --clear -q"
+         \"$PIPELINE_BINARY\" state signal MINE -q\n\
+         \"$PIPELINE_BINARY\" state signal OLD --clear -q"
     );
     let guard = start(&root, "deploy", "", &script, 7);
     root.ok("state set theirs:=1 -q");
@@ -291,7 +292,8 @@ fn guards_in_parallel_put_back_their_own() {
 fn an_outer_guard_undoes_the_remains_of_an_inner_one() {
     let root = Sandbox::with_history();
     let inner = format!(
-        "{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n{SET} k:=1"
+        "{SET} n:=1\n\"$PIPELINE_BINARY\" recover guard -q inner -- sh -c '{SET} n:=2; exit 5'\n\
+         {SET} k:=1"
     );
     let guard = start(&root, "outer", "", &inner, 7);
     assert_eq!(root.document()["n"], 1, "the inner one put its own back");

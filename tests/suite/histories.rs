@@ -97,7 +97,8 @@ impl<'a> Client<'a> {
                 5..9 => self.write("update", None, None),
                 9..11 => self.write("set", None, None),
                 11..13 => {
-                    let known = self.known - self.dice.below(2) as u64; // sometimes one that is too old
+                    // sometimes one that is too old
+                    let known = self.known - self.dice.below(2) as u64;
                     self.write("update", Some(known), None);
                 }
                 13..15 => self.read_modify_write(),
@@ -434,8 +435,9 @@ fn history(disturbance: Disturbance, ops: usize) {
     let (violations, figures) = check(&events, Setting { revision: 2, damages });
     let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
     println!(
-        "{} events: {} reads, {} writes acknowledged, {} conflicts, {} fenced off, {} grants, {} lists; {} writes killed, \
-         {} of them done; {damages} damages, {} healed; {} revisions; {:.1} s",
+        "{} events: {} reads, {} writes acknowledged, {} conflicts, {} fenced off, {} grants, \
+         {} lists; {} writes killed, {} of them done; {damages} damages, {} healed; {} revisions; \
+         {:.1} s",
         events.len(),
         count(|event| event.op == Op::Read),
         count(|event| matches!(event.outcome, Outcome::Committed(_))),

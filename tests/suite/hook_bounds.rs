@@ -23,11 +23,15 @@ fn rules_for(count: usize) -> String {
     let skills: Vec<Value> = (0..count)
         .map(|n| {
             let conditions = json!({"user_patterns": [format!("^activate {n}$")]});
-            json!({"skill": n.to_string(), "activation_code": format!("A{n}"), "phase": format!("p{n}"), "trigger_conditions": conditions})
+            json!({"skill": n.to_string(), "activation_code": format!("A{n}"),
+                "phase": format!("p{n}"), "trigger_conditions": conditions})
         })
         .collect();
     let tool_rules: Vec<Value> = (0..count)
-        .map(|n| json!({"tool": "Bash", "command_regex": format!("^emit {n}$"), "emit_signal": format!("S{n}")}))
+        .map(|n| {
+            json!({"tool": "Bash", "command_regex": format!("^emit {n}$"),
+            "emit_signal": format!("S{n}")})
+        })
         .collect();
     json!({"skills": skills, "tool_rules": tool_rules}).to_string()
 }
@@ -335,7 +339,10 @@ fn no_pattern_takes_for_ever() {
     let patterns = ["(a+)+$", "(a|aa)*b", "(.*.*.*)*x", "(?:a?){50}a{50}b"];
     let skills: Vec<Value> = patterns
         .iter()
-        .map(|pattern| json!({"skill": "s", "activation_code": "A", "trigger_conditions": {"user_patterns": [format!("^{pattern}$")]}}))
+        .map(|pattern| {
+            json!({"skill": "s", "activation_code": "A",
+            "trigger_conditions": {"user_patterns": [format!("^{pattern}$")]}})
+        })
         .collect();
     let sandbox = with_rules(&json!({ "skills": skills }).to_string());
     let ran = fire(&sandbox, PROMPT, &prompted(&sandbox, &format!("{}c", "a".repeat(200_000))));

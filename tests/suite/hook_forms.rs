@@ -14,7 +14,8 @@ use crate::sandbox::{Ran, Sandbox};
 const ORIGINAL: &str = r#"{"version": "2.0", "activation_mode": "codeword", "description": "rules",
  "skills": [
   {"skill": "conduct", "activation_code": "CONDUCT_V1", "phase": 0,
-   "trigger_conditions": {"user_patterns": ["start the pipeline"], "file_exists": ["BRIEF.md", "sign-off"],
+   "trigger_conditions": {"user_patterns": ["start the pipeline"],
+   "file_exists": ["BRIEF.md", "sign-off"],
      "phase_state": "phase0_complete"},
    "outputs": {"signals": ["STARTED"], "next_activation": "SPLIT_V1"}, "priority": 1},
   {"skill": "split", "activation_code": "SPLIT_V1", "phase": 1.5,
@@ -22,24 +23,31 @@ const ORIGINAL: &str = r#"{"version": "2.0", "activation_mode": "codeword", "des
      "file_patterns": ["gone.md", "needs", "docs/BRIEF"], "phase_state": "ready"},
    "outputs": {"files": ["work.json"], "signals": ["SPLIT"]}, "priority": 2},
   {"skill": "build", "activation_code": "BUILD_V1", "phase": 3,
-   "trigger_conditions": {"user_patterns": ["build"], "signals_detected": ["SPLIT"]}, "priority": 3}],
+   "trigger_conditions": {"user_patterns": ["build"], "signals_detected": ["SPLIT"]},
+   "priority": 3}],
  "tool_rules": [{"tool": "Write", "path_glob": "work.json", "emit_signal": "SPLIT", "phase": 2},
   {"tool": "Bash", "command_regex": "^make", "emit_signal": "BUILT"}],
  "phase_transitions": {
-  "SPLIT": {"next_activation": "BUILD_V1", "auto_trigger": true, "requires_user_confirmation": false, "delay_seconds": 0},
-  "BUILT": {"next_activation": "CONDUCT_V1", "auto_trigger": true, "approval_gate": "GO", "note": "n"},
+  "SPLIT": {"next_activation": "BUILD_V1", "auto_trigger": true,
+  "requires_user_confirmation": false, "delay_seconds": 0},
+  "BUILT": {"next_activation": "CONDUCT_V1", "auto_trigger": true, "approval_gate": "GO",
+  "note": "n"},
   "DONE": {"next_activation": null, "auto_trigger": false}},
  "error_recovery": {"max_retries": 3}, "notes": {"a": "b"}}"#;
 
 /// Skills by name, as several hundred projects have them.
 const BY_NAME: &str = r#"{"version": "1.0", "description": "d",
  "skills": {
-  "style": {"type": "domain", "enforcement": "suggest", "priority": "low", "promptTriggers": {"keywords": ["CSS"]}},
+  "style": {"type": "domain", "enforcement": "suggest", "priority": "low",
+  "promptTriggers": {"keywords": ["CSS"]}},
   "database": {"type": "guardrail", "enforcement": "block", "priority": "critical",
-   "promptTriggers": {"keywords": ["column"], "intentPatterns": ["(?=x)y", "(alter|change).*?table"]},
-   "fileTriggers": {"pathPatterns": ["db/**/*.sql"], "pathExclusions": ["**/test/**"], "contentPatterns": ["DROP +TABLE"]},
+   "promptTriggers": {"keywords": ["column"],
+   "intentPatterns": ["(?=x)y", "(alter|change).*?table"]},
+   "fileTriggers": {"pathPatterns": ["db/**/*.sql"], "pathExclusions": ["**/test/**"],
+   "contentPatterns": ["DROP +TABLE"]},
    "blockMessage": "Look at {file_path} again.",
-   "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"], "envOverride": "SKIP_DB"}}},
+   "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"],
+   "envOverride": "SKIP_DB"}}},
  "notes": {"enforcement_types": {"block": "x"}}}"#;
 
 fn with_editors_rules(rules: &str) -> Sandbox {
@@ -128,7 +136,8 @@ fn skills_by_name_are_announced_by_priority_and_the_first_is_kept() {
     let told = asked(&sandbox, "change the TABLE and its css");
     assert_eq!(
         told,
-        "[ACTIVATE:database] (required before going on; priority critical)\n[ACTIVATE:style] (suggested; priority low)"
+        "[ACTIVATE:database] (required before going on; priority critical)\n\
+         [ACTIVATE:style] (suggested; priority low)"
     );
     assert_eq!(
         (sandbox.ok("state get .lastActivation"), sandbox.ok("state phase")),
@@ -163,7 +172,8 @@ fn a_changed_file_triggers_by_path_and_by_contents() {
     assert_eq!(
         told,
         format!(
-            "[ACTIVATE:database] (required before going on; priority critical)\nLook at {shown} again."
+            "[ACTIVATE:database] (required before going on; priority critical)\n\
+             Look at {shown} again."
         )
     );
     for quiet in [
@@ -240,7 +250,10 @@ fn empty_prompts_and_byte_order_marks_are_ignored() {
     let sandbox = Sandbox::initialized();
     write_rules(
         &sandbox,
-        r#"{"skills": [{"skill": "s", "activation_code": "S", "trigger_conditions": {"file_patterns": ["*"]}}]}"#,
+        concat!(
+            r#"{"skills": [{"skill": "s", "activation_code": "S", "#,
+            r#""trigger_conditions": {"file_patterns": ["*"]}}]}"#
+        ),
     );
     for event in [
         r#"{"hook_event_name":"UserPromptSubmit"}"#,

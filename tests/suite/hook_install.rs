@@ -44,11 +44,14 @@ fn the_documented_form_is_written_and_names_no_path_of_this_machine() {
         settings(&root),
         json!({"hooks": {
             "SessionStart": [{"hooks": [
-                {"type": "command", "command": "pipeline-state hook session-start", "timeout": 10}]}],
+                {"type": "command", "command": "pipeline-state hook session-start",
+                    "timeout": 10}]}],
             "UserPromptSubmit": [{"hooks": [
-                {"type": "command", "command": "pipeline-state hook skill-activation-prompt", "timeout": 10}]}],
+                {"type": "command", "command": "pipeline-state hook skill-activation-prompt",
+                    "timeout": 10}]}],
             "PostToolUse": [{"matcher": "*", "hooks": [
-                {"type": "command", "command": "pipeline-state hook post-tool-use-tracker", "timeout": 10}]}],
+                {"type": "command", "command": "pipeline-state hook post-tool-use-tracker",
+                    "timeout": 10}]}],
         }})
     );
     assert_eq!(root.file(SHARED).metadata().unwrap().mode() & 0o777, 0o644);
@@ -61,9 +64,12 @@ fn the_documented_form_is_written_and_names_no_path_of_this_machine() {
 /// Settings as people have them.
 const OTHERS: [&str; 6] = [
     "{\n    \"permissions\": { \"allow\": [\"Bash(ls)\", \"Read\"] },\n    \"model\": \"x\"\n}\n",
-    "{\n\t\"hooks\": {\n\t\t\"Stop\": [\n\t\t\t{ \"hooks\": [ { \"type\": \"command\", \"command\": \"say \\\"}]\\\"\" } ] }\n\t\t]\n\t},\n\t\"n\": 1.0e400\n}",
-    "{\"hooks\":{\"PostToolUse\":[{\"matcher\":\"Bash\",\"hooks\":[{\"type\":\"command\",\"command\":\"x\"}]}]},\"a\":[]}",
-    "{\r\n  \"hooks\": {\r\n    \"PostToolUse\": [{\"hooks\": [{\"type\": \"command\", \"command\": \"make | pipeline-state hook post-tool-use-tracker\"}]}]\r\n  }\r\n}\r\n",
+    "{\n\t\"hooks\": {\n\t\t\"Stop\": [\n\t\t\t{ \"hooks\": [ { \"type\": \"command\", \
+     \"command\": \"say \\\"}]\\\"\" } ] }\n\t\t]\n\t},\n\t\"n\": 1.0e400\n}",
+    "{\"hooks\":{\"PostToolUse\":[{\"matcher\":\"Bash\",\
+     \"hooks\":[{\"type\":\"command\",\"command\":\"x\"}]}]},\"a\":[]}",
+    "{\r\n  \"hooks\": {\r\n    \"PostToolUse\": [{\"hooks\": [{\"type\": \"command\", \
+     \"command\": \"make | pipeline-state hook post-tool-use-tracker\"}]}]\r\n  }\r\n}\r\n",
     "\u{feff}{\n  \"a\": {}\n}\n",
     "{}\n",
 ];
@@ -97,8 +103,10 @@ fn hooks_that_are_there_are_updated_in_place_and_doubles_go() {
         &json!({"hooks": {"PostToolUse": [
             {"matcher": "Write", "hooks": [
                 {"type": "command", "command": "mine"},
-                {"type": "command", "command": "/old/pipeline-state hook post-tool-use-tracker", "timeout": 3}]},
-            {"hooks": [{"type": "command", "command": "pipeline-state hook post-tool-use-tracker"}]}]}})
+                {"type": "command", "command": "/old/pipeline-state hook post-tool-use-tracker",
+                    "timeout": 3}]},
+            {"hooks": [{"type": "command",
+                "command": "pipeline-state hook post-tool-use-tracker"}]}]}})
         .to_string(),
     );
     root.run("hook install").expect(0).showing("PostToolUse (post-tool-use-tracker): updated");
@@ -106,7 +114,8 @@ fn hooks_that_are_there_are_updated_in_place_and_doubles_go() {
         settings(&root)["hooks"]["PostToolUse"],
         json!([{"matcher": "Write", "hooks": [
             {"type": "command", "command": "mine"},
-            {"type": "command", "command": "pipeline-state hook post-tool-use-tracker", "timeout": 3}]}])
+            {"type": "command", "command": "pipeline-state hook post-tool-use-tracker",
+                "timeout": 3}]}])
     );
     root.run("hook uninstall").expect(0);
     assert_eq!(commands(&settings(&root), "PostToolUse"), ["mine"]);

@@ -26,8 +26,10 @@ const RULES: &str = r#"{
     "TESTED": {"next_activation": "SPEC_GEN_V1", "auto_trigger": false}
   },
   "tool_rules": [
-    {"tool": "Write|Edit", "path_glob": "docs/*.md", "emit_signal": "SPEC_WRITTEN", "phase": "phase2", "message": "well done"},
-    {"tool": "Bash", "command_regex": "^make test", "requires_signal": "SPEC_WRITTEN", "emit_signal": "TESTED"},
+    {"tool": "Write|Edit", "path_glob": "docs/*.md", "emit_signal": "SPEC_WRITTEN",
+        "phase": "phase2", "message": "well done"},
+    {"tool": "Bash", "command_regex": "^make test", "requires_signal": "SPEC_WRITTEN",
+        "emit_signal": "TESTED"},
     {"tool": "Bash", "command_regex": "^make", "emit_signal": "MADE", "phase": "phase3"}
   ]
 }"#;
@@ -47,7 +49,8 @@ pub fn write_rules(sandbox: &Sandbox, rules: &str) {
 /// The documented event of a prompt.
 pub fn prompted(sandbox: &Sandbox, prompt: &str) -> Value {
     json!({
-        "session_id": "abc123", "transcript_path": "/x/y.jsonl", "cwd": sandbox.path(), "permission_mode": "default",
+        "session_id": "abc123", "transcript_path": "/x/y.jsonl", "cwd": sandbox.path(),
+        "permission_mode": "default",
         "hook_event_name": "UserPromptSubmit", "prompt": prompt
     })
 }
@@ -59,9 +62,11 @@ pub fn ran_command(sandbox: &Sandbox, command: &str) -> Value {
 
 fn used(sandbox: &Sandbox, tool: &str, input: Value) -> Value {
     json!({
-        "session_id": "abc123", "transcript_path": "/x/y.jsonl", "cwd": sandbox.path(), "permission_mode": "default",
+        "session_id": "abc123", "transcript_path": "/x/y.jsonl", "cwd": sandbox.path(),
+        "permission_mode": "default",
         "hook_event_name": "PostToolUse", "tool_name": tool, "tool_input": input,
-        "tool_response": {"stdout": "", "stderr": "", "interrupted": false}, "tool_use_id": "toolu_01"
+        "tool_response": {"stdout": "", "stderr": "", "interrupted": false},
+        "tool_use_id": "toolu_01"
     })
 }
 

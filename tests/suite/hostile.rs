@@ -168,7 +168,8 @@ impl World {
     /// A command, with an event on its standard input if it is a hook.
     fn run(&self, words: &str, program: &str, options: &[&str]) -> Ran {
         let event = json!({
-            "hook_event_name": "PostToolUse", "prompt": "write a specification", "tool_name": "Write",
+            "hook_event_name": "PostToolUse", "prompt": "write a specification",
+            "tool_name": "Write",
             "tool_input": {"file_path": "docs/spec.md"}, "cwd": self.clone_dir(),
         });
         let mut command = self.command(words, program, options);
@@ -229,7 +230,8 @@ fn intent(world: &World) {
     world.sealed(
         ".checkpoints/.in-progress/intent.json",
         json!({
-            "version": 1, "action": "restore", "number": 1, "checkpoint": "checkpoint-20200101-000000-evil",
+            "version": 1, "action": "restore", "number": 1,
+            "checkpoint": "checkpoint-20200101-000000-evil",
             "preRestore": "../../victim", "configRoot": world.outside("victim"),
             "config": swap, "signals": swap, "state": null,
         }),
@@ -243,11 +245,13 @@ fn manifest(world: &World) {
     world.write(&at("config/tool"), "#!/bin/sh\n");
     let metadata = json!({
         "id": "checkpoint-20200101-000000-evil", "operation": "evil", "phase": null, "pid": 1,
-        "timestamp": "2020-01-01T00:00:00Z", "hostname": "\u{1b}[2Jelsewhere", "revision": 1, "metadata": {},
+        "timestamp": "2020-01-01T00:00:00Z", "hostname": "\u{1b}[2Jelsewhere", "revision": 1,
+        "metadata": {},
     });
     world.write(&at("metadata.json"), metadata.to_string());
     let file = |path: &str, bytes: &[u8], mode: &str| {
-        json!({"path": path, "type": "file", "bytes": bytes.len(), "sha256": Digest::of(bytes).as_str(),
+        json!({"path": path, "type": "file", "bytes": bytes.len(),
+            "sha256": Digest::of(bytes).as_str(),
                "mode": mode, "mtime": "0.000000000"})
     };
     let files = json!([
@@ -262,13 +266,15 @@ fn manifest(world: &World) {
 
 fn records(world: &World) {
     let identity = json!({"pid": 999_999, "start": 1, "place": {
-        "boot": "x", "pid_namespace": 1, "time_namespace": 1, "machine": "other", "host": "\u{202e}elsewhere"}});
+        "boot": "x", "pid_namespace": 1, "time_namespace": 1, "machine": "other",
+        "host": "\u{202e}elsewhere"}});
     for (name, file) in
         [("deploy", "../../victim/secret"), ("a", "/etc/hostname"), ("x", "../../victim/pointed")]
     {
         let grant = json!({
             "token": 1, "mode": "exclusive", "owner": identity, "command": "\u{1b}]0;owned\u{7}",
-            "since": "2020-01-01T00:00:00Z", "count": 1, "live_file": file, "quarantined": file, "expires": 1.0,
+            "since": "2020-01-01T00:00:00Z", "count": 1, "live_file": file, "quarantined": file,
+            "expires": 1.0,
         });
         world.sealed(
             &format!(".locks/{name}.json"),
@@ -277,7 +283,8 @@ fn records(world: &World) {
     }
     world.sealed(
         ".locks/.pending",
-        json!({"records": {"../../victim/secret": null, "../../victim/new": {"version": 1, "holders": [], "waiters": []}}}),
+        json!({"records": {"../../victim/secret": null,
+            "../../victim/new": {"version": 1, "holders": [], "waiters": []}}}),
     );
 }
 
@@ -298,8 +305,10 @@ fn guards(world: &World) {
             &format!(".state-backups/guard-{id}.json"),
             json!({
                 "version": 1, "id": id, "operation": "\u{1b}]0;owned\u{7}$(touch owned)",
-                "started": "2020-01-01T00:00:00.000Z", "process": {"pid": 1, "start": 1, "place": place},
-                "token_sha256": Digest::of(b"").as_str(), "root": {"dev": root.dev(), "ino": root.ino()},
+                "started": "2020-01-01T00:00:00.000Z",
+                "process": {"pid": 1, "start": 1, "place": place},
+                "token_sha256": Digest::of(b"").as_str(),
+                "root": {"dev": root.dev(), "ino": root.ino()},
                 "base": {"revision": 1, "lineage": seal["lineage"], "digest": seal["digest"]},
                 "beside": "../../victim", "unrestored": why,
             }),
@@ -471,7 +480,8 @@ const POISONS: [Poison; 22] = [
         link(world, "config/skill-rules.json", "secret");
         link(world, ".claude/skills/skill-rules.json", "secret");
         let payload = world.victim("payload");
-        let hooks = json!({"hooks": {"PostToolUse": [{"hooks": [{"type": "command", "command": payload}]}]}});
+        let hooks = json!({"hooks": {"PostToolUse": [{"hooks": [{"type": "command",
+            "command": payload}]}]}});
         world.write(".claude/settings.json", hooks.to_string());
         world.write(
             ".pipeline-state.toml",
@@ -575,7 +585,8 @@ fn in_a_hostile_clone_nothing_else_is_opened_for_writing_run_or_sent() {
         .filter(|(name, _)| poisons.contains(name))
         .for_each(|(_, poison)| poison(&world));
     let trace = world.outside("trace");
-    let calls = "trace=open,openat,creat,truncate,execve,socket,connect,sendto,sendmsg,kill,pidfd_send_signal";
+    let calls = "trace=open,openat,creat,truncate,execve,socket,connect,sendto,sendmsg,kill,\
+                 pidfd_send_signal";
     for words in COMMANDS {
         let options = ["-f", "-y", "-qq", "-o", trace.to_str().unwrap(), "-e", calls, BINARY];
         world.run(words, "strace", &options);

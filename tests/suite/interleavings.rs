@@ -118,7 +118,8 @@ impl Scenario<'_> {
         }
         let bound = if all { "two" } else { "one" };
         println!(
-            "{}: all {count} orders of up to {longest} calls with at most {bound} preemption(s), and {sample} with two; {:.1?}",
+            "{}: all {count} orders of up to {longest} calls with at most {bound} preemption(s), \
+             and {sample} with two; {:.1?}",
             self.what,
             began.elapsed()
         );

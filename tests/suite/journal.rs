@@ -39,7 +39,8 @@ fn a_commits_line_has_its_author_reason_and_changes() {
     let root = Sandbox::initialized();
     let script = root.file("deploy.sh");
     let reason = "Émile says:\n \"go\"";
-    let body = "#!/bin/sh\n\"$PIPELINE_BINARY\" state set phase=built note=secret --reason \"$1\" -q\nexit 0\n";
+    let body = "#!/bin/sh\n\"$PIPELINE_BINARY\" state set phase=built note=secret --reason \"$1\" \
+                -q\nexit 0\n";
     fs::write(&script, body).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(root.program(&script).args([reason, "an-argument"]).status().unwrap().success());

@@ -105,27 +105,29 @@ fn recovery_and_refusals_are_on_record() {
     let has = |what: &str, is_it: &dyn Fn(&Event) -> bool| {
         assert!(all.iter().any(is_it), "{what}: {all:#?}");
     };
-    has(
-        "made",
-        &|event| matches!(event, Event::Checkpoint(it) if it.step == CheckpointStep::Made && it.lineage.is_some()),
-    );
-    has(
-        "restored",
-        &|event| matches!(event, Event::Restore(it) if it.step == RestoreStep::Restored && it.revision == Some(3)),
-    );
-    has(
-        "guard failed",
-        &|event| matches!(event, Event::Guard(it) if it.step == GuardStep::Ended && it.code == Some(1)),
-    );
+    has("made", &|event| match event {
+        Event::Checkpoint(it) => it.step == CheckpointStep::Made && it.lineage.is_some(),
+        _ => false,
+    });
+    has("restored", &|event| match event {
+        Event::Restore(it) => it.step == RestoreStep::Restored && it.revision == Some(3),
+        _ => false,
+    });
+    has("guard failed", &|event| match event {
+        Event::Guard(it) => it.step == GuardStep::Ended && it.code == Some(1),
+        _ => false,
+    });
     has(
         "guard put back",
         &|event| matches!(event, Event::Guard(it) if it.step == GuardStep::Restored),
     );
     has("guard", &|event| matches!(event, Event::Guard(it) if it.code == Some(0)));
-    has(
-        "retry",
-        &|event| matches!(event, Event::Retry(it) if it.step == RetryStep::Failed && it.attempts == Some(2) && it.program == "false"),
-    );
+    has("retry", &|event| match event {
+        Event::Retry(it) => {
+            (it.step, it.attempts, it.program.as_str()) == (RetryStep::Failed, Some(2), "false")
+        }
+        _ => false,
+    });
     has(
         "refusal",
         &|event| matches!(event, Event::Failure(it) if it.command == "state set" && it.code == 4),

@@ -2,9 +2,9 @@
 //! other.
 //!
 //! The shapes are in the help of each command, below `JSON:`, and `docs/json.md` lists them; these
-//! tests compare them with real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}` has any
-//! names; `TIME` and `OWNER` are as the page defines them; `the same` is the type of the previous field, and "as `GROUP COMMAND`" that of another
-//! command.
+//! tests compare them with real output. A field with `?` may be missing; `|` is "or"; `{[name]: T}`
+//! has any names; `TIME` and `OWNER` are as the page defines them; `the same` is the type of the
+//! previous field, and "as `GROUP COMMAND`" that of another command.
 
 use std::collections::BTreeSet;
 use std::fs;

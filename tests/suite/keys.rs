@@ -1,5 +1,5 @@
-//! The same claims on a cluster: where [`TEST_STORE`] names one, each root has keys of its own there
-//! in place of its files.
+//! The same claims on a cluster: where [`TEST_STORE`] names one, each root has keys of its own
+//! there in place of its files.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -444,7 +444,10 @@ fn killed_at_any_call_a_signal_is_cleared_with_its_file_or_keeps_it() {
 fn killed_at_any_call_a_hook_gives_all_signals_of_an_event_or_none() {
     let start = Sandbox::with_history();
     fs::create_dir(start.file("config")).unwrap();
-    let rules = r#"{"tool_rules": [{"tool": "T", "emit_signal": "GO"}, {"tool": "T", "emit_signal": "ON", "message": "m"}]}"#;
+    let rules = concat!(
+        r#"{"tool_rules": [{"tool": "T", "emit_signal": "GO"}, {"tool": "T", "#,
+        r#""emit_signal": "ON", "message": "m"}]}"#
+    );
     fs::write(start.file("config/skill-rules.json"), rules).unwrap();
     let mut job = Job::new(&["hook", "post-tool-use-tracker"], start, ("/lastSignal", json!("ON")));
     job.input = br#"{"tool_name": "T"}"#;
@@ -500,7 +503,10 @@ fn killed_at_any_call_a_rollback_brings_back_all_of_a_backup_or_nothing() {
 
 #[test]
 fn killed_at_any_call_a_migration_keeps_the_legacy_document() {
-    let legacy = r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"created":"then"}"#;
+    let legacy = concat!(
+        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"#,
+        r#""created":"then"}"#
+    );
     let start = Sandbox::holding(legacy);
     let mut job =
         Job::new(&["state", "migrate"], start, ("/metadata/migratedFrom", json!("legacy")));

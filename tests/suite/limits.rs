@@ -57,7 +57,10 @@ proptest! {
     }
 
     #[test]
-    fn a_checkpoints_metadata_that_is_written_is_read(metadata in deep(), phase in option::of("\\PC{0,9}")) {
+    fn a_checkpoints_metadata_that_is_written_is_read(
+        metadata in deep(),
+        phase in option::of("\\PC{0,9}"),
+    ) {
         let written = Metadata {
             id: "checkpoint-20231101-103000-x".to_owned(),
             operation: "x".to_owned(),
@@ -79,7 +82,11 @@ proptest! {
     }
 
     #[test]
-    fn a_manifest_that_is_written_is_read(count in 0..40_usize, length in around(255), limit in 0..20_000_u64) {
+    fn a_manifest_that_is_written_is_read(
+        count in 0..40_usize,
+        length in around(255),
+        limit in 0..20_000_u64,
+    ) {
         let file = |number: usize| TreeEntry {
             path: format!("config/{}{number:03}", "\u{1}".repeat(length)),
             what: What::File { bytes: 0, sha256: Digest::of(b"") },
@@ -99,20 +106,24 @@ proptest! {
 
     #[test]
     fn a_backups_name_fits_into_a_directory_and_is_found_again(
-        name in as_name(), reason in prop_oneof!["\\PC{0,300}", as_name()], revision in 1..=Revision::MAX,
+        name in as_name(),
+        reason in prop_oneof!["\\PC{0,300}", as_name()],
+        revision in 1..=Revision::MAX,
     ) {
-        let given = Name::parse("backup", &name).ok();
+        let (given, revision) = (Name::parse("backup", &name).ok(), Revision::new(revision));
         for reason in [manual_reason(given.as_ref()), automatic_reason(&reason, "recover-mode")] {
-            let backup = BackupName::new(std::time::SystemTime::now(), Revision::new(revision), &reason);
+            let backup = BackupName::new(std::time::SystemTime::now(), revision, &reason);
             prop_assert!(backup.as_str().len() + "-1000000".len() <= 255, "{}", backup.as_str());
             let read = BackupName::parse(backup.as_str()).unwrap();
-            prop_assert_eq!((&read.reason, read.revision), (&reason, Revision::new(revision)));
+            prop_assert_eq!((&read.reason, read.revision), (&reason, revision));
             prop_assert!(matches(&reason, backup.as_str()));
         }
     }
 
     #[test]
-    fn a_line_of_a_log_that_is_written_is_read(message in prop_oneof![20 => "\\PC{0,40}", 1 => Just("é\u{1}".repeat(200_000))]) {
+    fn a_line_of_a_log_that_is_written_is_read(
+        message in prop_oneof![20 => "\\PC{0,40}", 1 => Just("é\u{1}".repeat(200_000))],
+    ) {
         let dir = Sandbox::empty();
         let log = ErrorLog::new(Disk::real(), dir.path());
         let audit = Audit::new(Disk::real(), dir.path().join("audit.log"), dir.path());
@@ -123,7 +134,8 @@ proptest! {
         prop_assert_eq!(log.last().iter().map(|noted| noted.code).collect::<Vec<_>>(), [1, 2, 3]);
         for name in [ErrorLog::NAME, "audit.log"] {
             let text = fs::read_to_string(dir.path().join(name)).unwrap();
-            prop_assert!(text.lines().count() == 3 && text.lines().all(|line| line.len() <= LINE_LIMIT));
+            prop_assert_eq!(text.lines().count(), 3);
+            prop_assert!(text.lines().all(|line| line.len() <= LINE_LIMIT));
         }
     }
 }
@@ -132,7 +144,8 @@ proptest! {
 
 /// A document of about this many bytes.
 fn large(bytes: usize) -> Value {
-    json!({"schemaVersion": "1.0", "phase": "p", "completedTasks": [], "signals": {}, "lastActivation": "",
+    json!({"schemaVersion": "1.0", "phase": "p", "completedTasks": [], "signals": {},
+        "lastActivation": "",
         "large": "x".repeat(bytes)})
 }
 

@@ -59,8 +59,8 @@ fn exclusive_locks_stay_exclusive_while_owners_are_killed() {
     drop(owners);
 
     println!(
-        "{} acquisitions, {} of them exclusive; {kills} owners killed at any time, {} while they held a lock; \
-         {} commands killed; {:.1} s",
+        "{} acquisitions, {} of them exclusive; {kills} owners killed at any time, {} while they \
+         held a lock; {} commands killed; {:.1} s",
         log.grants,
         log.exclusive,
         log.over.len(),

@@ -1,5 +1,5 @@
-//! FileLocks on a disk with calls that fail one after the other: a failure changes nothing, and several
-//! locks change together.
+//! FileLocks on a disk with calls that fail one after the other: a failure changes nothing, and
+//! several locks change together.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -32,7 +32,8 @@ fn inside(sandbox: &Sandbox, text: &str) -> Option<Script> {
 /// releases it. (Its end alone would prove nothing in another pid namespace.)
 fn patient(sandbox: &Sandbox, name: &str) -> Script {
     let text = format!(
-        "echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; $B lock release {name} -q 2>&1; :"
+        "echo $$; $B lock acquire {name} 600 -q; echo got $?; read -r _; \
+         $B lock release {name} -q 2>&1; :"
     );
     let mut script = sandbox.script("bash", &text);
     let pid: u32 = script.line().parse().unwrap();
@@ -93,9 +94,9 @@ fn a_dead_container_is_cleaned_up_and_a_living_one_is_not() {
 #[test]
 fn a_stopped_waiter_in_another_namespace_is_passed_over() {
     let sandbox = Sandbox::initialized();
-    let text = "$B --lock-timeout 600 lock run n -- sh -c 'echo served' & \
-                until $B lock list json | grep -q '\"waiting\"'; do :; done; \
-                flock .locks/.gate bash -c \"kill -STOP $!\"; echo stopped; read -r _; kill -CONT $!; wait";
+    let text = "$B --lock-timeout 600 lock run n -- sh -c 'echo served' & until $B lock list json \
+                | grep -q '\"waiting\"'; do :; done; flock .locks/.gate bash -c \"kill -STOP $!\"; \
+                echo stopped; read -r _; kill -CONT $!; wait";
     let holder = sandbox.holder("n");
     let Some(mut container) = inside(&sandbox, text) else { return };
     container.until("stopped");
@@ -169,7 +170,8 @@ fn a_waiter_in_a_frozen_cgroup_is_passed_over() {
     let sandbox = Sandbox::initialized();
     let holder = sandbox.holder("n");
     let text = format!(
-        "read -r _; echo $BASHPID >{0}/cgroup.procs; exec $B --lock-timeout 600 lock run n -- sh -c 'echo served'",
+        "read -r _; echo $BASHPID >{0}/cgroup.procs; exec $B --lock-timeout 600 lock run n -- sh \
+         -c 'echo served'",
         cgroup.0.display()
     );
     let mut frozen = sandbox.script("bash", &text);
@@ -279,7 +281,8 @@ fn another_users_waiter_that_died_in_a_container_blocks_nothing() {
     run("state init").expect(0);
     let owner = Owner::new();
     run(&format!("lock acquire n 0 --owner-pid {}", owner.pid())).expect(0);
-    let user = "setpriv --reuid 65534 --regid 65534 --clear-groups $B --lock-timeout 600 lock run n -- true; :";
+    let user = "setpriv --reuid 65534 --regid 65534 --clear-groups $B --lock-timeout 600 lock run \
+                n -- true; :";
     let container = inside(&sandbox, user).unwrap();
     await_waiters(&sandbox, &["waiting"]);
     container.kill_children();
@@ -298,9 +301,9 @@ fn a_process_that_proc_hides_is_not_said_to_have_ended() {
     }
     let sandbox = Sandbox::empty();
     fs::set_permissions(sandbox.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
-                  sh -c '$B --version >/dev/null || exit 99; $B state init -q; \
-                  $B lock acquire n 0 --owner-pid 1'";
+    let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid \
+                  65534 --clear-groups sh -c '$B --version >/dev/null || exit 99; \
+                  $B state init -q; $B lock acquire n 0 --owner-pid 1'";
     let mut command = sandbox.program("unshare");
     command.args(["-m", "sh", "-c", script]).env("B", BINARY).env("AUDIT_LOG", "/dev/null");
     let ran = Ran::of(command.output().unwrap());

@@ -161,7 +161,8 @@ fn a_waiter_sleeps_until_the_owner_ends_and_does_not_look_again_and_again() {
     let holder = sandbox.holder("n");
     // the owner keeps running, and strace does not
     let text = "$B lock acquire other -q; echo ready
-                strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n 300 --owner-pid $$ 2>&1";
+                strace -f -qq -e trace=poll,ppoll,/nanosleep,pidfd_open -o calls $B lock acquire n \
+                    300 --owner-pid $$ 2>&1";
     let mut waiter = sandbox.script("bash", text);
     waiter.until("ready");
     sandbox.await_row("waiting", waiter.pid());
@@ -252,7 +253,8 @@ fn an_owner_that_is_certainly_dead_holds_nothing() {
         forgeries.push(("another boot", &other_boot));
     } else {
         eprintln!(
-            "no machine id or no local file system: what an earlier boot left is not judged dead here"
+            "no machine id or no local file system: what an earlier boot left is not judged dead \
+             here"
         );
     }
     for (what, forgery) in forgeries {
@@ -404,7 +406,8 @@ fn left_behind(sandbox: &Sandbox, command: &str, name: &str, awaited: &str) -> V
         exec 9>>.locks/.gate; flock 9
         echo >go
         # It has determined the owner of its command.
-        until command=$(tr -d ' ' </proc/$child/task/$child/children) && [ "$command" ] && grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
+        until command=$(tr -d ' ' </proc/$child/task/$child/children) && [ "$command" ] &&
+            grep -q -- "-> FLOCK .* $command " /proc/locks; do :; done
         kill -STOP $command; kill -9 $child; wait $child
         # All its threads: one of them waits for the table.
         while grep -q '^State:.[RSD]' /proc/$command/task/*/status; do :; done
@@ -477,9 +480,9 @@ fn pid_1_may_own_a_lock_if_it_is_named() {
     as_nobody(BINARY, &["lock", "acquire", "n", "0"]).expect(1).saying("an ancestor");
     // where /proc hides it, only EPERM proves that it exists
     if is_permitted("unshare", &["-m", "true"]) && is_permitted("setpriv", &["--version"]) {
-        let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
-                      sh -c 'test ! -e /proc/1 && $PIPELINE_BINARY lock check n; \
-                      sh -c \"$PIPELINE_BINARY lock acquire n 0; exit\"'";
+        let script = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --regid \
+                      65534 --clear-groups sh -c 'test ! -e /proc/1 && $PIPELINE_BINARY lock check \
+                      n; sh -c \"$PIPELINE_BINARY lock acquire n 0; exit\"'";
         let ran =
             Ran::of(theirs.program("unshare").args(["-m", "sh", "-c", script]).output().unwrap());
         assert_eq!((ran.stdout.as_str(), ran.code), ("locked:exclusive:1\n", 2), "{ran:?}");
@@ -496,7 +499,8 @@ fn an_owner_in_another_pid_namespace_is_unknown() {
     }
     let sandbox = Sandbox::initialized();
     let script =
-        "$B lock acquire n 0; echo $?; $B lock acquire n 0 --owner-pid $$; $B lock check n; echo held; read -r _
+        "$B lock acquire n 0; echo $?; $B lock acquire n 0 --owner-pid $$; $B lock check n; \
+         echo held; read -r _
                   $B lock check n; read -r _";
     let mut command = sandbox.program("unshare");
     command.args(flags).args(["bash", "-c", script]).env("B", BINARY);
@@ -546,7 +550,10 @@ fn tokens_go_out_in_one_write_and_a_reader_that_left_takes_no_lock_away() {
         for name in a b c; do $PIPELINE_BINARY lock check $name; done; exit 0";
     let ran = sandbox.bash(script);
     assert_eq!(ran.stdout.matches("locked:exclusive:").count(), 3, "{ran:?}");
-    let full = sandbox.bash("$PIPELINE_BINARY lock acquire d --print-token --owner-pid $$ >/dev/full; echo $?; $PIPELINE_BINARY lock check d; :");
+    let full = sandbox.bash(
+        "$PIPELINE_BINARY lock acquire d --print-token --owner-pid $$ \
+                             >/dev/full; echo $?; $PIPELINE_BINARY lock check d; :",
+    );
     assert_eq!(full.stdout, "7\nunlocked\n", "its token is unknown: {full:?}");
     let log = std::fs::read_to_string(sandbox.file("audit.log")).unwrap();
     assert!(

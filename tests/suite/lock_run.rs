@@ -75,7 +75,8 @@ fn the_commands_streams_are_its_callers() {
         (format!("{run} yes | head -n 1; echo ${{PIPESTATUS[0]}}"), "y\n141\n"),
         (
             format!(
-                "low() {{ \"$@\" ls /proc/self/fd | awk '$1 < 100'; }}; low >a; low {run} >b; cmp a b && echo same"
+                "low() {{ \"$@\" ls /proc/self/fd | awk '$1 < 100'; }}; low >a; low {run} >b; \
+                 cmp a b && echo same"
             ),
             "same\n",
         ),
@@ -174,7 +175,8 @@ fn signals_reach_the_command() {
         assert_eq!(run.end().code, 128 + signal.as_raw(), "{signal:?}");
         let mut run = runner(
             &sandbox,
-            "trap 'kill -9 $p; echo told; exit 5' TERM INT HUP USR1 USR2 QUIT; sleep 1000 & p=$!; echo up; wait",
+            "trap 'kill -9 $p; echo told; exit 5' TERM INT HUP USR1 USR2 QUIT; sleep 1000 & p=$!; \
+             echo up; wait",
         );
         run.until("up");
         run.signal(signal);
@@ -242,8 +244,9 @@ fn a_detached_child_proves_its_descent_by_its_token() {
 #[test]
 fn nested_runs_append_tokens_and_share_the_outer_locks() {
     let sandbox = Sandbox::initialized();
-    let script = "echo $PIPELINE_LOCK_TOKEN; $PIPELINE_BINARY lock run n,m -- sh -c 'echo $PIPELINE_LOCK_TOKEN'; \
-                  $PIPELINE_BINARY lock run o -- true; echo $?; $PIPELINE_BINARY state set a=b -q; echo $?";
+    let script = "echo $PIPELINE_LOCK_TOKEN; $PIPELINE_BINARY lock run n,m -- sh -c 'echo \
+                  $PIPELINE_LOCK_TOKEN'; $PIPELINE_BINARY lock run o -- true; echo $?; \
+                  $PIPELINE_BINARY state set a=b -q; echo $?";
     let ran = Ran::of(
         sandbox
             .command()
@@ -254,8 +257,10 @@ fn nested_runs_append_tokens_and_share_the_outer_locks() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines, ["o:1,state:2", "o:1,state:2,n:3,m:4", "1", "0"], "{ran:?}");
     assert!(ran.stderr.contains("o is held already"), "{ran:?}");
-    let ran =
-        sandbox.bash("PIPELINE_LOCK_TOKEN=,,nonsense $PIPELINE_BINARY lock run n -- sh -c 'echo $PIPELINE_LOCK_TOKEN'");
+    let ran = sandbox.bash(
+        "PIPELINE_LOCK_TOKEN=,,nonsense $PIPELINE_BINARY lock run n -- sh -c 'echo \
+                      $PIPELINE_LOCK_TOKEN'",
+    );
     assert!(ran.stdout.starts_with(",,nonsense,n:"), "{ran:?}");
 }
 

@@ -123,7 +123,8 @@ fn a_kill_after_the_grant_leaves_the_state_held() {
 fn the_six_are_taken_in_order_and_others_in_any() {
     let sandbox = Sandbox::initialized();
     let ran = sandbox.bash(
-        "b=$PIPELINE_BINARY; $b lock acquire config && $b lock acquire state --json; echo $?; $b lock check state",
+        "b=$PIPELINE_BINARY; $b lock acquire config && $b lock acquire state --json; echo $?; \
+         $b lock check state",
     );
     assert!(ran.stdout.ends_with("1\nunlocked\n"), "{ran:?}");
     let error = ran.expect_json_error("lock_order");
@@ -195,8 +196,10 @@ fn owner_kin_and_token_bearer_can_release_a_lock() {
     assert_eq!(sandbox.check("n").1, 0);
     assert_eq!(sandbox.ok(&format!("lock release n --token {token}")), "Lock released: n");
     assert_eq!(sandbox.check("n").0, "unlocked");
-    let by_a_child =
-        sandbox.bash("$PIPELINE_BINARY lock acquire n && sh -c '$PIPELINE_BINARY lock release n; exit $?'; exit $?");
+    let by_a_child = sandbox.bash(
+        "$PIPELINE_BINARY lock acquire n && sh -c '$PIPELINE_BINARY lock release n; \
+                      exit $?'; exit $?",
+    );
     by_a_child.expect(0);
     let all_or_none = sandbox.bash(
         "b=$PIPELINE_BINARY; $b lock acquire a,b -q; $b lock release a,c; $b lock check a; exit",

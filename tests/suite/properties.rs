@@ -105,7 +105,10 @@ fn made(old: &Value, program: &str, new: &Value) -> Result<NewDocument, FilterEr
 }
 
 /// Changes a field outside the skeleton, and keeps its type.
-const OTHER_CONTENTS: &str = r#"."of its user" |= if type == "array" then . + [1] elif type == "object" then .x = 1 else . end"#;
+const OTHER_CONTENTS: &str = concat!(
+    r#"."of its user" |= if type == "array" then . + [1] "#,
+    r#"elif type == "object" then .x = 1 else . end"#
+);
 
 /// The result as a value, computed with values.
 fn result(old: &Value, program: &str, new: &Value) -> Value {
@@ -206,7 +209,10 @@ proptest! {
 
     #[test]
     fn any_byte_of_a_sealed_document_that_is_changed_is_noticed(
-        json in json(), place in any::<prop::sample::Index>(), byte in any::<u8>(), marker in any::<[u8; 32]>()
+        json in json(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        marker in any::<[u8; 32]>(),
     ) {
         let document = Value::Object(Map::from_iter([("of its user".to_owned(), parsed(&json))]));
         let (revision, lineage) = (Revision::new(3).unwrap(), Lineage::from_bytes([1; 16]));
@@ -233,15 +239,20 @@ proptest! {
             let new = migrated.value.get(name);
             let in_metadata = migrated.value["metadata"].get(name);
             let is_kept = new == Some(old);
-            let is_named = old.is_number() && new.and_then(Value::as_str) == Some(old.to_string().as_str());
-            let has_moved = ["created", "lastModified"].contains(&name.as_str()) && in_metadata == Some(old);
+            let digits = old.is_number().then(|| old.to_string());
+            let is_named = digits.is_some() && new.and_then(Value::as_str) == digits.as_deref();
+            let may_move = ["created", "lastModified"].contains(&name.as_str());
+            let has_moved = may_move && in_metadata == Some(old);
             let may_change = old.is_null() || name == "schemaVersion";
             let holds_all = name == "metadata" && old.as_object().is_some_and(|fields| {
-                fields.iter().filter(|(name, _)| !name.starts_with("migrated")).all(|(name, old)| new.unwrap().get(name) == Some(old))
+                let mut own = fields.iter().filter(|(name, _)| !name.starts_with("migrated"));
+                own.all(|(name, old)| new.unwrap().get(name) == Some(old))
             });
-            prop_assert!(is_kept || is_named || has_moved || may_change || holds_all, "{name} of {document}");
+            let is_fine = is_kept || is_named || has_moved || may_change || holds_all;
+            prop_assert!(is_fine, "{name} of {document}");
         }
-        prop_assert_eq!(migrated.value.get("phase").is_some(), fields.contains_key("phase"), "a phase is never invented");
+        let has_phase = migrated.value.get("phase").is_some();
+        prop_assert_eq!(has_phase, fields.contains_key("phase"), "a phase is never invented");
     }
 }
 
@@ -250,15 +261,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn jq_output_is_written_like_any_value_and_compared_correctly(old in document(), new in document()) {
-        for (program, new) in [("$new", &new), (".", &old), (".a = .a", &old), (OTHER_CONTENTS, &old), ("if false then . else $new end", &old)] {
+    fn jq_output_is_written_like_any_value_and_compared_correctly(
+        old in document(),
+        new in document(),
+    ) {
+        for (program, new) in [
+            ("$new", &new),
+            (".", &old),
+            (".a = .a", &old),
+            (OTHER_CONTENTS, &old),
+            ("if false then . else $new end", &old),
+        ] {
             let draft = made(&old, program, new).unwrap();
             prop_assert_eq!(&draft.to_value(), &result(&old, program, new));
             let whole = serde_json::to_string_pretty(&draft.to_value()).unwrap() + "\n";
             prop_assert_eq!(draft.to_text().unwrap().whole(), whole.as_bytes());
             prop_assert_eq!(to_bytes(&draft.to_value()).unwrap(), whole.as_bytes());
             let text = LazyDocument::of_text(old.to_string().into()).unwrap();
-            prop_assert_eq!(draft.is_same_as(&text), are_same_without_seal(&draft.to_value(), &old), "{} {}", program, old);
+            let is_same = are_same_without_seal(&draft.to_value(), &old);
+            prop_assert_eq!(draft.is_same_as(&text), is_same, "{} {}", program, old);
             prop_assert_eq!(rules::check(draft.skeleton()), rules::check(&draft.to_value()));
             prop_assert_eq!(rules::check(text.skeleton()), rules::check(&old));
         }
@@ -268,7 +289,8 @@ proptest! {
     fn keys_keep_their_order_and_nothing_else_changes(old in value(), new in value()) {
         let ordered = made(&old, "$new", &new).unwrap().to_value();
         prop_assert_eq!(&ordered, &new);
-        if let (Value::Object(old), Value::Object(ordered), Value::Object(new)) = (&old, &ordered, &new) {
+        let objects = (old.as_object(), ordered.as_object(), new.as_object());
+        if let (Some(old), Some(ordered), Some(new)) = objects {
             let of_old = old.keys().filter(|key| new.contains_key(*key));
             let others = new.keys().filter(|key| !old.contains_key(*key));
             prop_assert!(ordered.keys().eq(of_old.chain(others)));
@@ -299,7 +321,8 @@ proptest! {
         match path.set(&mut changed, new.clone()) {
             Ok(()) => {
                 prop_assert_eq!(path.get(&changed).unwrap(), Some(&new));
-                let from_the_end = path.0.iter().any(|step| matches!(step, PathStep::Index(index) if *index < 0));
+                let is_negative = |step: &PathStep| matches!(step, PathStep::Index(..0));
+                let from_the_end = path.0.iter().any(is_negative);
                 for change in diff(&document, &changed).iter().filter(|_| !from_the_end) {
                     let place = DocPath::parse_filter(&change.path).unwrap();
                     prop_assert!(meet(&place, &path), "{} is not on the way to {}", place, path);
@@ -308,7 +331,7 @@ proptest! {
                 path.set(&mut again, new).unwrap();
                 prop_assert_eq!(again.to_string(), changed.to_string());
             }
-            Err(_) => prop_assert_eq!(changed.to_string(), document.to_string(), "a refused change changed something"),
+            Err(_) => prop_assert_eq!(changed.to_string(), document.to_string(), "refused"),
         }
     }
 }
@@ -327,9 +350,12 @@ proptest! {
             }).map(|()| results.remove(0))
         };
         match (path.get(&document), run(&path.to_string())) {
-            (Ok(found), Ok(jqs)) => prop_assert_eq!(found.unwrap_or(&Value::Null).to_string(), jqs.to_string()),
+            (Ok(found), Ok(jqs)) => {
+                prop_assert_eq!(found.unwrap_or(&Value::Null).to_string(), jqs.to_string());
+            }
             (Err(_), Err(_)) => {}
-            (Err(_), Ok(Value::Null)) => {} // jaq allows a number as an object's index, and jq does not
+            // jaq allows a number as an object's index, and jq does not
+            (Err(_), Ok(Value::Null)) => {}
             (ours, jqs) => prop_assert!(false, "{path} of {document}: {ours:?}, and jq: {jqs:?}"),
         }
         let mut changed = document.clone();
@@ -342,7 +368,8 @@ proptest! {
                 prop_assert_eq!(written.to_string(), in_old_order.to_string());
             },
             (Err(_), _) => {} // jq fills arrays up with null
-            (Ok(()), Err(error)) => prop_assert!(false, "{path} of {document}: jq refuses: {error}"),
+            (Ok(()), Err(error)) => prop_assert!(false, "{path} of {document}: jq refuses: \
+                {error}"),
         }
     }
 }

@@ -236,7 +236,8 @@ fn the_scripts_with_functions_work_as_documented() {
     let ran = with_program_on_path(&sandbox, &script("lock_state 30")).expect(0);
     assert_eq!(ran.stdout, "State updated successfully\n");
     assert_eq!(sandbox.ok("state phase"), "new-phase");
-    let text = "#!/bin/sh\n[ \"$1 $2\" = 'arg1 arg2' ] && pipeline-state state phase half-done -q\nexit 4\n";
+    let text = "#!/bin/sh\n[ \"$1 $2\" = 'arg1 arg2' ] && pipeline-state state phase half-done -q\n\
+                exit 4\n";
     program(&sandbox, "bin/risky_command", text); // 4 is final
     let ran = with_program_on_path(&sandbox, &script("create_checkpoint"));
     assert_eq!(

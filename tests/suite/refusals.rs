@@ -84,7 +84,8 @@ fn modes_are_right_whatever_the_umask() {
     for umask in ["0000", "0022", "0277", "0777"] {
         let sandbox = Sandbox::empty();
         let script = format!(
-            "umask {umask}; b=$PIPELINE_BINARY; $b state init && $b state set a=b && $b state signal S && $b state backup x"
+            "umask {umask}; b=$PIPELINE_BINARY; $b state init && $b state set a=b && \
+             $b state signal S && $b state backup x"
         );
         assert_eq!(sandbox.bash(&script).code, 0, "{umask}");
         for (path, _) in sandbox.snapshot() {

@@ -113,7 +113,8 @@ fn in_an_overlay_checkpoints_of_the_image_are_removed() {
 
 /// Makes `config/` and `.signals/` mounts of their own, with the same contents.
 const MOUNT_BOTH: &str = "for name in config .signals; do
-    cp -a $name $name.copy; mount -t tmpfs -o mode=700 none $name; cp -a $name.copy/. $name; rm -r $name.copy; done";
+    cp -a $name $name.copy; mount -t tmpfs -o mode=700 none $name; cp -a $name.copy/. $name; \
+        rm -r $name.copy; done";
 
 #[test]
 fn mounted_directories_are_checkpointed_restored_and_given_signals() {
@@ -144,7 +145,8 @@ fn a_mounted_state_file_is_read_and_not_written() {
     let root = Sandbox::with_history();
     fs::copy(root.state(), root.file("one.json")).unwrap();
     let script = "mount --bind one.json .workflow-state.json
-        expect() { local code=$1; shift; \"$B\" \"$@\" 2>err && rc=0 || rc=$?; [ $rc = $code ] || { cat err; exit 1; }
+        expect() { local code=$1; shift; \"$B\" \"$@\" 2>err && rc=0 || rc=$?
+          [ $rc = $code ] || { cat err; exit 1; }
           [ $code = 0 ] || grep -q 'is a mount point' err; }
         expect 0 state get .n
         expect 6 state set n:=9
@@ -159,7 +161,8 @@ fn a_mounted_state_file_is_read_and_not_written() {
     let bare = Sandbox::empty();
     fs::copy(root.state(), bare.file("one.json")).unwrap();
     fs::write(bare.state(), "").unwrap();
-    let script = "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; [ \"$(ls -A | wc -l)\" -le 3 ]";
+    let script = "mount --bind one.json .workflow-state.json; \"$B\" state init && exit 1; \
+                  [ \"$(ls -A | wc -l)\" -le 3 ]";
     let ran = mounted(&bare, script);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(bare.names("."), [".workflow-state.json", "one.json"]);
@@ -265,11 +268,13 @@ fn a_mount_over_a_pending_restore_allows_reads_and_an_abort() {
         let staged = root.revision() + 1;
         let script = format!(
             "cp -a {target} {target}.copy; mount -t tmpfs -o mode=700 none {target}
-             [ \"$(\"$B\" state get .n 2>err)\" = 3 ]; grep -q 'the state as it is going to be is served' err
+             [ \"$(\"$B\" state get .n 2>err)\" = 3 ]; grep -q 'the state as it is going to be is \
+                 served' err
              \"$B\" state set z:=1 2>err && exit 1 || [ $? = 6 ]
              grep -q 'is a mount point' err; grep -q 'recover restore --abort' err
              \"$B\" --json recover restore --abort | grep -q '\"undone\":{undone}'
-             [ \"$(\"$B\" --json recover restore --abort)\" = '{{\"aborted\":null,\"undone\":false}}' ]
+             [ \"$(\"$B\" --json recover restore --abort)\" = \
+                 '{{\"aborted\":null,\"undone\":false}}' ]
              rm -r {target}.copy"
         );
         let ran = mounted(&root, &script);

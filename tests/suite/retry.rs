@@ -13,7 +13,8 @@ use crate::script::{Script, is_ignored};
 fn ending_with(root: &Sandbox, codes: &[i32]) -> String {
     let list: Vec<String> = codes.iter().map(i32::to_string).collect();
     let script = format!(
-        "#!/bin/sh\ndate +%s%N >> log\nset -- {}\nn=$(wc -l < log)\nwhile [ $n -gt 1 ] && [ $# -gt 1 ]; do shift; n=$((n - 1)); done\nexit $1\n",
+        "#!/bin/sh\ndate +%s%N >> log\nset -- {}\nn=$(wc -l < log)\n\
+         while [ $n -gt 1 ] && [ $# -gt 1 ]; do shift; n=$((n - 1)); done\nexit $1\n",
         list.join(" ")
     );
     fs::write(root.file("step"), script).unwrap();
@@ -187,7 +188,8 @@ fn an_interrupt_reaches_the_command_and_no_attempt_follows() {
     assert_eq!(script.end().code, 143);
     let mut script = running(
         &root,
-        "recover retry --base-delay 0 -- bash -c 'trap \"kill -9 \\$p; exit 5\" TERM; sleep 3600 & p=$!; echo begun; wait'",
+        "recover retry --base-delay 0 -- bash -c 'trap \"kill -9 \\$p; exit 5\" TERM; \
+         sleep 3600 & p=$!; echo begun; wait'",
     );
     script.until("begun");
     script.signal(Signal::TERM);
@@ -198,8 +200,11 @@ fn an_interrupt_reaches_the_command_and_no_attempt_follows() {
 #[test]
 fn under_nohup_a_hangup_is_ignored() {
     let root = Sandbox::empty();
-    let mut script = root
-        .script("bash", "trap '' HUP; exec $B recover retry --base-delay 0 -- sh -c 'echo begun; read -r _; echo end'");
+    let mut script = root.script(
+        "bash",
+        "trap '' HUP; exec $B recover retry --base-delay 0 -- sh -c 'echo begun; \
+                         read -r _; echo end'",
+    );
     script.until("begun");
     script.signal(Signal::HUP);
     script.go();
@@ -226,8 +231,10 @@ fn guarded() -> (Sandbox, String) {
     fs::create_dir(root.file("config")).unwrap();
     fs::write(root.file("config/rules.json"), "{}\n").unwrap();
     root.ok("state signal BEFORE");
-    let script = "echo attempt >> ../attempts\necho changed > config/rules.json\necho more > config/new\n\
-                  \"$PIPELINE_BINARY\" state set -q n:=99\n\"$PIPELINE_BINARY\" state signal -q AFTER\nexec \"$@\"\n";
+    let script = "echo attempt >> ../attempts\necho changed > config/rules.json\n\
+                  echo more > config/new\n\
+                  \"$PIPELINE_BINARY\" state set -q n:=99\n\
+                  \"$PIPELINE_BINARY\" state signal -q AFTER\nexec \"$@\"\n";
     fs::write(root.file("change"), script.replace("../attempts", "attempts")).unwrap();
     (root, "sh ./change".to_owned())
 }

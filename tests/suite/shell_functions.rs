@@ -44,7 +44,8 @@ fn every_function_works_like_its_command() {
             release_lock build
 
             create_checkpoint deploy phase6 '{"version":"1.2.3"}'
-            is "$("$PIPELINE_BINARY" recover show "$CHECKPOINT_ID" --json | grep -c '"phase":"phase6"')" 1
+            shown=$("$PIPELINE_BINARY" recover show "$CHECKPOINT_ID" --json)
+            is "$(echo "$shown" | grep -c '"phase":"phase6"')" 1
             "$PIPELINE_BINARY" state phase half-done -q
             restore_checkpoint "$CHECKPOINT_ID"
             is "$("$PIPELINE_BINARY" state phase)" pre-init
@@ -111,7 +112,8 @@ fn a_lock_timeout_returns_its_code_to_a_strict_script() {
             echo "a strict script does not come here"
         "#;
         let ran = shell.run(&sandbox, script);
-        let wanted = "not: 2\nnot: 2\nnot: 2\nnot unlocked: 1\nnot: 75\nnot: 64\nnot in a pipeline: 75\n\
+        let wanted = "not: 2\nnot: 2\nnot: 2\nnot unlocked: 1\nnot: 75\nnot: 64\n\
+                      not in a pipeline: 75\n\
                       not in a substitution: 75\n";
         assert_eq!((ran.code, ran.stdout.as_str()), (75, wanted), "{shell:?}: {}", ran.stderr);
     }
@@ -181,14 +183,17 @@ fn locks_of_a_script_are_shared_by_its_children() {
             r#"
             lock_state
             ( lock_state 0; lock_state 0; write_state "$(read_state)"; unlock_state; unlock_state )
-            ( ( lock_state 0; ( lock_state 0; unlock_state ); here; kill -9 "$me" ); : ) 2>/dev/null || :
+            ( ( lock_state 0; ( lock_state 0; unlock_state ); here; kill -9 "$me" )
+              : ) 2>/dev/null || :
             said=$(lock_state 0; write_state "$(read_state)"; unlock_state)
             {} other
             here; is "$(holder)" "locked:exclusive:$me"
             unlock_state
             is "$(holder)" unlocked
             lock_state
-            read_state | while IFS= read -r line; do case $line in *phase*) unlock_state ;; esac; done
+            read_state | while IFS= read -r line; do
+                case $line in *phase*) unlock_state ;; esac
+            done
             is "$(holder)" unlocked
             "#,
             shell.program
@@ -205,7 +210,8 @@ fn a_background_subshell_that_outlives_the_scripts_lock_takes_its_own() {
         let script = r#"
             mkfifo go
             lock_state
-            ( read -r _ <go; lock_state 5; here; is "$(holder)" "locked:exclusive:$me"; unlock_state; echo ended ) &
+            ( read -r _ <go; lock_state 5; here; is "$(holder)" "locked:exclusive:$me"
+              unlock_state; echo ended ) &
             unlock_state
             echo >go
             wait $!
@@ -229,7 +235,8 @@ fn a_script_that_is_killed_leaves_its_locks_to_the_next() {
             "lock_state; lock_state; acquire_lock deploy; echo held; read -r _; :",
         );
         holder.until("held");
-        let next = "here; echo \"$me\"; lock_state 60; acquire_lock deploy 60; echo \"got $?\"; read -r _; unlock_state; echo released";
+        let next = "here; echo \"$me\"; lock_state 60; acquire_lock deploy 60; echo \"got $?\"; \
+                    read -r _; unlock_state; echo released";
         let mut next = shell.script(&sandbox, next);
         let pid: u32 = next.line().parse().unwrap();
         sandbox.await_row("waiting", pid);
@@ -286,7 +293,13 @@ fn a_refusal_before_the_read_has_its_own_code() {
         let sandbox = Sandbox::empty();
         let big = r#"big=0123456789abcdef; while [ ${#big} -lt 300000 ]; do big=$big$big; done; "#;
         for ignored in ["", "trap '' PIPE; "] {
-            let ran = shell.run(&sandbox, &format!("{ignored}{big} PIPELINE_AUTO_RECOVER=maybe; export PIPELINE_AUTO_RECOVER; returns 64 write_state \"$big\""));
+            let ran = shell.run(
+                &sandbox,
+                &format!(
+                    "{ignored}{big} PIPELINE_AUTO_RECOVER=maybe; \
+                export PIPELINE_AUTO_RECOVER; returns 64 write_state \"$big\""
+                ),
+            );
             assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{shell:?}: {}", ran.stderr);
             assert!(
                 ran.stderr.starts_with("error: ") && !ran.stderr.contains("roken pipe"),
@@ -304,7 +317,8 @@ fn odd_separators_options_and_directories_change_nothing() {
         let options = match shell {
             BASH => "set -o posix -o noglob -o noclobber; shopt -s nullglob failglob",
             ZSH => {
-                "setopt sh_word_split ksh_arrays glob_subst no_clobber warn_create_global err_return"
+                "setopt sh_word_split ksh_arrays glob_subst no_clobber warn_create_global \
+                 err_return"
             }
             _ => "set -f -C",
         };
@@ -313,7 +327,8 @@ fn odd_separators_options_and_directories_change_nothing() {
             {options}
             IFS=0123456789/
             cd /
-            lock_state 5 && write_state "$(read_state)" "a reason with 'quotes' * and $" && unlock_state
+            lock_state 5 && write_state "$(read_state)" "a reason with 'quotes' * and $" &&
+                unlock_state
             create_checkpoint op && restore_checkpoint "$CHECKPOINT_ID"
             acquire_lock deploy && release_lock deploy
             fail() {{ return 3; }}
@@ -334,12 +349,15 @@ fn an_argument_is_never_an_option() {
         let script = r#"
             for word in --help -h --json -- --latest --version; do
                 code lock_state "$word" 2>said; is "$code" 64
-                for function in acquire_lock release_lock check_lock create_checkpoint restore_checkpoint; do
-                    code "$function" "$word" 2>said; is "$function $word: $code" "$function $word: 4"
+                for function in acquire_lock release_lock check_lock \
+                    create_checkpoint restore_checkpoint; do
+                    code "$function" "$word" 2>said
+                    is "$function $word: $code" "$function $word: 4"
                     grep -qe "\"$word\" is not a valid name" said
                 done
                 is "$CHECKPOINT_ID" ""
-                returns 64 acquire_lock deploy "$word" 2>said; grep -qe "\"$word\" is neither a duration" said
+                returns 64 acquire_lock deploy "$word" 2>said
+                grep -qe "\"$word\" is neither a duration" said
                 returns 64 retry_with_backoff true "$word" 0 2>said
                 returns 5 validate_state "$word" 2>said
                 returns 1 recover_state "$word" 2>said
@@ -400,7 +418,8 @@ fn the_program_is_found_again_whatever_its_path_is_and_can_be_another() {
         let root = sandbox.file("the root's dir");
         std::fs::create_dir(&root).unwrap();
         let text = format!(
-            "{}\neval \"$(\"$PROGRAM\" shell {} --root \"$ROOT\" --lock-timeout 250ms --lock-exit 7)\"\nPATH=/nowhere\ncd /\n\
+            "{}\neval \"$(\"$PROGRAM\" shell {} --root \"$ROOT\" --lock-timeout 250ms --lock-exit \
+             7)\"\nPATH=/nowhere\ncd /\n\
              init_state_manager\nlock_state\nread_state >/dev/null\nunlock_state",
             shell.strict, shell.functions
         );
@@ -432,9 +451,9 @@ fn only_documented_names_are_left_in_a_script() {
         let sandbox = Sandbox::initialized();
         let names = if shell == ZSH { "typeset +" } else { "set" };
         let script = format!(
-            "{names} >before; {}\nlock_state; write_state \"$(read_state)\"; unlock_state; create_checkpoint x; \
-             restore_checkpoint \"$CHECKPOINT_ID\"; retry_with_backoff true; acquire_lock x; release_lock x; \
-             {names} >after",
+            "{names} >before; {}\nlock_state; write_state \"$(read_state)\"; unlock_state; \
+             create_checkpoint x; restore_checkpoint \"$CHECKPOINT_ID\"; retry_with_backoff true; \
+             acquire_lock x; release_lock x; {names} >after",
             shell.load()
         );
         let ran = Ran::of(shell.command(&sandbox, &script).output().unwrap()).expect(0);
@@ -511,10 +530,12 @@ fn the_process_of_a_subshell_is_found_without_bashpid_proc_and_modules() {
         );
         let script = r#"
             lock_state; here; is "$(holder)" "locked:exclusive:$me"; unlock_state
-            ( lock_state; here; is "$(holder)" "locked:exclusive:$me"; [ "$me" != "$$" ]; unlock_state; : )
+            ( lock_state; here; is "$(holder)" "locked:exclusive:$me"; [ "$me" != "$$" ]
+              unlock_state; : )
             { acquire_lock build; here; is "$(check_lock build)" "locked:exclusive:$me"; } | cat
             is "$(check_lock build || :)" stale
-            lock_state; ( lock_state; unlock_state; : ); is "$(holder)" "locked:exclusive:$$"; unlock_state
+            lock_state; ( lock_state; unlock_state; : )
+            is "$(holder)" "locked:exclusive:$$"; unlock_state
         "#;
         let text = format!("{}\n{load}\n{HELPERS}{script}", shell.strict);
         let ran = Ran::of(shell.command(&sandbox, &text).output().unwrap());

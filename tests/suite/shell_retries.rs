@@ -46,11 +46,13 @@ fn invalid_counts_and_pauses_are_refused_before_the_first_attempt() {
             second() { echo x >>calls; }
             for wrong in 0 -1 +2 many 2x '' 4294967296 99999999999999999999; do
                 returns 64 retry_with_backoff second "$wrong" 0 2>said
-                grep -q "retry_with_backoff: \"$wrong\" is not a number of attempts: write one from 1 to 4294967295" said
+                problem="is not a number of attempts: write one from 1 to 4294967295"
+                grep -q "retry_with_backoff: \"$wrong\" $problem" said
             done
             for wrong in -1 soon '' 1x 1parsec; do
                 returns 64 retry_with_backoff second 3 "$wrong" 2>said
-                grep -q "retry_with_backoff: \"$wrong\" is not a duration: write 30, 0.5, 5s or 2m" said
+                problem="is not a duration: write 30, 0.5, 5s or 2m"
+                grep -q "retry_with_backoff: \"$wrong\" $problem" said
                 grep -q 'hint: .* shell --help' said
             done
             [ ! -e calls ]

@@ -11,7 +11,8 @@ fn a_trap_that_makes_a_checkpoint_does_not_disturb_a_wait() {
     for shell in shells() {
         let sandbox = Sandbox::initialized();
         let mut holder = sandbox.holder("state");
-        let script = "trap 'create_checkpoint from-trap' USR1\nlock_state 60; echo \"got $?\"; holder; unlock_state; holder";
+        let script = "trap 'create_checkpoint from-trap' USR1\nlock_state 60; echo \"got $?\"; \
+                      holder; unlock_state; holder";
         let mut script = shell.script(&sandbox, script);
         sandbox.await_row("waiting", script.pid());
         script.signal(Signal::USR1);
@@ -47,11 +48,14 @@ fn a_trap_that_locks_the_state_keeps_the_checkpoint_id() {
 fn a_trap_with_a_retry_does_not_disturb_another_retry() {
     let script = r#"
         eval "$("$PIPELINE_BINARY" shell bash)"
-        deploy() { tries=$((tries + 1)); echo "deploy $*"; [ "$tries" -lt 9 ] || exit 9; [ "$tries" = 3 ]; }
+        deploy() {
+            tries=$((tries + 1)); echo "deploy $*"; [ "$tries" -lt 9 ] || exit 9; [ "$tries" = 3 ]
+        }
         beat() { [ $# = 0 ] || { echo "beat was called with $*"; exit 9; }; return 1; }
         tries=0 inside=''
         set -o functrace
-        trap '[ "$inside" ] || { inside=1; retry_with_backoff beat 2 0 2>/dev/null || :; inside=; }' DEBUG
+        trap '[ "$inside" ] || {
+            inside=1; retry_with_backoff beat 2 0 2>/dev/null || :; inside=; }' DEBUG
         retry_with_backoff deploy 4 0 to production
         echo "ended with $?"
     "#;
@@ -97,7 +101,8 @@ fn a_subshell_never_changes_its_scripts_count() {
         let script = r#"
             lock_state
             cp "$AUDIT_LOG" before
-            ( lock_state 0; lock_state 5; ( lock_state 0; unlock_state ); unlock_state; unlock_state )
+            ( lock_state 0; lock_state 5; ( lock_state 0; unlock_state ); unlock_state
+              unlock_state )
             said=$(lock_state; unlock_state; lock_state; unlock_state)
             PIPELINE_FORMAT=json; export PIPELINE_FORMAT
             ( lock_state 0; unlock_state )

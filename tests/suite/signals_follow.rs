@@ -44,7 +44,8 @@ fn a_recovered_document_has_its_signals_files_back() {
     root.ok("state recover b1");
     agree(&root, &["A", "B"]);
     assert_eq!(file(&root, "A")["metadata"], json!({"x": 1}), "it was there all the time");
-    let blank = json!({"signal": "B", "phase": null, "timestamp": root.document()["signals"]["B"], "metadata": {}});
+    let blank = json!({"signal": "B", "phase": null, "timestamp": root.document()["signals"]["B"],
+        "metadata": {}});
     assert_eq!(file(&root, "B"), blank, "nothing remembers more");
 }
 

@@ -38,7 +38,8 @@ impl Whole {
         };
         let mut state = content(state).0;
         for ours in ["y", "z"] {
-            state.as_object_mut().unwrap().shift_remove(ours); // written by commands that only test for access
+            // written by commands that only test for access
+            state.as_object_mut().unwrap().shift_remove(ours);
         }
         Self { state, config: list("config"), signals: list(".signals") }
     }

@@ -249,7 +249,8 @@ fn the_remedy_of_a_read_only_mount_names_the_mount() {
         return;
     }
     let root = Sandbox::initialized();
-    let script = "mount --bind . . && cd \"$PWD\" && mount -o remount,ro,bind . && $P recover doctor || true";
+    let script = "mount --bind . . && cd \"$PWD\" && mount -o remount,ro,bind . && \
+                  $P recover doctor || true";
     let ran = in_mounts(&root, script);
     let remedy = format!("findmnt -T {}", root.path().display());
     assert!(ran.stdout.lines().any(|line| line.contains(&format!("{remedy} "))), "{ran:?}");

@@ -26,7 +26,8 @@ fn move_before(recording: &mut Recording, moved: &str, before: &str) {
     recording.words.insert(to, words);
 }
 
-/// The words of the first rename or exchange of such a staged file, whatever the number of its writer's lock.
+/// The words of the first rename or exchange of such a staged file, whatever the number of its
+/// writer's lock.
 fn renaming(recording: &Recording, what: &str) -> String {
     let is_it = |words: &&String| {
         let staged = words.split_once(' ').is_some_and(|(call, names)| {

@@ -1,5 +1,5 @@
-//! FileLocks after a power cut: every holder is dead, so no lock stays held; and no grant's token is
-//! repeated.
+//! FileLocks after a power cut: every holder is dead, so no lock stays held; and no grant's token
+//! is repeated.
 
 use pipeline_state::error::Result;
 use pipeline_state::fs::Disk;
