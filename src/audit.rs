@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use self::error_log::{ErrorLog, ErrorLogEntry};
 use crate::document::seal::{Lineage, Revision};
 use crate::error::one_line;
-use crate::fs::{Access, Dir, Disk, FileKind, FsResult, Stat};
+use crate::fs::{Access, Dir, Disk, FsResult, Stat};
 use crate::placement::is_kept_by_a_root;
 use crate::time::rfc3339;
 
@@ -189,7 +189,8 @@ impl Audit {
             return;
         };
         let root = self.fallback.parent().unwrap_or(Path::new("."));
-        let is_ours = matches!(self.disk.stat(&Dir::working(), root), Ok(Some(stat)) if stat.uid == crate::user::current());
+        let found = self.disk.stat(&Dir::working(), root).ok().flatten();
+        let is_ours = found.is_some_and(|stat| stat.uid == crate::user::current());
         let outcome = match is_ours.then(|| append(&self.disk, &self.fallback, &line)) {
             Some(Ok(())) if self.is_replaced() => return,
             Some(Ok(())) => format!("{} is used instead", self.fallback.display()),
@@ -271,17 +272,8 @@ fn append_to(disk: &Disk, file: &File, path: &Path, line: &str) -> Result<(), St
 
 /// The reason why a file must not be used as a log, if there is one.
 fn untrusted_reason(stat: &Stat) -> Option<&'static str> {
-    if stat.kind != FileKind::Regular {
-        Some("is not a regular file")
-    } else if stat.uid != crate::user::current() {
-        Some("belongs to another user")
-    } else if stat.nlink != 1 {
-        Some("has more than one name")
-    } else if stat.mode & 0o022 != 0 {
-        Some("may be written by others")
-    } else {
-        None
-    }
+    let is_loose = stat.mode & 0o022 != 0;
+    stat.untrusted_reason().or(is_loose.then_some("may be written by others"))
 }
 
 /// A parsed line of the log.
@@ -290,9 +282,32 @@ pub struct AuditLine<'a> {
     /// Its time, RFC 3339.
     pub time: &'a str,
     /// Its component: `state-manager/update`.
-    pub component: &'a str,
+    component: &'a str,
     /// Its text and facts.
-    pub text: &'a str,
+    text: &'a str,
+}
+
+/// What a line reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported<'a> {
+    /// A lock was granted.
+    Granted,
+    /// A lock was not granted.
+    NotGranted,
+    /// An action committed a revision.
+    Committed(&'a str),
+    /// A backup was made on purpose.
+    BackedUp,
+    /// A checkpoint was restored.
+    Restored,
+    /// An interrupted restore was undone.
+    Undone,
+    /// A recovery strategy was run.
+    Handled,
+    /// A command was guarded.
+    Guarded,
+    /// A command was retried.
+    Retried,
 }
 
 impl<'a> AuditLine<'a> {
@@ -302,6 +317,24 @@ impl<'a> AuditLine<'a> {
         let (_, rest) = rest.split_once("] ")?;
         let (component, text) = rest.split_once(": ")?;
         Some(Self { time, component, text })
+    }
+
+    /// What it reports, if this program counts that.
+    pub fn report(&self) -> Option<Reported<'a>> {
+        let (group, action) = self.component.split_once('/')?;
+        let verb = self.text.split(' ').next()?;
+        Some(match (group, action, verb) {
+            ("lock-manager", "acquire", "granted") => Reported::Granted,
+            ("lock-manager", "acquire", _) => Reported::NotGranted,
+            ("state-manager", _, "committed") => Reported::Committed(action),
+            ("state-manager", "backup", "made") => Reported::BackedUp,
+            ("error-recovery", "restore", "restored") => Reported::Restored,
+            ("error-recovery", "restore", "undone") => Reported::Undone,
+            ("error-recovery", "handle", "handled") => Reported::Handled,
+            ("error-recovery", "guard", "guarded") => Reported::Guarded,
+            ("error-recovery", "retry", "retried") => Reported::Retried,
+            _ => return None,
+        })
     }
 
     /// The value of a fact, if it is plain, or quoted without inner quotes.
@@ -316,7 +349,8 @@ impl<'a> AuditLine<'a> {
 
 /// Parses a line about a commit.
 fn parse_commit(line: &str) -> Option<Committed> {
-    let line = AuditLine::parse(line).filter(|line| line.text.starts_with("committed "))?;
+    let line = AuditLine::parse(line)?;
+    let Some(Reported::Committed(_)) = line.report() else { return None };
     Some(Committed {
         time: line.time.to_owned(),
         revision: Revision::new(line.fact("revision")?.parse().ok()?)?,

@@ -157,7 +157,8 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
         Group::Config(command) => config::run(command, &overrides, &config, &output),
         Group::Report(command) => report::run(command, &config, Disk::real(), &output),
         Group::Pause(command) => shell::pause(command, &config, &output),
-        Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8), // done without a state
+        // done without a state
+        Group::Shell(_) | Group::Completions(_) | Group::Man(_) => Ok(ExitCode::Success as u8),
     };
     let result = match &cli.group {
         Group::State(command) if state::runs_a_heavy_program(command) => {

@@ -6,6 +6,7 @@
 pub mod chunks;
 pub mod diff;
 pub mod json;
+pub mod json_type;
 pub mod lazy;
 pub mod migrate;
 pub mod new_document;

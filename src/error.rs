@@ -231,7 +231,8 @@ mod tests {
         let text = error.to_text("error:", "pipeline-state --root '/a b'");
         assert_eq!(
             text,
-            "error: gone [STATE_CORRUPTION]\nhint: pipeline-state --root '/a b' state recover   # bring it back\n"
+            "error: gone [STATE_CORRUPTION]\n\
+             hint: pipeline-state --root '/a b' state recover   # bring it back\n"
         );
     }
 

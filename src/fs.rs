@@ -19,6 +19,7 @@ pub mod probe;
 pub mod real;
 pub mod replace;
 pub mod stage;
+mod stat;
 pub mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -34,6 +35,7 @@ use rustix::io::Errno;
 pub use self::dir::{At, Dir};
 pub use self::error::{FsError, FsResult};
 pub use self::ops::Ops;
+pub use self::stat::{FileKind, Stat};
 
 /// The operation of an [`FsError`] about permission bits.
 pub const SET_MODE: &str = "set the mode of";
@@ -51,54 +53,6 @@ pub enum Access {
     Append,
     /// Writing over the beginning of a file that exists.
     Overwrite,
-}
-
-/// The type of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file.
-    Regular,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-    /// A device, socket or pipe.
-    Special,
-}
-
-/// The metadata of a file that decisions depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// Its type.
-    pub kind: FileKind,
-    /// Device number; with [`Stat::ino`] the identity of a file.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Hard links.
-    pub nlink: u64,
-    /// Last modification: seconds and nanoseconds since 1970.
-    pub mtime: (i64, i64),
-}
-
-impl Stat {
-    /// Returns whether both are the same file.
-    pub fn same_file(&self, other: &Self) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
-    }
-
-    /// Returns whether both are the same file and it was not written to in between.
-    pub fn unchanged(&self, other: &Self) -> bool {
-        self.same_file(other) && (self.size, self.mtime) == (other.size, other.mtime)
-    }
 }
 
 /// A file's bytes, read whole, with its metadata at that time.

@@ -137,21 +137,21 @@ impl<'a> Journal<'a> {
     pub fn append(&self, event: &Event) -> Result<Fill, String> {
         let found = self.open().map_err(|error| error.to_string())?;
         let (file, stat) = found.ok_or("it is gone")?;
-        self.append_to((&file, &stat), std::slice::from_ref(event))
+        self.append_to(&file, &stat, std::slice::from_ref(event))
     }
 
     /// Appends events with one write, if there is a journal. The caller holds the state lock or
     /// the gate.
     pub fn append_if_there(&self, events: impl FnOnce() -> Vec<Event>) -> Result<Fill, String> {
         match self.open().map_err(|error| error.to_string())? {
-            Some((file, stat)) => self.append_to((&file, &stat), &events()),
+            Some((file, stat)) => self.append_to(&file, &stat, &events()),
             None => Ok(Fill::Low),
         }
     }
 
-    fn append_to(&self, (file, stat): (&File, &Stat), events: &[Event]) -> Result<Fill, String> {
+    fn append_to(&self, file: &File, stat: &Stat, events: &[Event]) -> Result<Fill, String> {
         let path = self.dir.path_of(JOURNAL);
-        if let Some(why) = untrusted_reason(stat) {
+        if let Some(why) = stat.untrusted_reason() {
             return Err(format!("{} {why}", path.display()));
         }
         if stat.size >= SIZE_LIMIT {
@@ -254,19 +254,6 @@ impl<'a> Journal<'a> {
             bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
         }
         Ok(bytes)
-    }
-}
-
-/// The reason why a file must not be written as a journal, if there is one.
-fn untrusted_reason(stat: &Stat) -> Option<&'static str> {
-    if stat.kind != FileKind::Regular {
-        Some("is not a regular file")
-    } else if stat.uid != crate::user::current() {
-        Some("belongs to another user")
-    } else if stat.nlink != 1 {
-        Some("has more than one name")
-    } else {
-        None
     }
 }
 

@@ -33,6 +33,7 @@
 //!    (`validate`, `status`, `backups`, `history`, `diff`) changes nothing.
 
 pub mod acl;
+mod arms;
 pub mod audit;
 pub mod child;
 pub mod cli;

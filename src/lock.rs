@@ -94,6 +94,7 @@ pub use self::request::{
     Deadline, Deadlocks, MAX_LOCKS, Reentrancy, Request, RequestSpec, Requester, STATE,
 };
 pub use self::run::{KeeperPlace, OnLost, RunSpec};
+use crate::arms::each;
 use crate::error::{Error, Result};
 use crate::name::Name;
 
@@ -107,57 +108,35 @@ pub enum Locks {
     Remote(Box<remote::RemoteLocks>),
 }
 
-/// The same call of both arms.
-macro_rules! either {
-    ($locks:expr, $one:ident => $call:expr) => {
-        match $locks {
-            Locks::Files($one) => $call,
-            #[cfg(feature = "etcd")]
-            Locks::Remote($one) => $call,
-        }
-    };
-}
-
-/// A call of each arm: that of files takes the deadline for its gate as well.
-macro_rules! each {
-    ($locks:expr, $files:ident => $call:expr, $remote:ident => $other:expr) => {
-        match $locks {
-            Locks::Files($files) => $call,
-            #[cfg(feature = "etcd")]
-            Locks::Remote($remote) => $other,
-        }
-    };
-}
-
 impl Locks {
     /// The owner and tokens that the environment names.
     pub fn env(&self) -> &LockEnv {
-        either!(self, locks => locks.env())
+        each!(Self: self, locks => locks.env())
     }
 
     /// Warnings for the user that do not stop the command; the call empties the list.
     pub fn take_warnings(&self) -> Vec<String> {
-        either!(self, locks => locks.take_warnings())
+        each!(Self: self, locks => locks.take_warnings())
     }
 
     /// Sets the callback that reports, once, what blocks a request that waits long.
     pub fn on_wait(&self, callback: impl Fn(&str) + 'static) {
-        either!(self, locks => locks.on_wait(callback));
+        each!(Self: self, locks => locks.on_wait(callback));
     }
 
     /// Logs in the audit log that a command was refused.
     pub fn audit_refusal(&self, action: &str, error: &Error) {
-        either!(self, locks => locks.audit_refusal(action, error));
+        each!(Self: self, locks => locks.audit_refusal(action, error));
     }
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        either!(self, locks => locks.acquire(request))
+        each!(Self: self, locks => locks.acquire(request))
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
     pub fn give_back(&self, acquired: &[Acquired]) {
-        either!(self, locks => locks.give_back(acquired));
+        each!(Self: self, locks => locks.give_back(acquired));
     }
 
     /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the
@@ -169,7 +148,7 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        each!(self, locks => locks.release(names, token, requester, deadline),
+        each!(Self: self, locks => locks.release(names, token, requester, deadline),
             locks => locks.release(names, token, requester))
     }
 
@@ -182,7 +161,7 @@ impl Locks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<f64> {
-        each!(self, locks => locks.renew(name, ttl, token, requester, deadline),
+        each!(Self: self, locks => locks.renew(name, ttl, token, requester, deadline),
             locks => locks.renew(name, ttl, token, requester))
     }
 
@@ -193,38 +172,38 @@ impl Locks {
         target: BreakTarget,
         deadline: Instant,
     ) -> Result<Vec<Grant>> {
-        each!(self, locks => locks.break_lock(name, target, deadline),
+        each!(Self: self, locks => locks.break_lock(name, target, deadline),
             locks => locks.break_lock(name, target))
     }
 
     /// Ends the wait of the waiter with this lifeline, in all its queues.
     pub fn break_waiter(&self, lifeline: &Lifeline, deadline: Instant) -> Result<BrokenWait> {
-        each!(self, locks => locks.break_waiter(lifeline, deadline),
+        each!(Self: self, locks => locks.break_waiter(lifeline, deadline),
             locks => locks.break_waiter(lifeline))
     }
 
     /// Drops the records of dead owners and waiters; returns how many.
     pub fn clean(&self, deadline: Instant) -> Result<usize> {
-        each!(self, locks => locks.clean(deadline), locks => locks.clean())
+        each!(Self: self, locks => locks.clean(deadline), locks => locks.clean())
     }
 
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
-        either!(self, locks => locks.run(spec))
+        each!(Self: self, locks => locks.run(spec))
     }
 
     /// The state of a lock.
     pub fn check(&self, name: &Name) -> Result<Standing> {
-        either!(self, locks => locks.check(name))
+        each!(Self: self, locks => locks.check(name))
     }
 
     /// All holders and waiters, by lock; holders first, waiters in their order.
     pub fn list(&self) -> Result<Vec<LockEntry>> {
-        either!(self, locks => locks.list())
+        each!(Self: self, locks => locks.list())
     }
 
     /// The number of entries of each kind.
     pub fn summary(&self) -> Result<LockSummary> {
-        either!(self, locks => locks.summary())
+        each!(Self: self, locks => locks.summary())
     }
 }

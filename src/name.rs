@@ -31,8 +31,8 @@ impl Name {
         }
         let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let message = format!(
-            "{text:?} is not a valid name for {article} {what}: that has 1 to {longest} letters, digits, `.`, `_` and `-`, \
-             begins with a letter or digit and has no `..`"
+            "{text:?} is not a valid name for {article} {what}: that has 1 to {longest} letters, \
+             digits, `.`, `_` and `-`, begins with a letter or digit and has no `..`"
         );
         let mut meant = Self::reduce(text, what).0;
         meant.truncate(longest);

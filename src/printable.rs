@@ -6,7 +6,8 @@
 /// Returns whether a character changes how the text around it is shown, and is escaped for that.
 pub fn is_steering(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` on one line, with [steering](is_steering) characters as `\n`, `\u{1b}`, `\u{202e}`.
@@ -45,8 +46,9 @@ pub fn json_text(text: String) -> String {
 mod tests {
     use super::*;
 
-    const STEERING: &str = "\u{0}\u{1b}\n\u{7f}\u{85}\u{9b}\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\
-                            \u{202e}\u{2028}\u{2029}\u{2066}\u{2067}\u{2068}\u{2069}";
+    const STEERING: &str = "\u{0}\u{1b}\n\u{7f}\u{85}\u{9b}\u{61c}\u{200e}\u{200f}\
+                            \u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2028}\u{2029}\
+                            \u{2066}\u{2067}\u{2068}\u{2069}";
 
     #[test]
     fn no_line_carries_a_character_that_steers() {

@@ -76,8 +76,8 @@ pub fn warning_for_root(disk: &Disk, root: &Path) -> Option<String> {
     let name = user::as_operand(owner);
     let name = name.strip_prefix('+').map_or(name.clone(), |number| format!("'#{number}'"));
     Some(format!(
-        "{} belongs to {}, and what is made here will belong to root, so that user cannot write it; \
-         work as that user instead: sudo -u {} -s",
+        "{} belongs to {}, and what is made here will belong to root, so that user cannot write \
+         it; work as that user instead: sudo -u {} -s",
         root.display(),
         user::describe(owner),
         name,
@@ -124,7 +124,8 @@ pub fn open_to_others(disk: &Disk, root: &Dir) -> Result<Option<String>> {
     }
     let whom = if mode & 0o002 != 0 { "others" } else { "its group" };
     Ok(Some(format!(
-        "may be written by {whom} (mode {mode:04o}), and with that the state's files can be replaced"
+        "may be written by {whom} (mode {mode:04o}), and with that the state's files can be \
+         replaced"
     )))
 }
 

@@ -11,7 +11,9 @@ pub mod checkpoint;
 pub mod copies;
 pub mod diagnosis;
 mod files;
+pub mod fresh;
 pub mod guard;
+pub mod heal;
 pub mod layout;
 mod logged;
 pub mod moving;
@@ -33,7 +35,7 @@ pub use self::candidate::Wanted;
 #[cfg(feature = "etcd")]
 pub use self::files::host;
 pub use self::files::moving::refusal_of_grants;
-pub use self::files::{EventLog, FileStore, Probe, SignalFiles, Space, fresh, heal, writable};
+pub use self::files::{EventLog, FileStore, Healing, Probe, SignalFiles, Space, writable};
 pub use self::served::Served;
 pub use self::settings::{AutoRecover, ForeignEdits, Settings};
 pub use self::signal::SignalFile;

@@ -129,8 +129,8 @@ pub fn parse_since(text: &str) -> Result<Since, String> {
         .map_err(|_| format!("{text:?} is not a time: write 2h, 30m, 3d or 2026-01-31T12:00:00Z"))
 }
 
-/// Parses a duration of options and variables: `30`, `0.5`, `5s`, `2m`, `1h`, `3d`, `250ms`. More than
-/// 100 years are read as 100 years.
+/// Parses a duration of options and variables: `30`, `0.5`, `5s`, `2m`, `1h`, `3d`, `250ms`. More
+/// than 100 years are read as 100 years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {

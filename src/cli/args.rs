@@ -202,8 +202,8 @@ JSON:
     )]
     Report(report::Report),
     /// Print every setting and its source
-    #[command(
-        after_help = "From the strongest to the weakest: option, environment, .pipeline-state.toml in
+    #[command(after_help = "\
+From the strongest to the weakest: option, environment, .pipeline-state.toml in
 the root, config.toml in $XDG_CONFIG_HOME/pipeline-state, default.
 
 Examples:
@@ -213,8 +213,7 @@ Examples:
 
 JSON:
   {settings: [{name: string, value: any, origin: string, from: string|null}],
-    files: [{scope: string, path: string, standing: string, problems: [string]}]}"
-    )]
+    files: [{scope: string, path: string, standing: string, problems: [string]}]}")]
     Config(config::Config),
     /// Print shell functions to source in scripts
     #[command(after_help = SHELL_EXAMPLES)]

@@ -59,8 +59,8 @@ pub fn print(arguments: &Completions) -> anyhow::Result<u8> {
     Ok(ExitCode::Success as u8)
 }
 
-/// The program as the scripts call it: by its name where it was called by that, so that packages can
-/// install them; else by its path, unless the scripts could not quote that.
+/// The program as the scripts call it: by its name where it was called by that, so that packages
+/// can install them; else by its path, unless the scripts could not quote that.
 fn program() -> String {
     let called = std::env::args_os().next().unwrap_or_default();
     if called == NAME {
@@ -279,6 +279,6 @@ fn look_up(names: Names, overrides: &CliOverrides) -> crate::error::Result<Vec<S
             .into_iter()
             .filter_map(|row| row.operation)
             .collect(),
-        Names::Backups => store.backups()?.into_iter().map(|backup| backup.name).collect(),
+        Names::Backups => store.report().backups()?.into_iter().map(|backup| backup.name).collect(),
     })
 }

@@ -27,7 +27,8 @@ pub fn run(
 
 fn show(overrides: &CliOverrides, config: &Config, output: &Output<'_>) -> anyhow::Result<()> {
     let rows = config.rows(overrides, &ProcessEnvironment);
-    let files = [("root", Some(&config.files.root)), ("user", config.files.user.as_ref())];
+    let (root, user) = (Some(&config.files.root), config.files.user.as_ref());
+    let files = [(Scope::Root, root), (Scope::User, user)];
     let files = files.into_iter().filter_map(|(scope, seen)| Some((scope, seen?)));
     if output.is_json() {
         let settings: Vec<Value> = rows
@@ -42,7 +43,7 @@ fn show(overrides: &CliOverrides, config: &Config, output: &Output<'_>) -> anyho
         let files: Vec<Value> = files
             .map(|(scope, FileSeen { path, standing, problems })| {
                 json!({
-                    "scope": scope, "path": path.display().to_string(),
+                    "scope": scope.name(), "path": path.display().to_string(),
                     "standing": standing.name(), "problems": problems,
                 })
             })
@@ -62,7 +63,10 @@ fn show(overrides: &CliOverrides, config: &Config, output: &Output<'_>) -> anyho
     }
     output.table(table)?;
     for (scope, FileSeen { path, standing, .. }) in files {
-        let whose = if scope == "root" { "the root's file" } else { "your file" };
+        let whose = match scope {
+            Scope::Root => "the root's file",
+            Scope::User => "your file",
+        };
         let end = match standing {
             Standing::Missing => " (there is none)",
             Standing::Refused => " (it is not used)",

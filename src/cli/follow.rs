@@ -146,8 +146,10 @@ pub fn watch(
             if seen != Some(revision) {
                 // Backups still hold revisions that were committed between two reads, up to their
                 // limit.
-                let missed =
-                    seen.map_or_else(|| Ok(Vec::new()), |seen| store.between(seen, revision))?;
+                let missed = seen.map_or_else(
+                    || Ok(Vec::new()),
+                    |seen| store.report().between(seen, revision),
+                )?;
                 for document in missed.into_iter().chain([document]) {
                     for result in query.run(&document)? {
                         match result {

@@ -175,7 +175,8 @@ fn show(output: &Output<'_>, checked: &Checked<'_>, bad: usize) -> anyhow::Resul
         let usable: serde_json::Map<String, Value> =
             counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
         return output.json(&json!({
-            "valid": bad == 0, "path": path, "form": form, "unread": unread, "usable": usable, "findings": findings,
+            "valid": bad == 0, "path": path, "form": form, "unread": unread, "usable": usable,
+            "findings": findings,
         }));
     }
     let verdict = if bad == 0 {

@@ -8,9 +8,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::args::state::Program;
+use crate::document::json_type::JsonType;
 use crate::document::lazy::LazyDocument;
 use crate::document::new_document::NewDocument;
-use crate::document::path::{DocPath, PathError};
+use crate::document::path::{DocPath, PathError, PathStep};
 use crate::document::query::bounds::Excess;
 use crate::document::query::{Filter, FilterError};
 use crate::document::{READ_LIMIT, json as text, migrate, rules};
@@ -81,7 +82,8 @@ pub(super) fn inline_json(what: &str, json: &str) -> Result<Value> {
         return Err(Error::new(Kind::TooLarge, message).hint_text(FROM_A_FILE));
     }
     text::parse(json.as_bytes()).map_err(|error| {
-        Error::new(Kind::InvalidJson, format!("the value of {what} is not valid JSON: {error}")).hint_text(
+        let message = format!("the value of {what} is not valid JSON: {error}");
+        Error::new(Kind::InvalidJson, message).hint_text(
             "text is in double quotes inside the shell's: '\"text\"'; objects are '{\"key\": 1}'",
         )
     })
@@ -207,21 +209,21 @@ pub(super) fn path_error(argument: &str, error: PathError) -> Error {
                 "commits only on top of a revision",
             )
             .hint_command("state history", "see the revisions"),
-        PathError::WrongParent(parent, "object", child)
-            if child.ends_with(']') && !child.ends_with("[+]") =>
-        {
-            let digits = child.rsplit('[').next().unwrap_or_default().trim_end_matches(']');
-            failure.hint_command(
-                set(parent, &format!(".\"{digits}\"=TEXT")),
+        PathError::WrongParent { parent, found, child } => match (found, child.0.last()) {
+            (JsonType::Object, Some(PathStep::Index(digits))) => failure.hint_command(
+                set(&parent.to_string(), &format!(".\"{digits}\"=TEXT")),
                 "a key of digits is quoted",
-            )
-        }
-        PathError::WrongParent(parent, "array", _) => failure.hint_command(
-            set(parent, "[0]=TEXT"),
-            "elements of an array have numbers; [+] appends",
-        ),
-        PathError::WrongParent(parent, _, _) if parent != "." => failure
-            .hint_command(set(parent, ":={}"), "makes it an object first; what it is now is lost"),
+            ),
+            (JsonType::Array, _) => failure.hint_command(
+                set(&parent.to_string(), "[0]=TEXT"),
+                "elements of an array have numbers; [+] appends",
+            ),
+            _ if parent.0.is_empty() => failure.hint_command("state read", "see what is there"),
+            _ => failure.hint_command(
+                set(&parent.to_string(), ":={}"),
+                "makes it an object first; what it is now is lost",
+            ),
+        },
         PathError::OutOfRange(path, ..) => {
             failure.hint_command(set(path, "[+]=TEXT"), "appends to it")
         }

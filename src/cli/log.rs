@@ -59,7 +59,8 @@ impl Write for Line<'_> {
             return Ok(line.len());
         }
         let text = String::from_utf8_lossy(line);
-        let text = format!("{}\n", one_line(text.trim_end_matches('\n'))); // paths in it are not escaped
+        // paths in it are not escaped
+        let text = format!("{}\n", one_line(text.trim_end_matches('\n')));
         if let Some(mut log) = self.audit_log {
             // The level stands in brackets in an audit log. One write, so that lines of several
             // processes never mix.

@@ -77,7 +77,8 @@ fn topic_file(page: &Page) -> String {
 fn of_topic(page: &Page) -> Vec<u8> {
     let text = page.render(Look { width: help::PLAIN_WIDTH - 7, is_coloured: false });
     let head = format!(
-        ".TH \"pipeline-state-{0}\" \"1\" \"\" \"pipeline-state {1}\" \"\"\n.SH NAME\npipeline\\-state\\-{0} \\- {2}\n.SH DESCRIPTION\n",
+        ".TH \"pipeline-state-{0}\" \"1\" \"\" \"pipeline-state {1}\" \"\"\n.SH NAME\n\
+         pipeline\\-state\\-{0} \\- {2}\n.SH DESCRIPTION\n",
         page.topic.replace('-', "\\-"),
         env!("CARGO_PKG_VERSION"),
         page.about,

@@ -273,8 +273,10 @@ mod tests {
 
     #[test]
     fn paragraphs_and_items_are_wrapped() {
-        let page = "# A page\n\nOne two three four five six\nseven `eight`.\n\n- an item that is\n  longer than a line\n- another\n";
-        let text = "A PAGE\n\nOne two three four five six\nseven `eight`.\n\n- an item that is longer than\n  a line\n- another\n";
+        let page = "# A page\n\nOne two three four five six\nseven `eight`.\n\n\
+                    - an item that is\n  longer than a line\n- another\n";
+        let text = "A PAGE\n\nOne two three four five six\nseven `eight`.\n\n\
+                    - an item that is longer than\n  a line\n- another\n";
         assert_eq!(render(page, PLAIN), text);
     }
 

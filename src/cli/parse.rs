@@ -223,7 +223,8 @@ mod tests {
             "lock run a -t 5s --conflict-code 7 -v -- sh -c x --root",
             "--root state state read",
             "--root=state --json -vv state get .x",
-            "--state-file a --audit-log b --lock-timeout 1 --lock-exit 3 --format json --color auto -q state phase p",
+            "--state-file a --audit-log b --lock-timeout 1 --lock-exit 3 --format json --color \
+             auto -q state phase p",
         ];
         for line in lines {
             let words: Vec<OsString> =

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::document::rules::type_of;
 use crate::error::{Error, ExitCode, Hint, Kind, Result, one_line};
 use crate::fs::Disk;
+use crate::journal::event::RESTORE;
 use crate::name::Name;
 use crate::owner_view::OwnerView;
 use crate::plural::count;
@@ -45,7 +46,7 @@ pub fn run(command: &Recover, config: &Config, disk: Disk, output: &Output<'_>) 
 fn action_of(command: &Recover) -> Option<&'static str> {
     Some(match command {
         Recover::Checkpoint(_) => "recover checkpoint",
-        Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => "recover restore",
+        Recover::Restore(args::Restore { writer, .. }) if !writer.dry_run => RESTORE,
         Recover::Cleanup { dry_run: false, .. } => "recover cleanup",
         Recover::Remove { .. } => "recover remove",
         Recover::Guard(_) => "recover guard",
@@ -151,7 +152,7 @@ fn phase_and_metadata(shapes: &[String]) -> Result<(Option<String>, Value)> {
 }
 
 fn abort(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    let (text, checkpoint, undone) = match store.abort_restore()? {
+    let (text, checkpoint, undone) = match store.restores().abort()? {
         Aborted::Nothing => ("No restore was interrupted".to_owned(), None, false),
         Aborted::Dropped { checkpoint: None } => {
             ("Damaged record of a restore dropped".to_owned(), None, false)
@@ -178,7 +179,7 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
     };
     let order = write_options("recover", "restore", &arguments.writer)?;
     if order.mode == Mode::DryRun {
-        let plan = store.plan_restore(&which)?;
+        let plan = store.restores().plan(&which)?;
         if !output.is_json() {
             output.line(&format!("Checkpoint would be restored: {}", plan.id))?;
         }
@@ -189,9 +190,10 @@ fn restore(arguments: &args::Restore, store: &Store, output: &Output<'_>) -> any
         false => asked_for(&which, store, output)?,
     };
     let progress = output.progress("restoring a checkpoint");
-    let restored = store.restore(&which, &order)?;
+    let restored = store.restores().restore(&which, &order)?;
     drop(progress);
-    let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore, "revision": restored.revision});
+    let facts = json!({"id": restored.id, "pre_restore": restored.pre_restore,
+        "revision": restored.revision});
     output.confirm(&format!("Checkpoint restored: {}", restored.id), &facts);
     if ask::is_typed() && !output.is_json() {
         let back =
@@ -207,7 +209,7 @@ fn asked_for(which: &Which, store: &Store, output: &Output<'_>) -> Result<Which>
     let checkpoint = store.checkpoints().find(which)?;
     let id = checkpoint.id;
     let since = checkpoint.metadata.revision.unwrap_or_default();
-    let mut undone = store.history(None, None).unwrap_or_default();
+    let mut undone = store.report().history(None, None).unwrap_or_default();
     undone.retain(|revision| revision.revision > since);
     for revision in undone.iter().take(SHOWN) {
         let [time, command, reason] = [&revision.time, &revision.command, &revision.reason]
@@ -299,10 +301,13 @@ fn show(id: &str, store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
                 let mode = format!("{:04o}", entry.mode);
                 match &entry.what {
                     What::File { bytes, sha256 } => {
-                        json!({"path": entry.path, "type": "file", "mode": mode, "bytes": bytes, "sha256": sha256.as_str()})
+                        json!({"path": entry.path, "type": "file", "mode": mode, "bytes": bytes,
+                            "sha256": sha256.as_str()})
                     }
-                    What::Directory => json!({"path": entry.path, "type": "directory", "mode": mode}),
-                    What::Link { target } => json!({"path": entry.path, "type": "link", "target": target}),
+                    What::Directory => json!({"path": entry.path, "type": "directory",
+                        "mode": mode}),
+                    What::Link { target } => json!({"path": entry.path, "type": "link",
+                        "target": target}),
                 }
             })
             .collect();
@@ -368,9 +373,10 @@ fn verify(id: Option<&str>, store: &Store, output: &Output<'_>) -> Run {
 
 /// Read-only commands announce the restore that the next writer will finish.
 fn report_interrupted_restore(store: &Store, output: &Output<'_>) -> anyhow::Result<()> {
-    match store.interrupted_restore()? {
+    match store.restores().interrupted()? {
         Some(Interrupted::Ours(id)) => output.warning(&format!(
-            "a restore of {id} was interrupted; the next command that reads or writes the state finishes it"
+            "a restore of {id} was interrupted; the next command that reads or writes the state \
+             finishes it"
         )),
         Some(Interrupted::Foreign(refusal)) => output.warning(&refusal.message),
         None => {}

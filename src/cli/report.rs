@@ -48,7 +48,7 @@ pub fn run(
 }
 
 fn timeline(command: &Report, store: &Store, locks: Vec<LockEntry>) -> Result<Timeline> {
-    let events = store.events()?;
+    let events = store.report().events()?;
     let locks = locks.into_iter();
     let locks = locks.filter(|entry| entry.status != EntryStatus::Stale);
     let now = store.now();
@@ -104,7 +104,7 @@ impl Target {
         }
         let dir = disk.open_root(&resolved)?;
         if let Some(stat) = disk.stat(&dir, name)? {
-            let log = disk.stat(&Dir::working(), store.audit().used())?;
+            let log = disk.stat(&Dir::working(), store.logs().audit().used())?;
             match stat.kind {
                 _ if log.is_some_and(|log| log.same_file(&stat)) => {
                     return Err(refusal(path, "is the audit log"));
@@ -118,8 +118,8 @@ impl Target {
         Ok(Self { dir, name: name.into() })
     }
 
-    /// Replaces the file by a rename, which follows no link. The temporary name is none of a root's,
-    /// which writers remove.
+    /// Replaces the file by a rename, which follows no link. The temporary name is none of a
+    /// root's, which writers remove.
     fn write(&self, html: &str, disk: &Disk) -> Result<()> {
         let name = format!(".report-{}.part", std::process::id());
         let staged = disk.stage(&self.dir, &name, html.as_bytes(), Durability::Fsync)?;

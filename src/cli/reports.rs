@@ -43,7 +43,7 @@ pub(super) fn validate(output: &Output<'_>, validation: Validation) -> Run {
 }
 
 pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
-    let listed = store.backups()?;
+    let listed = store.report().backups()?;
     if output.is_json() {
         output.json(&json!(listed))?;
         return Ok(ExitCode::Success);
@@ -83,7 +83,7 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
 }
 
 pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run {
-    let revisions = store.history(args.limit, args.since)?;
+    let revisions = store.report().history(args.limit, args.since)?;
     if output.is_json() {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
@@ -134,8 +134,8 @@ fn summary(changes: &[Change], more: usize) -> String {
 /// Warning about a file system that other machines may share.
 pub(super) fn shared_file_system(locks: &LockSummary) -> String {
     format!(
-        "{} is on a file system ({}) that other machines may share: flock and {} may be unreliable there, \
-         and an owner on another machine is never taken for dead",
+        "{} is on a file system ({}) that other machines may share: flock and {} may be unreliable \
+         there, and an owner on another machine is never taken for dead",
         locks.directory,
         locks.file_system,
         crate::os::hints::NOTIFICATIONS
@@ -146,8 +146,8 @@ pub(super) fn shared_file_system(locks: &LockSummary) -> String {
 pub(super) fn unconfirmed_flushes(locks: &LockSummary) -> Option<String> {
     let warning = || {
         format!(
-            "the file system of {} ({}) does not confirm that data reached the disk: what is acknowledged may not \
-             survive a power cut",
+            "the file system of {} ({}) does not confirm that data reached the disk: \
+             what is acknowledged may not survive a power cut",
             locks.directory, locks.file_system
         )
     };

@@ -111,7 +111,7 @@ fn dispatch(command: &State, config: &Config, store: &Store, output: &Output<'_>
         State::Validate { file: Some(file) } => {
             reports::validate(output, validate_input(&input(file)?))
         }
-        State::Validate { file: None } => reports::validate(output, store.validate()?),
+        State::Validate { file: None } => reports::validate(output, store.report().validate()?),
         State::Backup { name } => backup(name.as_deref(), store, output),
         State::Backups => reports::backups(store, output),
         State::Recover { pattern, to_revision, writer } => {
@@ -130,7 +130,7 @@ fn dispatch(command: &State, config: &Config, store: &Store, output: &Output<'_>
         State::Undo { writer } => undo::run(writer, store, output),
         State::Unset(args) => unset::run(args, store, output),
         State::Diff { old, new } => {
-            show_changes(output, &store.differences(old.as_deref(), new.as_deref())?)?;
+            show_changes(output, &store.report().differences(old.as_deref(), new.as_deref())?)?;
             Ok(ExitCode::Success)
         }
         State::Edit { writer } => edit::run(store, output, &write_options("edit", writer)?),

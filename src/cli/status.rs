@@ -57,7 +57,7 @@ fn places(store: &FileStore) -> Vec<WatchedDir> {
 }
 
 fn look(config: &Config, store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
-    let (mut status, error) = store.status()?;
+    let (mut status, error) = store.report().status()?;
     if store.as_files().is_none() {
         status.locks = open::lock_summary(config, store)?;
     }
@@ -120,7 +120,10 @@ fn at_a_glance(
         vec![("State", output.paint(status.document.health.name(), verdict) + &revision)];
     for finding in status.document.findings.iter().take(MOST_FINDINGS) {
         // The document's own error is reported already.
-        let text = if finding.path == "." { finding.problem.clone() } else { finding.to_string() };
+        let text = match finding.is_of_document() {
+            true => finding.problem.clone(),
+            false => finding.to_string(),
+        };
         lines.push(("", one_line(&text)));
     }
     if let Some(why) = &status.write_obstacle {

@@ -142,7 +142,8 @@ fn draw(output: &Output<'_>, status_view: &StatusView, is_first: bool) -> anyhow
 fn top(text: &str, size: TerminalSize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let used = lines.iter().scan(0, |used: &mut usize, line| {
-        *used += width::of(line).div_ceil(size.columns).max(1); // colours are counted, too: rather one line less
+        // colours are counted, too: rather one line less
+        *used += width::of(line).div_ceil(size.columns).max(1);
         Some(*used)
     });
     let used: Vec<usize> = used.collect();

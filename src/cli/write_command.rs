@@ -33,7 +33,7 @@ pub(super) fn with_store<T>(
     if let (Some(action), Err(error)) = (action, &result)
         && let Some(error) = error.downcast_ref::<Error>()
     {
-        store.record_refusal(action, error);
+        store.logs().record_refusal(action, error);
     }
     for warning in store.take_warnings() {
         output.warning(&warning);

@@ -310,7 +310,8 @@ mod tests {
     #[test]
     fn each_wrong_line_is_named_and_the_others_count() {
         let text = "max_backups = 3\nlock-timout = 3\nbackup-days = 9\nnonsense = 1\n\
-                    max-checkpoints = 'x'\nlock-timeout = '11m'\naudit-log = '/etc/passwd'\n[store]\n";
+                    max-checkpoints = 'x'\nlock-timeout = '11m'\naudit-log = '/etc/passwd'\n\
+                    [store]\n";
         let file = of(Scope::Root, text);
         let said: Vec<(usize, Option<&str>)> =
             file.problems.iter().map(|wrong| (wrong.line, wrong.suggestion)).collect();
@@ -327,7 +328,8 @@ mod tests {
         assert_eq!(file.get("backup-days"), Some(("9", 3)));
         assert!(file.get("lock-timeout").is_none() && file.get("audit-log").is_none());
         let error = file.check().unwrap_err();
-        let begin = "/r/.pipeline-state.toml:1: `max_backups` is not a setting; did you mean `max-backups`?";
+        let begin = "/r/.pipeline-state.toml:1: `max_backups` is not a setting; \
+                     did you mean `max-backups`?";
         assert!(error.message.starts_with(begin), "{}", error.message);
         assert!(error.message.ends_with("(and 6 more)"), "{}", error.message);
     }

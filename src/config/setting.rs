@@ -50,6 +50,16 @@ pub enum Scope {
     User,
 }
 
+impl Scope {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::User => "user",
+        }
+    }
+}
+
 /// A setting with values of type `T`.
 #[derive(Debug)]
 pub struct Setting<T> {

@@ -70,13 +70,17 @@ fn descend(
     }
 }
 
+impl Difference {
+    /// The values for people, such as `1 -> 2`; long ones are cut, and control characters escaped.
+    pub fn values(&self) -> String {
+        format!("{} -> {}", shown(self.old.as_ref()), shown(self.new.as_ref()))
+    }
+}
+
 impl fmt::Display for Difference {
-    /// One line for people, such as `.n: 1 -> 2`; long values are cut, and control characters
-    /// escaped.
+    /// One line for people, such as `.n: 1 -> 2`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = without_controls(&self.path);
-        let (old, new) = (shown(self.old.as_ref()), shown(self.new.as_ref()));
-        write!(f, "{path}: {old} -> {new}")
+        write!(f, "{}: {}", without_controls(&self.path), self.values())
     }
 }
 

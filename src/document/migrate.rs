@@ -187,7 +187,8 @@ mod tests {
     fn a_document_of_the_present_schema_stays_as_it_is() {
         let seed = json!({
             "schemaVersion": "1.0", "phase": "pre-init", "completedTasks": [],
-            "signals": {"PHASE1_START": 1635789123.456}, "lastActivation": "SPEC_GEN_V1", "metadata": {"created": "x"}
+            "signals": {"PHASE1_START": 1635789123.456}, "lastActivation": "SPEC_GEN_V1",
+            "metadata": {"created": "x"}
         });
         assert_eq!(migrated(seed.clone()), Migrated { value: seed, from: None });
     }
@@ -207,7 +208,8 @@ mod tests {
     fn nothing_that_a_template_put_there_is_lost() {
         let template = json!({
             "phase": "{{PHASE}}", "completedTasks": [],
-            "signals": {"A": null, "B": null, "C": null, "D": null, "E": null, "F": null, "G": null, "H": null},
+            "signals": {"A": null, "B": null, "C": null, "D": null, "E": null, "F": null, "G": null,
+            "H": null},
             "lastActivation": "", "metadata": {"version": "3.0", "project": "{{PROJECT_NAME}}"},
             "context": {"a": [1]}, "statistics": {"n": 0}
         });
@@ -222,7 +224,8 @@ mod tests {
     #[test]
     fn what_old_hooks_wrote_is_understood() {
         let old = super::super::json::parse(
-            br#"{"schemaVersion":"1.0","phase":1.50,"completedTasks":null,"signals":{"A":1635789123,"B":true},
+            br#"{"schemaVersion":"1.0","phase":1.50,"completedTasks":null,
+                "signals":{"A":1635789123,"B":true},
                 "lastActivation":7,"degradedMode":null,"metadata":null}"#,
         )
         .unwrap();

@@ -5,11 +5,15 @@
 //! [`Display`](fmt::Display) parses back to the same path; and [`DocPath::set`] either makes its
 //! one change or leaves the document unchanged.
 
+mod cursor;
+
 use std::fmt;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use self::cursor::{Cursor, Form};
+use super::json_type::JsonType;
 use super::seal::OWN_FIELDS;
 
 /// One step down into a document.
@@ -37,11 +41,18 @@ pub enum PathError {
     #[error("the root `.` cannot be set; name a key, as in `.phase`")]
     Root,
     /// A value of this type has no children by this key or `number`; the words are jq's.
-    #[error("cannot index {0} with {1}")]
-    CannotIndex(&'static str, String),
-    /// The parent at the first path is of this type, and so cannot hold the child at the second.
-    #[error("`{0}` is of type {1}, so `{2}` cannot be set inside it")]
-    WrongParent(String, &'static str, String),
+    #[error("cannot index {} with {}", .0.name(), .1)]
+    CannotIndex(JsonType, String),
+    /// The parent is of this type, and so cannot hold the child.
+    #[error("`{parent}` is of type {}, so `{child}` cannot be set inside it", .found.name())]
+    WrongParent {
+        /// The path of the parent.
+        parent: DocPath,
+        /// The type of the parent.
+        found: JsonType,
+        /// The path of the child.
+        child: DocPath,
+    },
     /// The array at this path, with this many elements, has none at this index.
     #[error("`{0}` has {1} element(s), so there is no [{2}]; use `[+]` to append")]
     OutOfRange(String, usize, i64),
@@ -51,13 +62,6 @@ pub enum PathError {
     /// `[+]` was read from, but has no value yet.
     #[error("`[+]` can be set but not read")]
     AppendRead,
-}
-
-/// The form that is read: jq's own, or the laxer left side of `PATH=TEXT`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Filter,
-    Target,
 }
 
 impl DocPath {
@@ -94,7 +98,7 @@ impl DocPath {
             [PathStep::Key(metadata), PathStep::Key(field), ..]
                 if metadata == "metadata" && OWN_FIELDS.contains(&field.as_str()) =>
             {
-                Err(PathError::Owned(self.upto(2)))
+                Err(PathError::Owned(self.upto(2).to_string()))
             }
             _ => Ok(()),
         }
@@ -116,7 +120,7 @@ impl DocPath {
         if self.0.contains(&PathStep::Append) {
             return Err(PathError::AppendRead);
         }
-        let unfit = |value, by| Err(PathError::CannotIndex(kind(value), by));
+        let unfit = |value, by| Err(PathError::CannotIndex(JsonType::of(value), by));
         let mut here = Some(root);
         for step in &self.0 {
             here = match (step, here) {
@@ -164,13 +168,16 @@ impl DocPath {
                 (PathStep::Index(index), Value::Array(list)) => {
                     let at = position(*index, list.len());
                     let at = at.ok_or_else(|| {
-                        PathError::OutOfRange(self.upto(done), list.len(), *index)
+                        PathError::OutOfRange(self.upto(done).to_string(), list.len(), *index)
                     })?;
                     &mut list[at]
                 }
                 (_, parent) => {
-                    let child = self.upto(done + 1);
-                    return Err(PathError::WrongParent(self.upto(done), kind(parent), child));
+                    return Err(PathError::WrongParent {
+                        parent: self.upto(done),
+                        found: JsonType::of(parent),
+                        child: self.upto(done + 1),
+                    });
                 }
             };
         }
@@ -239,15 +246,15 @@ impl DocPath {
                 PathStep::Key(key) => Value::Object(Map::from_iter([(key.clone(), value)])),
                 PathStep::Append | PathStep::Index(0) => Value::Array(vec![value]),
                 PathStep::Index(index) => {
-                    return Err(PathError::OutOfRange(self.upto(done), 0, *index));
+                    return Err(PathError::OutOfRange(self.upto(done).to_string(), 0, *index));
                 }
             };
         }
         Ok(value)
     }
 
-    fn upto(&self, steps: usize) -> String {
-        Self(self.0.iter().take(steps).cloned().collect()).to_string()
+    fn upto(&self, steps: usize) -> Self {
+        Self(self.0.iter().take(steps).cloned().collect())
     }
 }
 
@@ -264,124 +271,6 @@ impl fmt::Display for DocPath {
         })
     }
 }
-
-/// The rest of a text that is being parsed.
-struct Cursor<'a> {
-    text: &'a str,
-    rest: &'a str,
-    form: Form,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(text: &'a str, form: Form) -> Self {
-        let rest = text;
-        Self { text, rest, form }
-    }
-
-    fn path(mut self) -> Result<(DocPath, &'a str), PathError> {
-        let mut steps = Vec::new();
-        if self.form == Form::Target
-            && let Some(index) = self.dotted_index()
-        {
-            return self.rest_of(vec![PathStep::Index(index)]);
-        }
-        let dot = self.eat(".");
-        if dot.is_none() && self.form == Form::Filter {
-            return Err(self.expected("a dot"));
-        }
-        match self.key()? {
-            Some(key) => steps.push(PathStep::Key(key)),
-            None if self.rest.starts_with('[') => {}
-            None if dot.is_some() => return Ok((DocPath(steps), self.rest)),
-            None => return Err(self.expected(KEY)),
-        }
-        self.rest_of(steps)
-    }
-
-    /// `.1` or `.-1`, an error in jq: an index like `[1]`. At the beginning of a filter it is a
-    /// number.
-    fn dotted_index(&mut self) -> Option<i64> {
-        let after = self.rest.strip_prefix('.')?;
-        let length = after.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(after.len());
-        let (digits, rest) = after.split_at(length);
-        // `.1a` and `.1-2` are keys that need quotes, and `01` is not a number in jq.
-        let ends = !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        let index =
-            digits.parse::<i64>().ok().filter(|index| ends && index.to_string() == digits)?;
-        self.rest = rest;
-        Some(index)
-    }
-
-    fn rest_of(mut self, mut steps: Vec<PathStep>) -> Result<(DocPath, &'a str), PathError> {
-        loop {
-            if let Some(index) = self.dotted_index() {
-                steps.push(PathStep::Index(index));
-            } else if self.eat(".").is_some() {
-                let key = self.key()?.ok_or_else(|| self.expected(KEY))?;
-                steps.push(PathStep::Key(key));
-            } else if self.eat("[").is_some() {
-                steps.push(self.bracket()?);
-                self.eat("]").ok_or_else(|| self.expected("`]`"))?;
-            } else {
-                return Ok((DocPath(steps), self.rest));
-            }
-        }
-    }
-
-    fn bracket(&mut self) -> Result<PathStep, PathError> {
-        if self.form == Form::Target && self.eat("+").is_some() {
-            return Ok(PathStep::Append);
-        }
-        if self.rest.starts_with('"') {
-            return self.string().map(PathStep::Key);
-        }
-        let digits = self.rest.split(']').next().unwrap_or_default();
-        // Only the canonical form counts: jq interprets `01` and `-0`.
-        let index = digits.parse::<i64>().ok();
-        let index = index.filter(|index| index.to_string() == digits);
-        let index = index.ok_or_else(|| self.expected("an index, a quoted key or `+`"))?;
-        self.rest = &self.rest[digits.len()..];
-        Ok(PathStep::Index(index))
-    }
-
-    fn key(&mut self) -> Result<Option<String>, PathError> {
-        if self.rest.starts_with('"') {
-            return self.string().map(Some);
-        }
-        let dashes = self.form == Form::Target;
-        let in_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || (dashes && c == '-');
-        let len = self.rest.find(|c| !in_key(c)).unwrap_or(self.rest.len());
-        let key = self.rest[..len].trim_end_matches('-');
-        if !key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-            return Ok(None);
-        }
-        self.rest = &self.rest[key.len()..];
-        Ok(Some(key.to_owned()))
-    }
-
-    /// A JSON string. jq's `\(…)` is not a JSON escape, so an interpolation is never read as a key.
-    fn string(&mut self) -> Result<String, PathError> {
-        let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter();
-        let Some(Ok(key)) = strings.next() else {
-            return Err(self.expected("a JSON string"));
-        };
-        self.rest = &self.rest[strings.byte_offset()..];
-        Ok(key)
-    }
-
-    fn eat(&mut self, token: &str) -> Option<()> {
-        self.rest = self.rest.strip_prefix(token)?;
-        Some(())
-    }
-
-    fn expected(&self, expected: &'static str) -> PathError {
-        let done = &self.text[..self.text.len() - self.rest.len()];
-        PathError::Syntax(done.chars().count() + 1, expected)
-    }
-}
-
-const KEY: &str =
-    "a key (quote it unless it is only letters, digits, `_` and `-`, and begins with no digit)";
 
 fn is_identifier(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -400,24 +289,13 @@ fn position(index: i64, len: usize) -> Option<usize> {
     (at < len).then_some(at)
 }
 
-/// The type of a value, as jq names it.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::cursor::KEY;
     use super::*;
 
     fn target(text: &str) -> DocPath {
@@ -498,7 +376,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(path in prop::collection::vec(step(), 1..6).prop_map(DocPath)) {
+        fn what_is_written_reads_back(
+            path in prop::collection::vec(step(), 1..6).prop_map(DocPath),
+        ) {
             let text = format!("{path}=x");
             prop_assert_eq!(DocPath::parse_target(&text), Ok((path.clone(), "=x")));
             let readable = (!path.0.contains(&PathStep::Append)).then_some(path.clone());

@@ -414,7 +414,8 @@ mod tests {
         let tasks = prop::collection::vec("[xyz]", 0..3);
         let signals = prop::collection::btree_map("[ST]", 0..3_u8, 0..3);
         (field.clone(), field, tasks, signals, 0..3_u8).prop_map(|(a, b, tasks, signals, at)| {
-            json!({"a": a, "b": b, "completedTasks": tasks, "signals": signals, "lastActivation": at, "metadata": {"k": at}})
+            json!({"a": a, "b": b, "completedTasks": tasks, "signals": signals,
+                "lastActivation": at, "metadata": {"k": at}})
         })
     }
 
@@ -435,13 +436,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn alone_the_guard_is_undone_exactly(base in document(), nexts in prop::collection::vec(document(), 0..4)) {
+        fn alone_the_guard_is_undone_exactly(
+            base in document(),
+            nexts in prop::collection::vec(document(), 0..4),
+        ) {
             let steps: Vec<_> = nexts.into_iter().map(|next| (Party::Guard, next)).collect();
             prop_assert_eq!(merged(&base, &steps), Ok(base));
         }
 
         #[test]
-        fn without_the_guard_nothing_changes(base in document(), nexts in prop::collection::vec(document(), 0..4)) {
+        fn without_the_guard_nothing_changes(
+            base in document(),
+            nexts in prop::collection::vec(document(), 0..4),
+        ) {
             let steps: Vec<_> = nexts.into_iter().map(|next| (Party::Others, next)).collect();
             let live = steps.last().map_or(base.clone(), |(_, live)| live.clone());
             prop_assert_eq!(merged(&base, &steps), Ok(live));
@@ -463,8 +470,10 @@ mod tests {
             let tasks = |value: &Value| value[TASKS].as_array().unwrap().clone();
             for task in tasks(&base).iter().chain(&tasks(&live)).chain(&tasks(&value)) {
                 let unit = vec![TASKS.to_owned(), task.to_string()];
-                let source = if others.units.contains_key(&unit) || others.units.contains_key(&unit[..1]) { &live } else { &base };
-                prop_assert_eq!(count(&tasks(&value), task), count(&tasks(source), task), "{}", task);
+                let is_of_others = others.units.contains_key(&unit)
+                    || others.units.contains_key(&unit[..1]);
+                let source = tasks(if is_of_others { &live } else { &base });
+                prop_assert_eq!(count(&tasks(&value), task), count(&source, task), "{}", task);
             }
         }
 

@@ -51,6 +51,7 @@ use self::natives::Data;
 use self::syntax::Problem;
 use self::value::Jq;
 use super::diff::cut;
+use super::json_type::JsonType;
 use super::lazy::LazyDocument;
 use super::new_document::NewDocument;
 use super::path::DocPath;
@@ -402,8 +403,8 @@ fn in_jqs_words(message: &str) -> String {
     });
     match words.collect::<Vec<_>>()[..] {
         ["cannot", "index", value, "with", key] => {
-            let key = if key.starts_with('"') { key } else { kind(key) };
-            format!("cannot index {} with {}", kind(value), cut(key))
+            let key = if key.starts_with('"') { key } else { type_of(key) };
+            format!("cannot index {} with {}", type_of(value), cut(key))
         }
         ref words => {
             let words: Vec<_> = words.iter().map(|word| cut(word)).collect();
@@ -412,13 +413,7 @@ fn in_jqs_words(message: &str) -> String {
     }
 }
 
-/// The type of a value from its JSON text.
-fn kind(json: &str) -> &'static str {
-    match json.as_bytes() {
-        [b'{', ..] => "object",
-        [b'[', ..] => "array",
-        [b'"' | b'b', ..] => "string",
-        [b't' | b'f', ..] => "boolean",
-        _ => "number",
-    }
+/// The type of a value from its text, as jaq writes it: bytes are strings after a `b`.
+fn type_of(value: &str) -> &'static str {
+    JsonType::of_first_byte(value.trim_start_matches('b').bytes().next()).name()
 }

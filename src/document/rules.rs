@@ -5,8 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::json_type::JsonType;
 use super::path::{DocPath, PathStep};
 use super::schema::{self, Need};
+
+/// The path of the document itself.
+const WHOLE: &str = ".";
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -15,6 +19,18 @@ pub struct Finding {
     pub path: String,
     /// The problem there.
     pub problem: String,
+}
+
+impl Finding {
+    /// A problem of the whole document.
+    pub fn of_document(problem: impl Into<String>) -> Self {
+        Self { path: WHOLE.to_owned(), problem: problem.into() }
+    }
+
+    /// Returns whether it is about the whole document.
+    pub fn is_of_document(&self) -> bool {
+        self.path == WHOLE
+    }
 }
 
 impl fmt::Display for Finding {
@@ -27,7 +43,8 @@ impl fmt::Display for Finding {
 pub fn check(document: &Value) -> Vec<Finding> {
     let finding = |path: &str, problem: String| Finding { path: path.to_owned(), problem };
     let Some(fields) = document.as_object() else {
-        return vec![finding(".", format!("must be an object, and is {}", type_of(document)))];
+        let problem = format!("must be an object, and is {}", type_of(document));
+        return vec![Finding::of_document(problem)];
     };
     let mut findings = Vec::new();
     let schema = schema::current();
@@ -67,14 +84,7 @@ pub fn check(document: &Value) -> Vec<Finding> {
 
 /// The type of a value in words that fit after "is".
 pub fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
+    JsonType::of(value).noun()
 }
 
 #[cfg(test)]
@@ -85,7 +95,8 @@ mod tests {
     #[test]
     fn a_broken_rule_is_a_finding_with_its_place() {
         let document = json!({
-            "schemaVersion": "1.0", "phase": 3, "signals": {"A": 1, "B-2": []}, "lastActivation": "", "metadata": []
+            "schemaVersion": "1.0", "phase": 3, "signals": {"A": 1, "B-2": []},
+            "lastActivation": "", "metadata": []
         });
         let findings: Vec<String> = check(&document).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -94,7 +105,8 @@ mod tests {
                 ".phase: must be a string, and is a number",
                 ".completedTasks: is missing; it must be an array",
                 ".metadata: must be an object, and is an array",
-                ".signals.\"B-2\": must be a number, string, boolean, object or null, and is an array",
+                ".signals.\"B-2\": must be a number, string, boolean, object or null, \
+                 and is an array",
             ]
         );
     }
@@ -102,7 +114,8 @@ mod tests {
     #[test]
     fn unknown_fields_break_no_rule() {
         let document = json!({
-            "phase": "", "completedTasks": [1, {}], "signals": {"a": null, "b": true, "c": "x", "d": 1.5},
+            "phase": "", "completedTasks": [1, {}],
+            "signals": {"a": null, "b": true, "c": "x", "d": 1.5},
             "lastActivation": "", "context": {"anything": ["{{goes}}"]}
         });
         assert_eq!(check(&document), []);

@@ -276,7 +276,8 @@ mod tests {
     use serde_json::json;
 
     fn sealed() -> Sealed {
-        let value = json!({"phase": "x", "artifacts": {"digest": "0".repeat(64)}, "metadata": {"owner": "me"}});
+        let value = json!({"phase": "x", "artifacts": {"digest": "0".repeat(64)},
+            "metadata": {"owner": "me"}});
         let lineage = Lineage::from_bytes([7; 16]);
         let (created, now) = ("2023-11-01T10:30:00Z", "2023-11-01T10:35:00Z");
         seal(value, Revision::new(5).unwrap(), &lineage, created, now, [9; 32]).unwrap()

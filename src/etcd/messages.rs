@@ -1,7 +1,19 @@
 //! The messages of etcd's API v3 that this program uses, by hand: building needs no protoc. etcd
 //! promises that numbers and meanings of fields stay (`api/etcdserverpb/rpc.proto`).
 
+mod leases;
+mod transactions;
+
 use bytes::Bytes;
+
+pub use self::leases::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+pub use self::transactions::{
+    Compare, Operand, Operation, OperationResult, Relation, RequestOp, ResponseOp, Target,
+    TxnRequest, TxnResponse,
+};
 
 /// What each answer says of the member that gave it.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -131,239 +143,6 @@ pub struct DeleteRangeResponse {
     /// How many.
     #[prost(int64, tag = "2")]
     pub deleted: i64,
-}
-
-/// Whether all its comparisons hold decides which operations a transaction carries out.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct TxnRequest {
-    /// The guards.
-    #[prost(message, repeated, tag = "1")]
-    pub compare: Vec<Compare>,
-    /// The operations if all guards hold.
-    #[prost(message, repeated, tag = "2")]
-    pub success: Vec<RequestOp>,
-    /// The operations otherwise.
-    #[prost(message, repeated, tag = "3")]
-    pub failure: Vec<RequestOp>,
-}
-
-/// The outcome of a transaction.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct TxnResponse {
-    /// The member's answer.
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
-    /// Whether all guards held.
-    #[prost(bool, tag = "2")]
-    pub succeeded: bool,
-    /// The answers to the operations, in their order.
-    #[prost(message, repeated, tag = "3")]
-    pub responses: Vec<ResponseOp>,
-}
-
-/// A guard: `target` of each key from `key` up to `range_end` is in relation `result` to a value.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Compare {
-    /// The relation.
-    #[prost(enumeration = "Relation", tag = "1")]
-    pub result: i32,
-    /// The property that is compared.
-    #[prost(enumeration = "Target", tag = "2")]
-    pub target: i32,
-    /// The key, or the first one.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub key: Bytes,
-    /// The value to compare with; its kind is that of `target`.
-    #[prost(oneof = "Operand", tags = "4, 5, 6, 7, 8")]
-    pub operand: Option<Operand>,
-    /// The key after the last one; empty for a single key.
-    #[prost(bytes = "bytes", tag = "64")]
-    pub range_end: Bytes,
-}
-
-/// A relation of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-#[repr(i32)]
-pub enum Relation {
-    /// =
-    Equal = 0,
-    /// >
-    Greater = 1,
-    /// <
-    Less = 2,
-    /// ≠
-    NotEqual = 3,
-}
-
-/// A property of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-#[repr(i32)]
-pub enum Target {
-    /// The number of puts.
-    Version = 0,
-    /// The revision that created the key.
-    Create = 1,
-    /// The revision that last put the key.
-    Mod = 2,
-    /// The value.
-    Value = 3,
-    /// The lease.
-    Lease = 4,
-}
-
-/// The value that a property is compared with.
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Operand {
-    /// A number of puts.
-    #[prost(int64, tag = "4")]
-    Version(i64),
-    /// A revision.
-    #[prost(int64, tag = "5")]
-    Create(i64),
-    /// A revision.
-    #[prost(int64, tag = "6")]
-    Mod(i64),
-    /// A value.
-    #[prost(bytes = "bytes", tag = "7")]
-    Value(Bytes),
-    /// A lease.
-    #[prost(int64, tag = "8")]
-    Lease(i64),
-}
-
-/// An operation of a transaction.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct RequestOp {
-    /// The operation.
-    #[prost(oneof = "Operation", tags = "1, 2, 3")]
-    pub request: Option<Operation>,
-}
-
-/// An operation of a transaction.
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Operation {
-    /// Read.
-    #[prost(message, tag = "1")]
-    Range(RangeRequest),
-    /// Put.
-    #[prost(message, tag = "2")]
-    Put(PutRequest),
-    /// Delete.
-    #[prost(message, tag = "3")]
-    Delete(DeleteRangeRequest),
-}
-
-/// The answer to an operation of a transaction.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ResponseOp {
-    /// The answer.
-    #[prost(oneof = "OperationResult", tags = "1, 2, 3")]
-    pub response: Option<OperationResult>,
-}
-
-/// The answer to an operation of a transaction.
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub enum OperationResult {
-    /// Read.
-    #[prost(message, tag = "1")]
-    Range(RangeResponse),
-    /// Put.
-    #[prost(message, tag = "2")]
-    Put(PutResponse),
-    /// Deleted.
-    #[prost(message, tag = "3")]
-    Delete(DeleteRangeResponse),
-}
-
-/// Grants a lease.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct LeaseGrantRequest {
-    /// How long it lasts after its last renewal, in seconds.
-    #[prost(int64, tag = "1")]
-    pub ttl: i64,
-    /// Its number; 0 lets etcd choose.
-    #[prost(int64, tag = "2")]
-    pub id: i64,
-}
-
-/// A lease was granted.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct LeaseGrantResponse {
-    /// The member's answer.
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
-    /// Its number.
-    #[prost(int64, tag = "2")]
-    pub id: i64,
-    /// How long it lasts, in seconds: the election timeout at least.
-    #[prost(int64, tag = "3")]
-    pub ttl: i64,
-}
-
-/// Ends a lease, and deletes its keys.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct LeaseRevokeRequest {
-    /// Its number.
-    #[prost(int64, tag = "1")]
-    pub id: i64,
-}
-
-/// A lease was ended.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct LeaseRevokeResponse {
-    /// The member's answer.
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
-}
-
-/// Renews a lease.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct LeaseKeepAliveRequest {
-    /// Its number.
-    #[prost(int64, tag = "1")]
-    pub id: i64,
-}
-
-/// A lease was renewed.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct LeaseKeepAliveResponse {
-    /// The member's answer.
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
-    /// Its number.
-    #[prost(int64, tag = "2")]
-    pub id: i64,
-    /// How long it lasts from now, in seconds; 0 if it does not exist.
-    #[prost(int64, tag = "3")]
-    pub ttl: i64,
-}
-
-/// Asks how long a lease lasts.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct LeaseTimeToLiveRequest {
-    /// Its number.
-    #[prost(int64, tag = "1")]
-    pub id: i64,
-    /// Whether to list its keys.
-    #[prost(bool, tag = "2")]
-    pub keys: bool,
-}
-
-/// How long a lease lasts.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct LeaseTimeToLiveResponse {
-    /// The member's answer.
-    #[prost(message, optional, tag = "1")]
-    pub header: Option<Header>,
-    /// Its number.
-    #[prost(int64, tag = "2")]
-    pub id: i64,
-    /// The seconds left; -1 if it does not exist.
-    #[prost(int64, tag = "3")]
-    pub ttl: i64,
-    /// Its keys.
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    pub keys: Vec<Bytes>,
 }
 
 /// A message to a stream of watches.

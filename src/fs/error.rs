@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::denied;
+use super::denied::{self, Denied};
 use super::stage::is_temporary;
 use crate::error::{Error, Kind, quote_path};
 use crate::os::hints;
+
+/// What EBUSY means of a name.
+const MOUNT_POINT: &str = "it is a mount point";
 
 /// A failed system call and its path.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,19 @@ fn describe(error: &io::Error) -> String {
 }
 
 impl FsError {
+    /// The reason, without the operation and the path.
+    pub fn reason(&self) -> String {
+        match self.explanation() {
+            Some(denied) => denied.why,
+            None if self.is(Errno::BUSY) => MOUNT_POINT.to_owned(),
+            None => describe(&self.source),
+        }
+    }
+
+    fn explanation(&self) -> Option<Denied> {
+        self.is(Errno::ACCESS).then(|| denied::explain(&self.path)).flatten()
+    }
+
     /// Returns whether the error has this number.
     pub fn is(&self, errno: Errno) -> bool {
         Errno::from_io_error(&self.source) == Some(errno)
@@ -65,14 +81,11 @@ impl From<FsError> for Error {
     fn from(error: FsError) -> Self {
         let kind = Kind::of_io(&error.source);
         let path = error.path.display().to_string();
-        let denied = match error.source.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::ACCESS) => denied::explain(&error.path),
-            _ => None,
-        };
+        let denied = error.explanation();
         let message = match &denied {
             Some(denied) => format!("{error}: {}", denied.why),
             None if error.is(Errno::BUSY) => {
-                format!("cannot {} {path}: it is a mount point", error.operation)
+                format!("cannot {} {path}: {MOUNT_POINT}", error.operation)
             }
             None => error.to_string(),
         };

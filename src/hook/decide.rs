@@ -249,8 +249,10 @@ mod tests {
 
     const RULES: &str = r#"{
       "skills": [
-        {"skill": "s", "activation_code": "SPEC", "phase": "p1", "trigger_conditions": {"user_patterns": ["write .*spec", "^specify"]}},
-        {"skill": "d", "activation_code": "DEPLOY", "trigger_conditions": {"user_patterns": ["deploy"], "file_patterns": ["a", "b"]}},
+        {"skill": "s", "activation_code": "SPEC", "phase": "p1",
+            "trigger_conditions": {"user_patterns": ["write .*spec", "^specify"]}},
+        {"skill": "d", "activation_code": "DEPLOY",
+            "trigger_conditions": {"user_patterns": ["deploy"], "file_patterns": ["a", "b"]}},
         {"skill": "x", "activation_code": "EXTRA", "trigger_conditions": {"file_patterns": ["x"]}}
       ],
       "phase_transitions": {
@@ -258,7 +260,8 @@ mod tests {
         "TWO": {"next_activation": "DEPLOY"}
       },
       "tool_rules": [
-        {"tool": "Write|Edit", "path_glob": "a", "emit_signal": "ONE", "phase": "p2", "message": "well done"},
+        {"tool": "Write|Edit", "path_glob": "a", "emit_signal": "ONE", "phase": "p2",
+            "message": "well done"},
         {"tool": "Bash", "command_regex": "^make", "emit_signal": "TWO", "phase": "p3"},
         {"tool": "*", "requires_signal": "ONE", "emit_signal": "TWO", "phase": "p4"},
         {"tool": "Note", "message": "noted"}

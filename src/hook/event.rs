@@ -125,7 +125,10 @@ mod tests {
 
     #[test]
     fn the_documented_fields_and_the_older_ones_say_the_same() {
-        let now = r#"{"session_id":"x","cwd":"/p","hook_event_name":"UserPromptSubmit","prompt":"go on"}"#;
+        let now = concat!(
+            r#"{"session_id":"x","cwd":"/p","hook_event_name":"UserPromptSubmit","#,
+            r#""prompt":"go on"}"#
+        );
         let event = HookEvent::parse(now.as_bytes()).unwrap();
         assert_eq!(
             (event.prompt.as_deref(), event.cwd.as_deref()),
@@ -134,10 +137,17 @@ mod tests {
         let then = HookEvent::parse(br#"{"message":"go on"}"#).unwrap();
         assert_eq!((then.prompt.as_deref(), then.name), (Some("go on"), None));
 
-        let write = r#"{"tool_name":"Write","tool_input":{"file_path":"/p/a","content":"x"},"tool_response":{"success":true,"filePath":"/p/a"}}"#;
+        let write = concat!(
+            r#"{"tool_name":"Write","tool_input":{"file_path":"/p/a","content":"x"},"#,
+            r#""tool_response":{"success":true,"filePath":"/p/a"}}"#
+        );
         let old = r#"{"tool":"Write","input":{"file_path":"/p/a"}}"#;
         assert_eq!(tool(write), tool(old));
-        let bash = r#"{"tool_name":"Bash","tool_input":{"command":"make"},"tool_response":{"stdout":"error","stderr":"","interrupted":false,"exit_code":0}}"#;
+        let bash = concat!(
+            r#"{"tool_name":"Bash","tool_input":{"command":"make"},"#,
+            r#""tool_response":{"stdout":"error","stderr":"","interrupted":false,"#,
+            r#""exit_code":0}}"#
+        );
         let older = r#"{"tool":"Bash","input":"make"}"#;
         assert_eq!(
             (tool(bash).command, tool(bash).outcome),
@@ -178,7 +188,9 @@ mod tests {
     fn unused_fields_may_hold_anything() {
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         let event = format!(
-            r#"{{"x":{deep},"tool_response":{{"structured":{deep},"n":1.5}},"tool_input":{{"edits":{deep},"command":"c"}},"tool_name":"T","prompt":{deep},"cwd":7,"message":"m","half":"\ud83d","input":{{"content":"\ud83d"}}}}"#
+            r#"{{"x":{deep},"tool_response":{{"structured":{deep},"n":1.5}},
+                "tool_input":{{"edits":{deep},"command":"c"}},"tool_name":"T","prompt":{deep},
+                "cwd":7,"message":"m","half":"\ud83d","input":{{"content":"\ud83d"}}}}"#
         );
         let event = HookEvent::parse(event.as_bytes()).unwrap();
         assert_eq!((event.prompt.as_deref(), event.cwd), (Some("m"), None));

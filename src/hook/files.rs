@@ -134,7 +134,8 @@ impl Project {
         for (seen, entry) in walk.enumerate() {
             if seen == SEARCH_LIMIT {
                 self.complaints.borrow_mut().push(format!(
-                    "{:?} has to look at more than {SEARCH_LIMIT} files in {}; it counts as matching nothing",
+                    "{:?} has to look at more than {SEARCH_LIMIT} files in {}; \
+                     it counts as matching nothing",
                     pattern.text,
                     start.display()
                 ));

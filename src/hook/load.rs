@@ -36,8 +36,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Its rules; the error is that of an unusable file.
     pub read: std::result::Result<ParsedRules, RuleFinding>,
-    /// Another file of rules, which is ignored: rules are never merged. Looked for only where all is
-    /// read.
+    /// Another file of rules, which is ignored: rules are never merged. Looked for only where all
+    /// is read.
     pub unread: Option<PathBuf>,
 }
 
@@ -103,20 +103,17 @@ fn is_wrong(path: &Path, is_right: fn(&Metadata) -> bool, wanted: &str) -> Optio
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
             || Kind::of_io(error) == Kind::UnsafePath
     };
-    let what = match path.metadata() {
+    let (what, is_special) = match path.metadata() {
         Ok(found) if is_right(&found) => return None,
-        Ok(found) if found.is_dir() => "a directory",
-        Ok(found) if found.is_file() => "a file",
-        Ok(_) => "a device, pipe or socket",
-        Err(error) if is_link && is_lost(&error) => "a symbolic link that leads nowhere",
+        Ok(found) if found.is_dir() => ("a directory", false),
+        Ok(found) if found.is_file() => ("a file", false),
+        Ok(_) => ("a device, pipe or socket", !is_link),
+        Err(error) if is_link && is_lost(&error) => ("a symbolic link that leads nowhere", false),
         Err(_) => return None, // opening it reports this
     };
     let word = quote_path(path);
-    // No checkpoint can hold it, so it must not stay in `config/`.
-    let away = match what {
-        "a device, pipe or socket" if !is_link => format!("rm -i {word}"),
-        _ => format!("mv {word} {word}.old"),
-    };
+    // No checkpoint can hold a special file, so it must not stay in `config/`.
+    let away = if is_special { format!("rm -i {word}") } else { format!("mv {word} {word}.old") };
     Some(
         unsafe_path(path, &format!("is {what}, not {wanted}"))
             .hint_shell(away, "make room")

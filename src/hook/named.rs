@@ -140,9 +140,11 @@ mod tests {
 
     const RULES: &str = r#"{"skills": {
       "style": {"priority": "low", "promptTriggers": {"keywords": ["CSS"]}},
-      "database": {"enforcement": "block", "priority": "critical", "blockMessage": "look at {file_path}",
+      "database": {"enforcement": "block", "priority": "critical",
+      "blockMessage": "look at {file_path}",
         "promptTriggers": {"intentPatterns": ["alter.*?table"]},
-        "fileTriggers": {"pathPatterns": ["**/*.sql"], "pathExclusions": ["**/test/**"], "contentPatterns": ["DROP"]},
+        "fileTriggers": {"pathPatterns": ["**/*.sql"], "pathExclusions": ["**/test/**"],
+        "contentPatterns": ["DROP"]},
         "skipConditions": {"fileMarkers": ["@checked"], "envOverride": "SKIP_DB"}},
       "new": {"fileTriggers": {"pathPatterns": ["src/*"], "createOnly": true}}}}"#;
 
@@ -202,9 +204,8 @@ mod tests {
         let sql = |path, contents, variable| change("Edit", false, path, contents, variable);
         assert_eq!(
             sql("/p/a/b.sql", Some("DROP TABLE x"), ""),
-            [
-                "[ACTIVATE:database] (required before going on; priority critical)\nlook at /p/a/b.sql"
-            ]
+            ["[ACTIVATE:database] (required before going on; priority critical)\n\
+                 look at /p/a/b.sql"]
         );
         for (path, contents, variable) in [
             ("/p/a/b.sql", Some("SELECT"), ""),

@@ -49,7 +49,7 @@ enum Needs {
 impl Needs {
     /// Parses a pattern that is not plain.
     fn of_parsed(text: &str, case: Case) -> Result<Self, String> {
-        let parsed = regex_syntax::parse(text).map_err(|error| last_line(&error.to_string()))?;
+        let parsed = regex_syntax::parse(text).map_err(|error| problem(&error))?;
         Ok(match (literals(&parsed), case) {
             (Some(found), Case::Sensitive) => Self::OneOf(found),
             (Some(found), Case::Insensitive) if found.iter().all(|literal| literal.is_ascii()) => {
@@ -88,7 +88,7 @@ impl Pattern {
             .case_insensitive(self.case == Case::Insensitive)
             .size_limit(SIZE_LIMIT)
             .build();
-        let problem = built.as_ref().err().map(|error| last_line(&error.to_string()));
+        let problem = built.as_ref().err().map(ToString::to_string);
         let _ = self.compiled.set(built.ok());
         problem.map_or(Ok(()), Err)
     }
@@ -177,10 +177,13 @@ fn literals(hir: &Hir) -> Option<Vec<String>> {
     }
 }
 
-/// The reason at the end of an error of several lines.
-fn last_line(error: &str) -> String {
-    let last = error.lines().last().unwrap_or_default();
-    last.trim().trim_start_matches("error: ").to_owned()
+/// What is wrong with a pattern, without the pattern.
+fn problem(error: &regex_syntax::Error) -> String {
+    match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        error => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ mod tests {
         let state = json!({
             "phase": "build", "lastActivation": "SPEC",
             "signals": {"A": 1.5, "B": null, "C": true},
-            "degradedMode": {"enabled": true, "reason": "no db", "timestamp": "2026-11-30T00:00:00Z",
+            "degradedMode": {"enabled": true, "reason": "no db",
+            "timestamp": "2026-11-30T00:00:00Z",
                 "disabledFeatures": ["mail"]},
         });
         let lines = lines(&state);

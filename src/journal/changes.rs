@@ -381,7 +381,8 @@ mod tests {
     fn document() -> Value {
         json!({
             "phase": "build", "completedTasks": ["a"], "signals": {"GO": 1}, "n": 1,
-            "deep": {"a": {"b": {"c": {"d": "secret"}}}, "x": [1]}, "metadata": {"revision": 1, "owner": "me"},
+            "deep": {"a": {"b": {"c": {"d": "secret"}}}, "x": [1]},
+            "metadata": {"revision": 1, "owner": "me"},
         })
     }
 
@@ -436,7 +437,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_in_parts_says_what_the_whole_says(cuts in prop::collection::vec(0_usize..400, 0..8), n in 0_u32..9) {
+        fn a_text_in_parts_says_what_the_whole_says(
+            cuts in prop::collection::vec(0_usize..400, 0..8),
+            n in 0_u32..9,
+        ) {
             let mut new = document();
             new["n"] = n.into();
             new["more"] = "line\nfeed \" \\".into();

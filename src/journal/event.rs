@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use self::commit::{Commit, REASON_LIMIT};
+pub use self::commit::{Commit, REASON_LIMIT, RESTORE};
 pub use self::lock::{Blocker, LockEvent, LockMode, LockStep, Party, Role};
 pub use self::recovery::{
     CheckpointEvent, CheckpointStep, Failure, GUARDS_LIMIT, GuardEvent, GuardStep, RestoreEvent,
@@ -229,7 +229,9 @@ mod tests {
             prop_assert!(line.len() <= LINE_LIMIT);
             let inner = line.strip_prefix('\n').unwrap().strip_suffix('\n').unwrap();
             prop_assert!(!inner.contains('\n'));
-            let Ok(Event::Commit(read)) = Event::parse(inner.as_bytes()) else { return Err(TestCaseError::fail(line)) };
+            let Ok(Event::Commit(read)) = Event::parse(inner.as_bytes()) else {
+                return Err(TestCaseError::fail(line));
+            };
             prop_assert!(reason.starts_with(read.reason.as_deref().unwrap()));
             if reason.len() < 200 { prop_assert_eq!(read.reason, Some(reason)); }
             prop_assert_eq!(read.guards, guards);

@@ -241,6 +241,10 @@ mod tests {
         }
     }
 
+    fn is_of(request: &Request, script: u32) -> bool {
+        request.requester.process.is(&process(script))
+    }
+
     fn request(
         script: u32,
         names: &[usize],
@@ -269,14 +273,18 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
         fn accepted_requests_stay_accepted(steps in prop::collection::vec(step(), 1..50)) {
-            let mut root = Root { records: vec![Record::default(); 3], waiting: Vec::new(), token: 0 };
+            let records = vec![Record::default(); 3];
+            let mut root = Root { records, waiting: Vec::new(), token: 0 };
             for step in steps {
                 match step {
                     Step::Request { script, names, shared, reentrancy, metadata, ttl } => {
-                        let names: Vec<usize> = (0..3).filter(|name| names >> name & 1 == 1).collect();
-                        if root.waiting.iter().all(|(request, _)| !request.requester.process.is(&process(script))) {
-                            let request = request(script, &names, shared, reentrancy, metadata, ttl);
-                            root.admit(&request, &names);
+                        let is_meant = |name: &usize| names >> name & 1 == 1;
+                        let names: Vec<usize> = (0..3).filter(is_meant).collect();
+                        if !root.waiting.iter().any(|(request, _)| is_of(request, script)) {
+                            root.admit(
+                                &request(script, &names, shared, reentrancy, metadata, ttl),
+                                &names,
+                            );
                         }
                     }
                     Step::Release { script, name } => {
@@ -287,20 +295,23 @@ mod tests {
                     }
                     Step::GiveUp { script } => {
                         let mut edits = root.edits(&[0, 1, 2]);
-                        edits.iter_mut().for_each(|edit| dequeue(&mut edit.record, &process(script)));
+                        for edit in &mut edits {
+                            dequeue(&mut edit.record, &process(script));
+                        }
                         root.store(&edits).expect("leaving makes a record smaller");
-                        root.waiting.retain(|(request, _)| !request.requester.process.is(&process(script)));
+                        root.waiting.retain(|(request, _)| !is_of(request, script));
                     }
                 }
                 root.settle();
             }
             // All holders release, and every waiter gets its turn.
             for _ in 0..500 {
-                let Some((name, owner)) = (0..3).find_map(|name| {
-                    root.records[name].holders.first().and_then(|grant| Some((name, grant.owner.clone()?)))
-                }) else { break };
+                let holder = |name: usize| root.records[name].holders.first()?.owner.clone();
+                let held = (0..3).find_map(|name| Some((name, holder(name)?)));
+                let Some((name, owner)) = held else { break };
                 let mut edits = root.edits(&[name]);
-                release_one(&mut edits[0], None, &requester(u32::MAX - owner.pid), &AllAlive).unwrap();
+                let owner = requester(u32::MAX - owner.pid);
+                release_one(&mut edits[0], None, &owner, &AllAlive).unwrap();
                 root.store(&edits).unwrap();
                 root.settle();
             }

@@ -127,6 +127,9 @@ pub struct LockEntry {
     pub owner: Option<OwnerView>,
     /// Its command line, or what is wrong with a damaged record.
     pub command: String,
+    /// What is wrong with a damaged record.
+    #[serde(skip)]
+    pub damage: Option<String>,
     /// The grant's number; `None` for a waiter.
     pub token: Option<u64>,
     /// A waiter's ID, which `break --waiter` takes.
@@ -244,6 +247,7 @@ impl LockEntry {
                 Some(_) => grant.command.clone(),
                 None => describe_holder(grant),
             },
+            damage: None,
             token: Some(grant.token.get()),
             waiter: None,
             liveness,
@@ -275,6 +279,7 @@ impl LockEntry {
                 Purpose::Hold => waiter.command.clone(),
                 Purpose::Commit => format!("{} (a commit)", waiter.command),
             },
+            damage: None,
             token: None,
             waiter: waiter.lifeline.as_ref().map(|lifeline| lifeline.id().to_owned()),
             liveness: oracle.waiting_process(waiter),
@@ -287,13 +292,14 @@ impl LockEntry {
         }
     }
 
-    pub(super) fn damaged(name: &Name, why: String) -> Self {
+    pub(super) fn damaged(name: &Name, command: String, damage: String) -> Self {
         Self {
             lock: name.to_string(),
             mode: Mode::Exclusive,
             status: EntryStatus::Damaged,
             owner: None,
-            command: why,
+            command,
+            damage: Some(damage),
             token: None,
             waiter: None,
             liveness: Liveness::Unknown,

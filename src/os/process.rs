@@ -49,8 +49,9 @@ pub enum State {
     Zombie,
 }
 
-/// A process to send signals to. Where the kernel has references to processes it never means another
-/// one, as an id may once the process has ended; elsewhere compare the start time after making it.
+/// A process to send signals to. Where the kernel has references to processes it never means
+/// another one, as an id may once the process has ended; elsewhere compare the start time after
+/// making it.
 #[derive(Debug)]
 pub struct Handle {
     end: Option<OwnedFd>,
@@ -99,8 +100,8 @@ pub fn exists(pid: u32) -> bool {
     number(pid).is_some_and(|number| is_there(test_kill_process(number)))
 }
 
-/// Returns whether there is a process, by the answer to a signal. Only ESRCH denies it: EPERM is the
-/// answer about other users' processes, and about all outside a sandbox.
+/// Returns whether there is a process, by the answer to a signal. Only ESRCH denies it: EPERM is
+/// the answer about other users' processes, and about all outside a sandbox.
 fn is_there(answer: rustix::io::Result<()>) -> bool {
     answer != Err(Errno::SRCH)
 }

@@ -1,10 +1,11 @@
 //! A check of everything, reported to a tired operator: the problems, their severity, and the
 //! commands to type.
 //!
-//! Checking changes nothing but a scratch directory, which is removed ([`trials`]). `--fix` does the housekeeping of a writer (heals damage, finishes an
-//! interrupted restore, renews the mirror, removes leftovers), drops the locks of dead owners and
-//! removes other users' access to this program's files. What needs a decision is left to an
-//! operator: edits, deletions, damaged copies, locks with an unknown owner.
+//! Checking changes nothing but a scratch directory, which is removed ([`trials`]). `--fix` does
+//! the housekeeping of a writer (heals damage, finishes an interrupted restore, renews the mirror,
+//! removes leftovers), drops the locks of dead owners and removes other users' access to this
+//! program's files. What needs a decision is left to an operator: edits, deletions, damaged copies,
+//! locks with an unknown owner.
 
 mod checks;
 #[cfg(feature = "etcd")]

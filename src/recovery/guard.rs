@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::retry::{Ended, Policy};
 use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
+use crate::journal::event::RESTORE;
 use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{GUARD_TOKEN, OnRecord, Settlement};
 use crate::store::options::WriteOptions;
@@ -76,9 +77,8 @@ pub fn guard(
     let why = format!("the command {}; what it changed is put back to {id}", ended.outcome());
     store.logs().note_command(snapshot.operation.as_str(), &why);
     let order = WriteOptions {
-        group: "recover",
         reason: Some(format!("guard {}", snapshot.operation)),
-        ..WriteOptions::of("restore")
+        ..WriteOptions::of_restore()
     };
     let unrestored = match store.guards().settle_failed(&begun.record, &order) {
         Ok(Settlement::Restored { left }) => {
@@ -92,7 +92,7 @@ pub fn guard(
         Ok(Settlement::Finished) => None, // the store has said so
         Ok(Settlement::Unrestored(why)) => Some(unrestored(store, id, why)),
         Err(error) => {
-            store.logs().record_refusal("recover restore", &error);
+            store.logs().record_refusal(RESTORE, &error);
             // The obstacle to the restore comes first: until it is removed, no other restore can
             // succeed.
             let Error { message, mut hints, .. } = error;

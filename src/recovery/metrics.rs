@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::degraded::Degraded;
-use crate::audit::{AuditLine, fact};
+use crate::audit::{AuditLine, Reported, fact};
 use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
@@ -19,14 +19,78 @@ use crate::store::checkpoint::id::time_of;
 use crate::time::{parse_rfc3339, with_millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The action that creates a state.
+const INIT: &str = "init";
 
-/// Commits that keep the replaced file under a name other than an automatic backup's, or replace
-/// nothing.
-const WITHOUT_BACKUP: [&str; 5] = ["init", "heal", "recover", "adopt", "restore"];
+/// The kinds of recoveries that are counted, by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// A foreign edit was accepted.
+    Adopt,
+    /// Degraded mode was enabled.
+    Degrade,
+    /// A command was guarded.
+    Guard,
+    /// A strategy was run.
+    Handle,
+    /// Damage was healed.
+    Heal,
+    /// A copy was brought back.
+    Recover,
+    /// A checkpoint was restored.
+    Restore,
+    /// A command was retried.
+    Retry,
+    /// A change was undone.
+    Undo,
+}
 
-/// The kinds of recoveries that are counted.
-const RECOVERIES: [&str; 9] =
-    ["heal", "recover", "adopt", "restore", "undo", "handle", "retry", "guard", "degrade"];
+impl Recovery {
+    const ALL: [Self; 9] = [
+        Self::Adopt,
+        Self::Degrade,
+        Self::Guard,
+        Self::Handle,
+        Self::Heal,
+        Self::Recover,
+        Self::Restore,
+        Self::Retry,
+        Self::Undo,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adopt => "adopt",
+            Self::Degrade => "degrade",
+            Self::Guard => "guard",
+            Self::Handle => "handle",
+            Self::Heal => "heal",
+            Self::Recover => "recover",
+            Self::Restore => "restore",
+            Self::Retry => "retry",
+            Self::Undo => "undo",
+        }
+    }
+
+    /// The recovery that an action is.
+    fn of_action(action: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == action)
+    }
+}
+
+/// The recovery that is counted by a commit of this action: a restore has a line of its own.
+fn by_commit(action: &str) -> Option<Recovery> {
+    Recovery::of_action(action).filter(|kind| *kind != Recovery::Restore)
+}
+
+/// Returns whether a commit of this action leaves an automatic backup. The others keep the replaced
+/// file under another name, or replace nothing.
+fn leaves_backup(action: &str) -> bool {
+    use Recovery::{Adopt, Heal, Recover, Restore};
+    action != INIT && !matches!(Recovery::of_action(action), Some(Adopt | Heal | Recover | Restore))
+}
 
 /// Waiting times in seconds, sorted.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +163,7 @@ pub struct Metrics {
     pub backups_kept: usize,
     /// Recoveries by kind: heal, recover, adopt, restore, undo, handle; commands that were retried
     /// and guarded, and how often degraded mode was enabled: retry, guard, degrade.
-    pub recoveries: BTreeMap<&'static str, u64>,
+    pub recoveries: BTreeMap<Recovery, u64>,
     /// The events of each lock.
     #[serde(skip)]
     pub by_lock: BTreeMap<String, LockTotals>,
@@ -135,10 +199,10 @@ impl Metrics {
         for kind in ["automatic", "manual"] {
             metrics.backups.insert(kind, 0);
         }
-        for kind in RECOVERIES {
+        for kind in Recovery::ALL {
             metrics.recoveries.insert(kind, 0);
         }
-        for noted in store.logged_errors().iter().filter(|noted| noted.is_ours()) {
+        for noted in store.logs().errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
         metrics.look(store, locks);
@@ -152,13 +216,13 @@ impl Metrics {
     fn read_logs(&mut self, store: &Store) {
         let yesterday = store.now().checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut journaled = HashSet::new();
-        let journal = store.events().unwrap_or_default();
+        let journal = store.report().events().unwrap_or_default();
         let totals = journal.totals();
         self.count_totals(&totals);
         self.count_locks(&journal, &totals);
         for commit in journal.commits() {
             self.commit_waits.seconds.push(commit.waited);
-            let has_backup = !WITHOUT_BACKUP.contains(&commit.default_reason());
+            let has_backup = leaves_backup(commit.default_reason());
             self.backups_last_day +=
                 u64::from(has_backup && is_since(&commit.origin.time, yesterday));
             journaled.insert((commit.lineage.to_string(), commit.revision.get()));
@@ -166,20 +230,21 @@ impl Metrics {
         self.commit_waits.before = waits_before(&totals.commit_waits, &self.commit_waits);
         let has_locks = totals.lock_waits.count > 0;
         let is_journaled = |line: &AuditLine<'_>| {
-            if has_locks && line.component == "lock-manager/acquire" {
-                return true;
+            let is_on_record = || {
+                let revision = line.fact("revision")?.parse().ok()?;
+                let key = (line.fact("lineage")?.to_owned(), revision);
+                Some(journaled.contains(&key) || journal.is_counted(&key.0, key.1))
+            };
+            match line.report() {
+                Some(Reported::Granted | Reported::NotGranted) => has_locks,
+                Some(Reported::Committed(_)) => is_on_record().unwrap_or_default(),
+                _ => false,
             }
-            let revision = line.fact("revision").and_then(|revision| revision.parse().ok());
-            let key = line.fact("lineage").map(str::to_owned).zip(revision);
-            line.text.starts_with("committed ")
-                && key.is_some_and(|key| {
-                    journaled.contains(&key) || journal.is_counted(&key.0, key.1)
-                })
         };
         let directory = store.settings().directory.display();
         let place = |key| fact(key, &self.path);
         let ours = [place("path"), place("store"), fact("root", directory)];
-        store.audit().each_line(&ours, &mut |text| {
+        store.logs().audit().each_line(&ours, &mut |text| {
             // The fact must match as a whole: another root's path may have this one as a prefix.
             let is_ours =
                 |fact: &String| text.ends_with(fact) || text.contains(&format!("{fact} "));
@@ -202,12 +267,10 @@ impl Metrics {
         self.commits += totals.count();
         self.first_bytes = Some(totals.first_bytes);
         for (action, count) in &totals.commits {
-            if !WITHOUT_BACKUP.contains(&action.as_str()) {
+            if leaves_backup(action) {
                 *self.backups.entry("automatic").or_default() += count;
             }
-            if action != "restore" {
-                self.recovered_often(action, *count); // a restore has a line of its own
-            }
+            self.recovered_often(by_commit(action), *count);
         }
     }
 
@@ -245,27 +308,27 @@ impl Metrics {
                 .and_then(|waited| waited.parse::<f64>().ok())
                 .filter(|waited| *waited >= 0.0)
         };
-        let backup = match (line.component.split_once('/'), line.text.split(' ').next()) {
-            (Some(("lock-manager", "acquire")), Some("granted")) => {
-                self.lock_waits.seconds.extend(waited());
-                None
-            }
-            (Some(("state-manager", action)), Some("committed")) => {
+        let (mut backup, mut recovery, mut times) = (None, None, 1);
+        match line.report() {
+            Some(Reported::Granted) => self.lock_waits.seconds.extend(waited()),
+            Some(Reported::Committed(action)) => {
                 let bytes = line.fact("bytes").and_then(|bytes| bytes.parse().ok());
-                self.count_commit(action, waited(), bytes);
-                (!WITHOUT_BACKUP.contains(&action)).then_some("automatic")
+                self.count_commit(waited(), bytes);
+                backup = leaves_backup(action).then_some("automatic");
+                recovery = by_commit(action);
             }
-            (Some(("state-manager", "backup")), Some("made")) => Some("manual"),
-            (Some(("error-recovery", "restore")), Some("restored")) => self.recovered("restore"),
-            (Some(("error-recovery", "restore")), Some("undone")) => self.recovered("undo"),
-            (Some(("error-recovery", "handle")), Some("handled")) => self.recovered("handle"),
-            (Some(("error-recovery", "guard")), Some("guarded")) => self.recovered("guard"),
-            (Some(("error-recovery", "retry")), Some("retried")) => {
-                let times = line.fact("times").and_then(|times| times.parse().ok()).unwrap_or(1);
-                self.recovered_often("retry", times)
+            Some(Reported::BackedUp) => backup = Some("manual"),
+            Some(Reported::Restored) => recovery = Some(Recovery::Restore),
+            Some(Reported::Undone) => recovery = Some(Recovery::Undo),
+            Some(Reported::Handled) => recovery = Some(Recovery::Handle),
+            Some(Reported::Guarded) => recovery = Some(Recovery::Guard),
+            Some(Reported::Retried) => {
+                recovery = Some(Recovery::Retry);
+                times = line.fact("times").and_then(|times| times.parse().ok()).unwrap_or(1);
             }
-            _ => None,
-        };
+            Some(Reported::NotGranted) | None => {}
+        }
+        self.recovered_often(recovery, times);
         self.count_backup(backup, is_since(line.time, yesterday));
     }
 
@@ -276,12 +339,10 @@ impl Metrics {
         }
     }
 
-    fn count_commit(&mut self, action: &str, waited: Option<f64>, bytes: Option<u64>) {
+    fn count_commit(&mut self, waited: Option<f64>, bytes: Option<u64>) {
         self.commits += 1;
         self.commit_waits.seconds.extend(waited);
         self.first_bytes = self.first_bytes.or(bytes);
-        // A restore has a line of its own.
-        self.recovered(if action == "restore" { "" } else { action });
     }
 
     fn count_backup(&mut self, kind: Option<&'static str>, is_of_last_day: bool) {
@@ -291,19 +352,14 @@ impl Metrics {
         }
     }
 
-    fn recovered(&mut self, kind: &str) -> Option<&'static str> {
-        self.recovered_often(kind, 1)
-    }
-
-    fn recovered_often(&mut self, kind: &str, times: u64) -> Option<&'static str> {
-        if let Some(count) = self.recoveries.get_mut(kind) {
-            *count += times;
+    fn recovered_often(&mut self, kind: Option<Recovery>, times: u64) {
+        if let Some(kind) = kind {
+            *self.recoveries.entry(kind).or_default() += times;
         }
-        None
     }
 
     fn look(&mut self, store: &Store, locks: Option<LockSummary>) {
-        if let Ok((status, refusal)) = store.status() {
+        if let Ok((status, refusal)) = store.report().status() {
             self.is_writable = status.writable;
             self.is_healthy = refusal.is_none() && status.writable;
             self.revision = status.document.revision;
@@ -325,7 +381,7 @@ impl Metrics {
             let age = ids.last().and_then(|id| store.now().duration_since(time_of(id)?).ok());
             self.newest_checkpoint_age = age.map(|age| age.as_secs());
         }
-        let document = store.read_as_it_is().ok().flatten();
+        let document = store.report().read_as_it_is().ok().flatten();
         self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
     }
 

@@ -66,22 +66,22 @@ impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
     /// overview.
     pub fn of(store: &Store) -> Self {
-        let (health, revision, refusal) = match store.status() {
+        let (health, revision, refusal) = match store.report().status() {
             Ok((status, refusal)) => {
                 (Some(status.document.health), status.document.revision, refusal)
             }
             Err(error) => (None, None, Some(error)),
         };
-        let document = store.read_as_it_is().ok().flatten();
+        let document = store.report().read_as_it_is().ok().flatten();
         let mut errors = BTreeMap::new();
-        let mut noted = store.logged_errors();
+        let mut noted = store.logs().errors();
         noted.retain(ErrorLogEntry::is_error);
         for ErrorLogEntry { code, .. } in noted.iter().filter(|noted| noted.is_ours()) {
             *errors.entry(*code).or_default() += 1;
         }
         let last_errors = noted.split_off(noted.len().saturating_sub(LAST));
-        let obstacle = store.restore_obstacle();
-        let interrupted = store.interrupted_restore().ok().flatten();
+        let obstacle = store.restores().obstacle();
+        let interrupted = store.restores().interrupted().ok().flatten();
         let mut next = refusal.map_or_else(Vec::new, |Error { hints, .. }| hints);
         let interrupted_restore = match interrupted {
             Some(Interrupted::Ours(id)) => {
@@ -98,7 +98,7 @@ impl Overview {
             }
             None => None,
         };
-        let guards = store.guards().unwrap_or_default();
+        let guards = store.report().guards().unwrap_or_default();
         next.extend(guards.iter().flat_map(OnRecord::hints));
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {

@@ -124,7 +124,8 @@ impl Policy {
                     attempts += 1;
                     if cause == Cause::Deadline {
                         notify(&format!(
-                            "{program} was terminated: the time limit of {limit} was reached in attempt {attempts}"
+                            "{program} was terminated: the time limit of {limit} was reached in \
+                             attempt {attempts}"
                         ));
                         timed_out = true;
                         break;
@@ -146,7 +147,8 @@ impl Policy {
             if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
                 let of = self.attempts;
                 notify(&format!(
-                    "attempt {attempts} of {of} ended with {code}; the time of {limit} leaves none for another"
+                    "attempt {attempts} of {of} ended with {code}; \
+                     the time of {limit} leaves none for another"
                 ));
                 timed_out = true;
                 break;

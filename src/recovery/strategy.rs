@@ -123,7 +123,7 @@ pub fn handle(
             handled.next("recover doctor", "check everything");
         }
     }
-    store.record_handling(
+    store.logs().record_handling(
         code,
         if handled.next_step == NextStep::Retry { "try-again" } else { "needs-a-person" },
     );
@@ -168,7 +168,7 @@ fn clean_locks(store: &FileStore, handled: &mut Handled) -> Result<()> {
 }
 
 fn recover(store: &Store, handled: &mut Handled) -> Result<()> {
-    let (status, error) = store.status()?;
+    let (status, error) = store.report().status()?;
     match (status.document.health, error) {
         (_, None) => handled.did(format!("nothing: the state is {}", status.document.health)),
         // Whether an edit is wanted is the user's decision.
@@ -198,7 +198,7 @@ fn restore_if_invalid(
     operation: Option<&Name>,
     handled: &mut Handled,
 ) -> Result<()> {
-    let (status, error) = store.status()?;
+    let (status, error) = store.report().status()?;
     match (status.document.health, error) {
         (health, None) => {
             handled.ask_operator(format!(
@@ -229,10 +229,12 @@ fn restore(
     refusal: Error,
     handled: &mut Handled,
 ) {
-    let order = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
-    let restored = match store.restore(&Which::Latest(operation.cloned()), &order) {
+    let order = WriteOptions::of_restore();
+    let restored = match store.restores().restore(&Which::Latest(operation.cloned()), &order) {
         // There is none of this operation.
-        Err(other) if other.kind == Kind::NotFound => store.restore(&Which::Latest(None), &order),
+        Err(other) if other.kind == Kind::NotFound => {
+            store.restores().restore(&Which::Latest(None), &order)
+        }
         restored => restored,
     };
     match restored {
@@ -248,7 +250,7 @@ fn restore(
 fn has_valid_copy(store: &Store) -> Result<bool> {
     match store.as_files() {
         Some(files) => Ok(files.report().has_valid_copy()),
-        None => Ok(store.backups()?.iter().any(|backup| backup.valid)),
+        None => Ok(store.report().backups()?.iter().any(|backup| backup.valid)),
     }
 }
 

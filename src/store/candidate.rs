@@ -150,7 +150,8 @@ pub fn written_by_a_newer_program(copy: &BackupCopy) -> Error {
         _ => "unknown",
     };
     let message = format!(
-        "the copy {} has schema {version}, and this program knows {}; nothing older may take its place",
+        "the copy {} has schema {version}, and this program knows {}; \
+         nothing older may take its place",
         copy.name,
         schema::current().version
     );

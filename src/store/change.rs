@@ -55,11 +55,13 @@ impl Claim {
         if self.revision != current.revision {
             let (theirs, ours) = (number(self), number(current));
             return format!(
-                "another writer committed since this document was read: it is from revision {theirs}, and the state is at {ours}"
+                "another writer committed since this document was read: it is from revision \
+                 {theirs}, and the state is at {ours}"
             );
         }
         format!(
-            "this document says it is from revision {}, but with {}, and the current one has {}: it is not the one that was read",
+            "this document says it is from revision {}, but with {}, and the current one has {}: \
+             it is not the one that was read",
             number(self),
             digest(self),
             digest(current)

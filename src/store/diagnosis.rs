@@ -294,7 +294,7 @@ impl Health {
 
     /// The broken rules as `validate` lists them; empty for a usable state.
     pub fn findings(&self) -> Vec<Finding> {
-        let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
+        let whole = |problem: String| vec![Finding::of_document(problem)];
         match self {
             Self::Healthy(_) | Self::Legacy(_) => Vec::new(),
             Self::NotInitialized => whole("there is no state here".to_owned()),
@@ -310,15 +310,11 @@ impl Health {
             Self::Invalid(findings) => findings.clone(),
             Self::Foreign(edit) => {
                 let mut findings = whole(format!("foreign edit: {}", edit.reason));
-                findings.extend(edit.changes().into_iter().map(|change| {
-                    Finding {
-                        problem: change
-                            .to_string()
-                            .split_once(": ")
-                            .map_or_else(String::new, |(_, text)| text.to_owned()),
-                        path: change.path,
-                    }
-                }));
+                findings.extend(
+                    edit.changes()
+                        .into_iter()
+                        .map(|change| Finding { problem: change.values(), path: change.path }),
+                );
                 findings
             }
         }

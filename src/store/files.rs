@@ -1,8 +1,8 @@
 //! The store on a local file system: everything here touches files.
 //!
-//! [`FileStore::read`] takes no lock unless it has to heal, or to finish an interrupted restore. Every
-//! replacement of the state file is one call of `FileStore::publish` in `commit`. Its callers hold the
-//! state lock from their read to that call, and differ in the document that they publish:
+//! [`FileStore::read`] takes no lock unless it has to heal, or to finish an interrupted restore.
+//! Every replacement of the state file is one call of `FileStore::publish` in `commit`. Its callers
+//! hold the state lock from their read to that call, and differ in the document that they publish:
 //!
 //! - [`change`]: the read-modify-write of ordinary writers,
 //! - [`fresh`] and `new_lineage`: the first document, a new lineage, an adopted foreign edit,
@@ -54,6 +54,7 @@ use self::checkpoint::catalog::Checkpoints;
 pub use self::events::EventLog;
 use self::fresh::Lineages;
 use self::guard::Guards;
+pub use self::heal::Healing;
 use self::logs::Logs;
 pub use self::preserve::Space;
 use self::read::READER_PATIENCE;
@@ -62,7 +63,7 @@ pub use self::restore::Probe;
 use self::restore::{Intents, Restores};
 pub use self::signal::SignalFiles;
 use self::writable::Obstacles;
-use crate::audit::{Audit, ErrorLog, ErrorLogEntry};
+use crate::audit::{Audit, ErrorLog};
 use crate::error::Result;
 use crate::fs::Disk;
 use crate::lock::FileLocks;
@@ -70,9 +71,9 @@ use crate::name::Name;
 use crate::store::change::{Change, Outcome};
 use crate::store::files::adopt::Adoption;
 use crate::store::files::change::Changes;
-use crate::store::files::fresh::{InitMode, Initialized};
-use crate::store::files::heal::{Healing, Recovered};
 use crate::store::files::read::Reader;
+use crate::store::fresh::{InitMode, Initialized};
+use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
 use crate::store::undo::Undone;
 use crate::store::{Served, Settings, Wanted};
@@ -257,10 +258,5 @@ impl FileStore {
 
     fn shown(&self) -> String {
         self.path().display().to_string()
-    }
-
-    /// The last entries of the error log, oldest first.
-    pub fn logged_errors(&self) -> Vec<ErrorLogEntry> {
-        self.errors.last()
     }
 }

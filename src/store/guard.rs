@@ -7,6 +7,7 @@ use serde::Serialize;
 
 pub use super::files::guard::Begun;
 use crate::error::Hint;
+use crate::journal::event::RESTORE;
 
 /// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
 /// first.
@@ -75,8 +76,7 @@ impl OnRecord {
         let run = |command: &str, why: &str| {
             Hint::Command(format!("{command} {}", self.id), why.to_owned())
         };
-        let restore =
-            run("recover restore", "put everything back, also what others committed since");
+        let restore = run(RESTORE, "put everything back, also what others committed since");
         let forget = run("recover guard --forget", "keep everything as it is");
         match self.standing {
             Standing::Running => Vec::new(),

@@ -57,7 +57,8 @@ pub fn check_size(size: usize, limit: usize) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the document would have {size} bytes, and {} MiB is the limit; keep large data in files of their own",
+        "the document would have {size} bytes, and {} MiB is the limit; \
+         keep large data in files of their own",
         WRITE_LIMIT >> 20
     );
     Err(Error::new(Kind::TooLarge, message)

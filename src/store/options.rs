@@ -72,6 +72,11 @@ impl WriteOptions {
     pub fn of(action: &'static str) -> Self {
         Self { group: "state", action, ..Self::default() }
     }
+
+    /// The order of a restore, without options.
+    pub fn of_restore() -> Self {
+        Self { group: "recover", ..Self::of("restore") }
+    }
 }
 
 /// The error of a writer that lost a race.

@@ -203,7 +203,7 @@ pub struct Remembered {
 /// Checks a document that is input rather than the live file: each problem is a broken rule. A
 /// document that passes is accepted by `state write`, and as the live file.
 pub fn validate_input(bytes: &[u8]) -> Validation {
-    let whole = |problem: String| vec![Finding { path: ".".to_owned(), problem }];
+    let whole = |problem: String| vec![Finding::of_document(problem)];
     let (value, is_broken) = match inspect(bytes) {
         Reading::Damaged(why) => return Validation::of_input(whole(why), None),
         Reading::Conflicted(line) => {
@@ -302,5 +302,5 @@ fn too_large(value: &Value, limit: usize) -> Option<Finding> {
         "would have {size} bytes when it is sealed, and {} MiB is the limit",
         WRITE_LIMIT >> 20
     );
-    (size > limit).then(|| Finding { path: ".".to_owned(), problem })
+    (size > limit).then(|| Finding::of_document(problem))
 }

@@ -253,7 +253,8 @@ impl Walk<'_> {
             FileKind::Regular => self.file(at, below, copy),
             FileKind::Symlink => self.link(at, stat, below, copy),
             FileKind::Special => {
-                let why = "is a device, pipe or socket, and only files, directories and links can be kept";
+                let why = "is a device, pipe or socket, and only files, directories and links can \
+                           be kept";
                 Err(unsafe_path(&at.path(), why))
             }
         }

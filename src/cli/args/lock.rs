@@ -49,8 +49,8 @@ JSON:
   {lock: string, held: boolean, standing: string}")]
     Check(Check),
     /// Show holders and waiters
-    #[command(
-        after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+    #[command(after_help = "\
+In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them. The status is held, waiting, stopped, passed-over (it did not take its
 free lock within a second), broken, stale, unknown or damaged. `lock break
 --waiter` takes the ID of a waiter.
@@ -63,8 +63,7 @@ JSON:
   [{lock: string, mode: string, status: string, owner: OWNER|null,
     command: string, token: number|null, waiter?: string, since: TIME|string,
     until?: TIME, waiting_for: [number], count?: number, place?: string,
-    metadata: object|null}]"
-    )]
+    metadata: object|null}]")]
     List {
         /// table or json
         layout: Option<Layout>,
@@ -116,8 +115,8 @@ JSON:
     entries: as `lock list`}")]
     Status(Watched),
     /// Run a command while holding locks
-    #[command(
-        after_help = "Ends with the command's own exit code; 128+N after signal N, 127 if there is no
+    #[command(after_help = "\
+Ends with the command's own exit code; 128+N after signal N, 127 if there is no
 such command, 126 if it cannot be executed. The lock is the command's: it is
 held until the command ends, even if this program is killed.
 
@@ -127,8 +126,7 @@ Examples:
   pipeline-state lock run build,deploy -t 5m -- sh -c 'make && make install'
 
 JSON:
-  nothing: standard output is the command's"
-    )]
+  nothing: standard output is the command's")]
     Run(Run),
 }
 

@@ -23,9 +23,10 @@ JSON:
   {id: string, files: number, bytes: number}")]
     Checkpoint(Checkpoint),
     /// Restore a checkpoint, all or nothing
-    #[command(
-        after_help = "What is there now becomes a checkpoint first (pre-restore), whatever state it is
-in. Typed at a terminal it lists the revisions that it undoes, and asks. A restore that was interrupted is finished by the next command; --abort puts
+    #[command(after_help = "\
+What is there now becomes a checkpoint first (pre-restore), whatever state it is
+in. Typed at a terminal it lists the revisions that it undoes, and asks. A restore that was \
+    interrupted is finished by the next command; --abort puts
 back what it replaced, and drops a record that belongs to another root.
 
 Examples:
@@ -39,12 +40,11 @@ Examples:
 JSON:
   {id: string, pre_restore: string, revision: number}
   with --dry-run: [{path: string, old?: any, new?: any}]
-  with --abort: {aborted: string|null, undone: boolean}"
-    )]
+  with --abort: {aborted: string|null, undone: boolean}")]
     Restore(Restore),
     /// List checkpoints, newest first
-    #[command(
-        after_help = "In a narrow terminal columns are shortened or left out; a pipe or file gets all
+    #[command(after_help = "\
+In a narrow terminal columns are shortened or left out; a pipe or file gets all
 of them.
 
 Examples:
@@ -54,8 +54,7 @@ Examples:
 JSON:
   [{id: string, time: TIME|null, operation: string|null, phase: string|null,
     revision: number|null, files: number|null, bytes: number|null,
-    metadata: object|null, problem?: string}]"
-    )]
+    metadata: object|null, problem?: string}]")]
     List {
         /// table or json
         layout: Option<Layout>,
@@ -124,8 +123,8 @@ JSON:
         ids: Vec<String>,
     },
     /// Run a command; roll back if it fails
-    #[command(
-        after_help = "Ends with the command's own exit code. What others committed meanwhile stays: then
+    #[command(after_help = "\
+Ends with the command's own exit code. What others committed meanwhile stays: then
 what the command changed is put back path by path. Where both changed the same,
 nothing is put back, the exit code is that of --unrestored-code, and the guard
 stays on record until `recover restore ID` or `recover guard --forget ID`.
@@ -137,12 +136,11 @@ Examples:
 
 JSON:
   nothing: standard output is the command's
-  with --forget: {id: string}"
-    )]
+  with --forget: {id: string}")]
     Guard(Guard),
     /// Run a command until it succeeds, with backoff
-    #[command(
-        after_help = "Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
+    #[command(after_help = "\
+Waits base, 2 x base, 4 x base … seconds, at most max, less up to half of it at
 random. 126 (not executable), 127 (not found) and the end by Ctrl-C or SIGTERM
 are never retried. Ends with the exit code of the last attempt, and with 9 where
 the time of --timeout was up. A lost race (75) is retried like any failure.
@@ -152,8 +150,7 @@ Examples:
   pipeline-state recover retry -n 5 --base-delay 1 --retry-on 75 -- ./fetch.sh
 
 JSON:
-  nothing: standard output is the command's"
-    )]
+  nothing: standard output is the command's")]
     Retry(Retry),
     /// Turn on degraded mode and disable features
     #[command(after_help = "Examples:
@@ -197,8 +194,8 @@ JSON:
     try_again: boolean}")]
     Handle(Handle),
     /// Diagnose problems and suggest fixes
-    #[command(
-        after_help = "Changes nothing without --fix, but for a scratch directory in the root, in which it tests what
+    #[command(after_help = "\
+Changes nothing without --fix, but for a scratch directory in the root, in which it tests what
 the file system does, and which it removes. Exit 0 if there is no problem, else the code of the
 worst finding. The output of --json is what a bug report needs.
 
@@ -214,8 +211,7 @@ JSON:
     why: string|null, ms: number}],
     machine: {version: string, os: string, arch: string, kernel: string,
     places: [{place: string, file_system: string, device: number,
-    is_shared: boolean}], names_fold: boolean|null}}"
-    )]
+    is_shared: boolean}], names_fold: boolean|null}}")]
     Doctor {
         /// Do what is safe
         #[arg(long)]
@@ -310,13 +306,23 @@ pub struct Guard {
     #[arg(required_unless_present = "forget")]
     pub operation: Option<String>,
     /// Take a guard off the record that did not put everything back
-    #[arg(long, value_name = "ID", conflicts_with_all = ["operation", "command", "retries", "unrestored_code"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["operation", "command", "retries", "unrestored_code"]
+    )]
     pub forget: Option<String>,
     /// The exit code where not everything could be put back
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub unrestored_code: u8,
     /// How many attempts there are
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub retries: u32,
     #[command(flatten)]
     pub pauses: Pauses,
@@ -328,7 +334,13 @@ pub struct Guard {
 #[derive(Args, Debug)]
 pub struct Retry {
     /// How many attempts there are
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub retries: u32,
     #[command(flatten)]
     pub pauses: Pauses,

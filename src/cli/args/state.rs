@@ -1,14 +1,19 @@
 //! The `state` group as clap reads it.
 
+mod arguments;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand};
 
+pub use self::arguments::{
+    Complete, Get, History, Phase, Print, Program, Pull, Push, Set, Signal, Unset, Update,
+    WriteDocument,
+};
 use super::{Watched, Writer};
-use crate::config::store_url::StoreUrl;
-use crate::time::{Since, parse_duration, parse_since};
+use crate::time::parse_duration;
 
 #[derive(Debug, Subcommand)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
@@ -52,8 +57,8 @@ JSON:
   any, a line for each result")]
     Get(Get),
     /// Set one or more values in a single commit
-    #[command(
-        after_help = "A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
+    #[command(after_help = "\
+A path is keys with dots between them; .1 and [1] are elements of arrays, and a key
 is quoted unless it is letters, digits, _ and -, with no digit first: .\"2024\".
 
 Examples:
@@ -63,8 +68,7 @@ Examples:
 
 JSON:
   {revision: number, changed: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]"
-    )]
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Set(Set),
     /// Change the document with a jq program
     #[command(after_help = "Examples:
@@ -77,8 +81,8 @@ JSON:
   with --dry-run: [{path: string, old?: any, new?: any}]")]
     Update(Update),
     /// Replace the document with a file or standard input
-    #[command(
-        after_help = "A document that says which revision it was made from (as `state read` prints it)
+    #[command(after_help = "\
+A document that says which revision it was made from (as `state read` prints it)
 is only written if that is still the current one; otherwise: conflict, exit 75.
 
 Examples:
@@ -87,8 +91,7 @@ Examples:
 
 JSON:
   {revision: number, changed: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]"
-    )]
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Write(WriteDocument),
     /// Show or set the current phase
     #[command(after_help = "Examples:
@@ -140,8 +143,8 @@ JSON:
         name: Option<String>,
     },
     /// List backups
-    #[command(
-        after_help = "NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
+    #[command(after_help = "\
+NAME, or a part of it, is what `state recover` and `state diff` take; REASON is that
 of the revision in it.
 
 Examples:
@@ -151,8 +154,7 @@ Examples:
 JSON:
   [{name: string, revision: number|null, reason: string|null, kept: string,
     time: TIME, bytes: number, pinned: boolean, valid: boolean,
-    problem?: string}]"
-    )]
+    problem?: string}]")]
     Backups,
     /// Restore the newest valid copy, or a backup you name
     #[command(after_help = "Examples:
@@ -210,8 +212,8 @@ JSON:
     repeats: number|null, file: string|null}]")]
     History(History),
     /// Go back to the revision before, as a new one
-    #[command(
-        after_help = "Commits the newest kept revision below the current one as the next revision, and
+    #[command(after_help = "\
+Commits the newest kept revision below the current one as the next revision, and
 lists what that takes back and whose it was. Again, it goes back further. The
 files of signals follow. `state recover --to-revision N` goes anywhere, and forward.
 
@@ -223,15 +225,14 @@ JSON:
   {revision: number, changed: boolean, to: number,
     taken_back: [{revision: number, time: TIME|null, owner: OWNER|null,
     command: string|null, reason: string|null}]}
-  with --dry-run: [{path: string, old?: any, new?: any}]"
-    )]
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Undo {
         #[command(flatten)]
         writer: Writer,
     },
     /// Remove values by path
-    #[command(
-        after_help = "A path that leads nowhere is not an error, as with jq's del: a script can be run again.
+    #[command(after_help = "\
+A path that leads nowhere is not an error, as with jq's del: a script can be run again.
 Elements of an array that follow a removed one move up. The file of a removed
 signal goes, too.
 
@@ -241,8 +242,7 @@ Examples:
 
 JSON:
   {revision: number, changed: boolean}
-  with --dry-run: [{path: string, old?: any, new?: any}]"
-    )]
+  with --dry-run: [{path: string, old?: any, new?: any}]")]
     Unset(Unset),
     /// Move the state to a store on other machines
     #[command(
@@ -261,8 +261,8 @@ JSON:
     )]
     Push(Push),
     /// Bring the state back from a store on other machines
-    #[command(
-        after_help = "The mirror of `state push`: this root must have no state, and the store refuses from
+    #[command(after_help = "\
+The mirror of `state push`: this root must have no state, and the store refuses from
 then on (3 moved). Interrupted, the same command finishes it; --abort leaves the
 state there, unless the store has handed it over.
 
@@ -273,8 +273,7 @@ Examples:
 JSON:
   {store: string, lineage: string, revision: number, backups: number,
     signals: number}
-  with --abort: {store: string, taken_back: boolean}"
-    )]
+  with --abort: {store: string, taken_back: boolean}")]
     Pull(Pull),
     /// Compare two revisions or backups
     #[command(after_help = "Examples:
@@ -358,155 +357,4 @@ JSON:
     audit_log: string,
     events: [{time: TIME, event: string, owner: OWNER, text: string}]}")]
     Status(Watched),
-}
-
-#[derive(Args, Debug, Default)]
-pub struct Get {
-    /// jq filter, or a plain path like .a.b[0]
-    pub filter: String,
-    /// Exit 1 also if the last result is false or null, like jq -e
-    #[arg(short = 'e', long = "exit-status")]
-    pub exit_status: bool,
-    /// Printed where there is nothing, and for each null among results; exit 0
-    #[arg(long, value_name = "V", allow_hyphen_values = true)]
-    pub default: Option<String>,
-    /// Exit 0 whatever the answer is
-    #[arg(long)]
-    pub exit_zero: bool,
-    #[command(flatten)]
-    pub program: Program,
-    #[command(flatten)]
-    pub print: Print,
-}
-
-/// What a jq program is given.
-#[derive(Args, Debug, Default)]
-pub struct Program {
-    /// Binds $NAME to a string
-    #[arg(long, num_args = 2, value_names = ["NAME", "TEXT"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-    pub arg: Vec<String>,
-    /// Binds $NAME to a JSON value
-    #[arg(long, num_args = 2, value_names = ["NAME", "JSON"], action = clap::ArgAction::Append, allow_hyphen_values = true)]
-    pub argjson: Vec<String>,
-    /// For how long the filter may run [default: 60s, 10s of them on the processor]
-    #[arg(long, value_name = "T", value_parser = parse_duration)]
-    pub filter_timeout: Option<Duration>,
-}
-
-/// How jq prints results.
-#[derive(Args, Debug, Default)]
-pub struct Print {
-    /// Strings without quotes, like jq -r
-    #[arg(short = 'r', long = "raw-output")]
-    pub raw: bool,
-    /// Each result on a line, like jq -c; it always is
-    #[arg(short = 'c', long = "compact-output")]
-    pub compact: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct Set {
-    /// PATH=TEXT sets a string, PATH:=JSON any value; [+] appends; missing parents are made
-    #[arg(required = true, value_name = "PATH=TEXT|PATH:=JSON")]
-    pub assignments: Vec<String>,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct Unset {
-    /// What to remove: .a.b, '.list[0]', '.list[-1]'
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<String>,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct History {
-    /// Only the newest N
-    #[arg(short = 'n', long = "limit", value_name = "N")]
-    pub limit: Option<usize>,
-    /// Only those since then: 2h, 30m, 3d, or a time of RFC 3339
-    #[arg(long, value_name = "T", value_parser = parse_since)]
-    pub since: Option<Since>,
-}
-
-#[derive(Args, Debug)]
-pub struct Update {
-    /// jq program; it gets the document and must yield the new one
-    pub filter: String,
-    #[command(flatten)]
-    pub program: Program,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct WriteDocument {
-    /// The file; - is standard input
-    #[arg(default_value = "-")]
-    pub file: PathBuf,
-    /// Even if another commit came first
-    #[arg(long)]
-    pub force: bool,
-    /// Without a warning where the document has an older form, which is brought to the present one
-    #[arg(long)]
-    pub migrate: bool,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct Push {
-    /// The store: etcd://HOST:PORT,…/PREFIX, or etcds:// for TLS
-    #[arg(value_parser = StoreUrl::parse)]
-    pub url: StoreUrl,
-    /// Take back a push that was interrupted
-    #[arg(long)]
-    pub abort: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct Pull {
-    /// The store [default: where the state was pushed to, or the one that is configured]
-    #[arg(value_parser = StoreUrl::parse)]
-    pub url: Option<StoreUrl>,
-    /// Give up a pull that was interrupted
-    #[arg(long)]
-    pub abort: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct Phase {
-    /// The new phase
-    pub name: Option<String>,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct Complete {
-    /// The tasks
-    #[arg(required = true, value_name = "TASK")]
-    pub tasks: Vec<String>,
-    #[command(flatten)]
-    pub writer: Writer,
-}
-
-#[derive(Args, Debug)]
-pub struct Signal {
-    /// The signal's name
-    pub name: String,
-    /// Set the phase in the same commit
-    #[arg(long, value_name = "P")]
-    pub phase: Option<String>,
-    /// Goes into the signal's file
-    #[arg(long, value_name = "JSON", conflicts_with = "clear", allow_hyphen_values = true)]
-    pub metadata: Option<String>,
-    /// Remove the signal and its file
-    #[arg(long)]
-    pub clear: bool,
-    #[command(flatten)]
-    pub writer: Writer,
 }

@@ -99,7 +99,8 @@ fn listen(
     }
     let patience = match event {
         EventKind::Prompt | EventKind::Session => PROMPT_PATIENCE,
-        EventKind::Tool => Duration::MAX, // a timeout loses the signal, so wait as long as the hook may run
+        // a timeout loses the signal, so wait as long as the hook may run
+        EventKind::Tool => Duration::MAX,
     };
     let overrides =
         for_hook(overrides, &ProcessEnvironment, disk, received.cwd.as_deref(), patience)?;
@@ -239,7 +240,7 @@ impl Hook<'_> {
     /// Logs messages missing from the error log's last lines: a hook runs many times a minute.
     fn note(&self, messages: &[String]) {
         let Some(store) = self.store.as_files().filter(|_| !messages.is_empty()) else { return };
-        let noted = store.logged_errors();
+        let noted = store.logs().errors();
         for message in messages {
             if !noted.iter().any(|noted| noted.message == one_line(message)) {
                 store.logs().note_error(
@@ -282,7 +283,7 @@ impl Hook<'_> {
             false => Ok(()),
         });
         if let (Err(error), true) = (recorded, effects != Effects::default()) {
-            self.store.record_refusal(self.event.command(), &error);
+            self.store.logs().record_refusal(self.event.command(), &error);
             self.output.warning(&lost(&effects, error).message);
         }
         received
@@ -312,7 +313,7 @@ impl Hook<'_> {
         }
         let decide = |state: &Value| on_tool(&concerned, rules, state);
         let refuse = |effects: &Effects, error: Error| {
-            self.store.record_refusal(self.event.command(), &error);
+            self.store.logs().record_refusal(self.event.command(), &error);
             lost(effects, error)
         };
         let state = state.map_err(|error| refuse(&at_most(&concerned), error))?.value;

@@ -48,7 +48,7 @@ pub fn test(arguments: &args::Test, config: &Config, output: &Output<'_>) -> any
     let disk = Disk::real();
     let store = open::store(config, disk.clone())?;
     // Read as it is: nothing is healed for a test.
-    let state = store.read_as_it_is()?;
+    let state = store.report().read_as_it_is()?;
     if state.is_none() {
         output.warning("there is no state here, and so hooks do nothing: see `state init`");
     }
@@ -153,7 +153,8 @@ fn show(
             .collect();
         return output.json(&json!({
             "event": kind.event(), "path": path, "rules": rules, "signals": signals,
-            "phase": effects.phase, "activation": effects.activation, "announcements": announcements,
+            "phase": effects.phase, "activation": effects.activation,
+            "announcements": announcements,
         }));
     }
     let mut lines = vec![one_line(&format!("{} by {path}", kind.event()))];

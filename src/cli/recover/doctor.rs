@@ -47,8 +47,10 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
             let remedies: Vec<String> =
                 finding.remedies.iter().map(|remedy| output.command(remedy)).collect();
             json!({
-                "code": finding.code as u8, "name": finding.code.name(), "subject": finding.subject.name(),
-                "message": finding.message, "remedy": remedies.first(), "remedies": remedies, "fix": finding.fix,
+                "code": finding.code as u8, "name": finding.code.name(),
+                "subject": finding.subject.name(),
+                "message": finding.message, "remedy": remedies.first(), "remedies": remedies,
+                "fix": finding.fix,
             })
         };
         let all = |findings: &[Finding]| findings.iter().map(show).collect::<Vec<Value>>();

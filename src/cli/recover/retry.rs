@@ -51,7 +51,7 @@ pub(super) fn retry(arguments: &Retry, store: &Store, output: &Output<'_>) -> Ru
         0 => RetryStep::Succeeded,
         _ => RetryStep::Failed,
     };
-    store.record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
+    store.logs().record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
     if let Some(files) = files {
         files.logs().record_retry(&program, step, Some((ended.attempts, ended.code)));
         if let Some(error) = &ended.error {
@@ -102,7 +102,8 @@ pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -
         }
         GuardStep::PutBack { id, revision: Some(revision), left } => {
             output.progress_line(&format!(
-                "others committed since {id}; what the command changed was put back as revision {revision}"
+                "others committed since {id}; what the command changed was put back as revision \
+                 {revision}"
             ));
             for what in left {
                 output.warning(&format!("{what}; no checkpoint holds it"));

@@ -131,7 +131,8 @@ pub(super) fn metrics(
 fn as_json(metrics: &Metrics) -> Value {
     let waits = |waits: &Waits| {
         json!({
-            "count": waits.count(), "seconds": waits.sum(), "median": waits.quantile(0.5), "p99": waits.quantile(0.99),
+            "count": waits.count(), "seconds": waits.sum(), "median": waits.quantile(0.5),
+            "p99": waits.quantile(0.99),
             "max": waits.quantile(1.0),
         })
     };
@@ -200,7 +201,7 @@ fn as_text(metrics: &Metrics) -> String {
             "Recoveries",
             format!(
                 "{}; {} on record",
-                counted(recoveries.map(|(kind, count)| (*kind, *count)).collect()),
+                counted(recoveries.map(|(kind, count)| (kind.name(), *count)).collect()),
                 plural::count(usize::try_from(errors).unwrap_or(usize::MAX), "error"),
             ),
         ),

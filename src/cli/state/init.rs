@@ -29,7 +29,7 @@ pub(super) fn run(fresh: bool, yes: bool, store: &Store, output: &Output<'_>) ->
 
 /// Asks before it archives a readable state; without a terminal it requires `--yes`.
 fn check_fresh(store: &Store, yes: bool) -> Result<()> {
-    let Some(served) = store.served().filter(|_| !yes) else { return Ok(()) };
+    let Some(served) = store.report().served().filter(|_| !yes) else { return Ok(()) };
     let what = format!("{} is {served}, and --fresh archives it with its history", store.place());
     if !ask::is_possible() {
         return Err(Error::new(Kind::Usage, format!("{what}; nothing was changed"))

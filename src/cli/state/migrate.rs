@@ -13,7 +13,8 @@ use crate::store::change::Outcome;
 pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
     match store.seal_as_it_is(&write_options("migrate", writer)?)? {
         Outcome::Committed { revision, migrated_from: Some(from) } => {
-            let facts = json!({"from": from.to_string(), "to": schema::current().version, "revision": revision.get()});
+            let facts = json!({"from": from.to_string(), "to": schema::current().version,
+                "revision": revision.get()});
             output.confirm(
                 &format!("State migrated: {from} -> {}", schema::current().version),
                 &facts,
@@ -28,7 +29,7 @@ pub(super) fn run(writer: &Writer, store: &Store, output: &Output<'_>) -> Run {
             );
         }
         Outcome::Planned(_) => {
-            let from = store.pending_migration()?.map(|from| from.to_string());
+            let from = store.report().pending_migration()?.map(|from| from.to_string());
             let text = match &from {
                 Some(from) => {
                     format!("State would be migrated: {from} -> {}", schema::current().version)

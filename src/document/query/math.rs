@@ -91,7 +91,10 @@ pub(super) fn all() -> Vec<Fun> {
             (fraction, f64::from(if x.is_finite() { exponent } else { 0 }))
         }),
         math!(pair "modf", |x| {
-            let part = if x.is_infinite() { 0.0_f64.copysign(x) } else { libm::copysign(x - libm::trunc(x), x) };
+            let part = match x.is_infinite() {
+                true => 0.0_f64.copysign(x),
+                false => libm::copysign(x - libm::trunc(x), x),
+            };
             (part, libm::trunc(x))
         }),
         math!(pair "lgamma_r", |x| {

@@ -9,7 +9,8 @@ const DIGITS: &str = "1635789123.456,9223372036854775808,1e400,1E2,1.0,-0";
 fn run(filter: &str) -> Result<String, FilterError> {
     let number = |digits: &str| Number::from_string_unchecked(digits.to_owned());
     let mut doc = json!({"s": "build", "n": 1, "l": [3, 1, 2], "m": {"b": 1, "a": "x y"}});
-    doc["d"] = DIGITS.split(',').map(number).map(Value::Number).collect(); // `json!` would rewrite the exponents
+    // `json!` would rewrite the exponents
+    doc["d"] = DIGITS.split(',').map(number).map(Value::Number).collect();
     run_on(&doc, filter)
 }
 
@@ -60,14 +61,16 @@ fn each_definition_compiles_with_those_that_it_names() {
 #[test]
 fn usual_idioms_deliver_every_output() {
     let cases = r#"
-            .l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
-            .l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
-            .m | to_entries[0], with_entries(.value |= tostring) => {"key":"b","value":1} {"b":"1","a":"x y"}
-            .s | test("^B"; "i"), [splits("i")], @base64, @sh => true ["bu","ld"] "YnVpbGQ=" "'build'"
-            [limit(2; .l[])], first(.l[]), getpath(["m","a"]), [.m | paths], (setpath(["m","b"]; 2).m | walk(if . == 2 then 3 end)).b => [3,1] 3 "x y" [["b"],["a"]] 3
-            0 | todate, (now | type), input_line_number => "1970-01-01T00:00:00Z" "number" 0
-            $x + $y, ($ENV == env), [inputs], (debug | stderr | .n) => "xy" true [] 1
-            [.l | @tsv, @csv, IN([3,1,2])], (.m | @csv "\([.a,1,null])") => ["3\t1\t2","3,1,2",true] "\"x y\",1,"
+.l[], empty, (.n = (.n // 0) + 1).n, (.zz = (.zz // 0) + 1).zz => 3 1 2 2 1
+.l |= map(select(. > 1)) | .l += [9] | .l => [3,2,9]
+.m | to_entries[0], with_entries(.value |= tostring) => {"key":"b","value":1} {"b":"1","a":"x y"}
+.s | test("^B"; "i"), [splits("i")], @base64, @sh => true ["bu","ld"] "YnVpbGQ=" "'build'"
+[limit(2; .l[])], first(.l[]), getpath(["m","a"]), [.m | paths] => [3,1] 3 "x y" [["b"],["a"]]
+(setpath(["m","b"]; 2).m | walk(if . == 2 then 3 end)).b => 3
+0 | todate, (now | type), input_line_number => "1970-01-01T00:00:00Z" "number" 0
+$x + $y, ($ENV == env), [inputs], (debug | stderr | .n) => "xy" true [] 1
+[.l | @tsv, @csv, IN([3,1,2])] => ["3\t1\t2","3,1,2",true]
+.m | @csv "\([.a,1,null])" => "\"x y\",1,"
 "#;
     check(cases);
 }
@@ -81,13 +84,13 @@ fn digits_are_kept_and_integers_have_no_fraction() {
 #[test]
 fn what_json_cannot_hold_is_refused() {
     let cases = r#"
-            nan => ! the filter produced NaN, which JSON cannot hold
-            "+1.5" | fromjson => ! expected value at line 1 column 1 (while parsing "+1.5")
-            {(1): 2} => ! object keys must be strings: the program does not compile
-            reduce range(128) as $i (null; [.]) | length => 1
-            reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
-            reduce range(10000) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
-            [nan, reduce range(10000) as $i (null; [.])] => ! the filter produced a value nested more than 128 deep
+nan => ! the filter produced NaN, which JSON cannot hold
+"+1.5" | fromjson => ! expected value at line 1 column 1 (while parsing "+1.5")
+{(1): 2} => ! object keys must be strings: the program does not compile
+reduce range(128) as $i (null; [.]) | length => 1
+reduce range(129) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+reduce range(10000) as $i (null; [.]) => ! the filter produced a value nested more than 128 deep
+[nan, reduce range(1e4) as $i (1; [.])] => ! the filter produced a value nested more than 128 deep
 "#;
     check(cases);
 }
@@ -95,18 +98,21 @@ fn what_json_cannot_hold_is_refused() {
 #[test]
 fn errors_say_what_and_where_in_jqs_words() {
     let cases = r#"
-            .s.b => ! Cannot index string with string ("b")
-            {"a": ("x" * 80)} | -. => ! object ({"a":"xxxxxxxxxxxxxxxxxxx...}) cannot be negated
-            1, error("no such phase"), 2 => ! no such phase
-            .s.r = 1 => ! Cannot index string with string ("r")
-            .q | .[] | . == 1 => ! Cannot iterate over null (null)
-            m.a => ! undefined function "m"/0 at column 1 (did you mean `.m.a`?)
-            .s | => ! syntax error at column 5: expected term, found the end
-            import "x" as x; . => ! syntax error at column 1: expected a filter without modules, found `import "x" as x; .`
-            halt => ! `halt` cannot end the process here
-            "bye" | halt_error => ! bye
+.s.b => ! Cannot index string with string ("b")
+{"a": ("x" * 80)} | -. => ! object ({"a":"xxxxxxxxxxxxxxxxxxx...}) cannot be negated
+1, error("no such phase"), 2 => ! no such phase
+.s.r = 1 => ! Cannot index string with string ("r")
+.q | .[] | . == 1 => ! Cannot iterate over null (null)
+m.a => ! undefined function "m"/0 at column 1 (did you mean `.m.a`?)
+.s | => ! syntax error at column 5: expected term, found the end
+halt => ! `halt` cannot end the process here
+"bye" | halt_error => ! bye
 "#;
     check(cases);
+    check(
+        "import \"x\" as x; . => ! syntax error at column 1: \
+         expected a filter without modules, found `import \"x\" as x; .`",
+    );
     let error = run("1 |\n f(2)").unwrap_err().message;
     assert_eq!(error, r#"undefined function "f"/1 at line 2, column 2"#);
 }

@@ -205,7 +205,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
-        fn a_plain_pattern_is_a_regular_expression(pattern in r"([ab.*+?|()^$ {}-]|\\.|\(\?:|\[a\]){0,9}") {
+        fn a_plain_pattern_is_a_regular_expression(
+            pattern in r"([ab.*+?|()^$ {}-]|\\.|\(\?:|\[a\]){0,9}",
+        ) {
             if may_match(&pattern, &mut |_| false).is_some() {
                 prop_assert!(regex_syntax::parse(&pattern).is_ok(), "{}", pattern);
             }

@@ -6,11 +6,12 @@ mod values;
 use std::borrow::Cow;
 
 use self::values::is_bad;
-use super::source::{JsonType, Node, Source};
+use super::source::{Node, Source};
 use super::{
     Form, Object, ParsedRules, RuleFinding, Rules, Scope, Skill, Start, ToolPattern, ToolRule,
     Transition, Weight,
 };
+use crate::document::json_type::JsonType;
 use crate::hook::files::FilePattern;
 use crate::hook::pattern::{Case, Pattern, Subject};
 use crate::name::Name;
@@ -36,7 +37,7 @@ pub(super) fn rules<'a>(
         return Err(RuleFinding {
             line: root.line(),
             place: String::new(),
-            message: format!("the rules must be an object, and this is {}", root.kind().name()),
+            message: format!("the rules must be an object, and this is {}", root.kind().noun()),
             weight: Weight::Bad,
         });
     };
@@ -139,14 +140,14 @@ impl<'a> Reader<'a> {
 
     fn must_be<T>(&mut self, node: Node<'a>, wanted: JsonType) -> Option<T> {
         if node.kind() != wanted {
-            return self.must_be_like(node, wanted.name());
+            return self.must_be_like(node, wanted.noun());
         }
         self.bad(node, "it has an escape in it that is half a character");
         None
     }
 
     fn must_be_like<T>(&mut self, node: Node<'a>, wanted: &str) -> Option<T> {
-        self.bad(node, format!("it must be {wanted}, and this is {}", node.kind().name()));
+        self.bad(node, format!("it must be {wanted}, and this is {}", node.kind().noun()));
         None
     }
 
@@ -273,7 +274,8 @@ impl<'a> Reader<'a> {
         if fields.get("path_glob").is_some() && fields.get("command_regex").is_some() {
             self.bad(
                 node,
-                "it has both `path_glob` and `command_regex`, and no tool is used on a file and a command at once",
+                "it has both `path_glob` and `command_regex`, and no tool is used on a file and a \
+                 command at once",
             );
         }
         let requires =

@@ -68,8 +68,9 @@ fn every_bad_rule_is_found_at_its_line_and_the_others_are_kept() {
 #[test]
 fn of_a_tools_use_only_its_own_rules_are_read() {
     let text = r#"{"skills": 7, "tool_rules": [
-      {"tool": "Read|Write", "emit_signal": "A"}, {"tool": "Wri.e", "emit_signal": "B"}, {"tool": "*", "emit_signal": "C"},
-      {"tool": "Wr", "emit_signal": "D"}, {"tool": "Bash", "command_regex": "(", "emit_signal": "E"}]}"#;
+      {"tool": "Read|Write", "emit_signal": "A"}, {"tool": "Wri.e", "emit_signal": "B"},
+      {"tool": "*", "emit_signal": "C"}, {"tool": "Wr", "emit_signal": "D"},
+      {"tool": "Bash", "command_regex": "(", "emit_signal": "E"}]}"#;
     let emitted = |tool: &str| {
         let reading = parse(text.as_bytes(), Scope::Tool(&used(tool))).unwrap();
         let names =
@@ -117,12 +118,15 @@ fn misspelt_fields_get_a_suggestion_and_do_no_harm() {
 
 #[test]
 fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
-    let text = r#"{"version": "2.0", "activation_mode": "codeword", "error_recovery": {"max_retries": 3},
-      "skills": [
-        {"skill": "a", "activation_code": "A", "phase": 0, "priority": 1, "outputs": {"signals": ["S"]},
+    let text = r#"{"version": "2.0", "activation_mode": "codeword",
+      "error_recovery": {"max_retries": 3}, "skills": [
+        {"skill": "a", "activation_code": "A", "phase": 0, "priority": 1,
+         "outputs": {"signals": ["S"]},
          "trigger_conditions": {"user_patterns": ["a"], "phase_state": "ready"}},
-        {"skill": "b", "activation_code": "B", "phase": 1.50, "priority": 2, "outputs": {"signals": ["T"]},
-         "trigger_conditions": {"user_patterns": ["b"], "phase_state": "ready", "signals_detected": ["S"]}}]}"#;
+        {"skill": "b", "activation_code": "B", "phase": 1.50, "priority": 2,
+         "outputs": {"signals": ["T"]},
+         "trigger_conditions": {"user_patterns": ["b"], "phase_state": "ready",
+         "signals_detected": ["S"]}}]}"#;
     let reading = parse(text.as_bytes(), Scope::All).unwrap();
     assert_eq!(reading.bad().count(), 0);
     let phases: Vec<_> = reading.rules.skills.iter().map(|skill| skill.phase.as_deref()).collect();
@@ -130,11 +134,11 @@ fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
     let found = findings(text);
     assert_eq!(found.len(), 5, "{found:#?}");
     for (name, line) in [
-        ("error_recovery", 1),
+        ("error_recovery", 2),
         ("priority` is not used (2 times)", 3),
-        ("outputs", 3),
-        ("phase_state", 4),
-        ("signals_detected", 6),
+        ("outputs", 4),
+        ("phase_state", 5),
+        ("signals_detected", 9),
     ] {
         let is_it =
             |found: &&String| found.contains(name) && found.starts_with(&format!("{line}: note: "));
@@ -147,7 +151,8 @@ fn fields_that_hooks_do_not_use_are_named_once_each_and_change_nothing() {
 fn a_transition_that_needs_approval_is_not_automatic() {
     let start = |fields: &str| {
         let text = format!(
-            r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#
+            r#"{{"phase_transitions": {{
+                "S": {{"next_activation": "A", "auto_trigger": true{fields}}}}}}}"#
         );
         parse(text.as_bytes(), Scope::All).unwrap().rules.transitions.remove(0).start
     };
@@ -182,12 +187,15 @@ const BY_NAME: &str = r#"{"version": "1.0", "description": "d", "notes": {"a": "
     "style": {"type": "domain", "enforcement": "suggest", "priority": "low", "description": "d",
       "promptTriggers": {"keywords": ["CSS"], "intentPatterns": ["(make|draw).*?page"]}},
     "team/database": {"type": "guardrail", "enforcement": "block", "priority": "critical",
-      "promptTriggers": {"keywords": ["column"], "intentPatterns": ["(?!x)add", "(a)\\1", "alter.*?table"]},
+      "promptTriggers": {"keywords": ["column"],
+        "intentPatterns": ["(?!x)add", "(a)\\1", "alter.*?table"]},
       "fileTriggers": {"pathPatterns": ["**/*.sql", "["], "pathExclusions": ["**/test/**"],
         "contentPatterns": ["DROP\\s+TABLE"], "createOnly": false},
       "blockMessage": "look at {file_path}",
-      "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"], "envOverride": "SKIP_DB"}},
-    "odd": {"enforcement": "remind", "priority": 7, "alwaysActivate": true, "promptTriggers": {"keywords": ["odd"]}},
+      "skipConditions": {"sessionSkillUsed": true, "fileMarkers": ["@checked"],
+        "envOverride": "SKIP_DB"}},
+    "odd": {"enforcement": "remind", "priority": 7, "alwaysActivate": true,
+      "promptTriggers": {"keywords": ["odd"]}},
     "idle": {"enforcement": "warn", "priority": "high"}}}"#;
 
 #[test]
@@ -234,7 +242,10 @@ fn only_the_parts_of_named_skills_that_an_event_needs_are_read() {
 
 #[test]
 fn content_patterns_of_which_none_can_be_used_match_nothing() {
-    let text = r#"{"skills": {"s": {"fileTriggers": {"pathPatterns": ["*"], "contentPatterns": ["(?<=a)b"]}}}}"#;
+    let text = concat!(
+        r#"{"skills": {"s": {"fileTriggers": {"pathPatterns": ["*"], "#,
+        r#""contentPatterns": ["(?<=a)b"]}}}}"#
+    );
     let reading = parse(text.as_bytes(), Scope::Tool(&used("Edit"))).unwrap();
     assert!(reading.rules.named[0].files.is_none());
 }
@@ -269,7 +280,10 @@ fn a_text_that_is_no_object_is_of_no_use_and_says_at_which_line() {
 
 #[test]
 fn a_pattern_that_would_take_all_memory_is_refused() {
-    let text = r#"{"tool_rules": [{"tool": "T", "command_regex": "((a{1,100}){1,100}){1,100}", "emit_signal": "S"}]}"#;
+    let text = concat!(
+        r#"{"tool_rules": [{"tool": "T", "command_regex": "((a{1,100}){1,100}){1,100}", "#,
+        r#""emit_signal": "S"}]}"#
+    );
     assert!(findings(text)[0].contains("size limit"), "{:?}", findings(text));
     let deep =
         format!(r#"{{"tool_rules": [{{"tool": "{}", "emit_signal": "S"}}]}}"#, "(".repeat(100_000));
@@ -281,8 +295,8 @@ fn a_pattern_that_would_take_all_memory_is_refused() {
 #[test]
 fn an_invalid_delay_is_reported_with_its_reason() {
     let problems_of = |delay: &str| {
-        findings(&format!(r#"{{"phase_transitions": {{"S": {{"next_activation": "A", "delay_seconds": {delay}}}}}}}"#))
-            .concat()
+        let transition = format!(r#"{{"next_activation": "A", "delay_seconds": {delay}}}"#);
+        findings(&format!(r#"{{"phase_transitions": {{"S": {transition}}}}}"#)).concat()
     };
     for (delay, wrong) in [
         ("-5", "and it is negative"),
@@ -305,7 +319,9 @@ fn an_invalid_delay_is_reported_with_its_reason() {
 
 proptest! {
     #[test]
-    fn parsing_never_panics_and_finds_faults_within_the_text(text in "[\\[\\]{}\",:\\\\ \na-z0-9\\*\\(]{0,80}") {
+    fn parsing_never_panics_and_finds_faults_within_the_text(
+        text in "[\\[\\]{}\",:\\\\ \na-z0-9\\*\\(]{0,80}",
+    ) {
         let lines = 1 + text.matches('\n').count();
         let found = match parse(text.as_bytes(), Scope::All) {
             Ok(reading) => reading.findings,
@@ -315,9 +331,16 @@ proptest! {
     }
 
     #[test]
-    fn no_field_of_a_rule_can_make_it_panic(field in "tool|path_glob|command_regex|requires_signal|emit_signal|phase|message", value in "\\PC{0,40}") {
+    fn no_field_of_a_rule_can_make_it_panic(
+        field in "tool|path_glob|command_regex|requires_signal|emit_signal|phase|message",
+        value in "\\PC{0,40}",
+    ) {
         let value = serde_json::Value::String(value);
-        let text = format!(r#"{{"tool_rules": [{{"tool": "T", "{field}": {value}}}], "skills": [{{"skill": "s", "activation_code": "A", "trigger_conditions": {{"user_patterns": [{value}], "file_patterns": [{value}]}}}}]}}"#);
+        let conditions = format!(r#"{{"user_patterns": [{value}], "file_patterns": [{value}]}}"#);
+        let text = format!(
+            r#"{{"tool_rules": [{{"tool": "T", "{field}": {value}}}], "skills": [
+            {{"skill": "s", "activation_code": "A", "trigger_conditions": {conditions}}}]}}"#
+        );
         prop_assert!(parse(text.as_bytes(), Scope::All).is_ok());
     }
 }

@@ -61,7 +61,8 @@ mod tests {
             ("pipeline-state hook skill-activation-prompt", EventKind::Prompt),
             ("'/opt/it'\\''s here/pipeline-state' hook post-tool-use-tracker", EventKind::Tool),
             (
-                "/usr/bin/pipeline-state --state-file \"$CLAUDE_PROJECT_DIR\"/a.json hook session-start",
+                "/usr/bin/pipeline-state --state-file \"$CLAUDE_PROJECT_DIR\"/a.json hook \
+                 session-start",
                 EventKind::Session,
             ),
         ] {

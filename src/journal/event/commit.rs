@@ -11,6 +11,9 @@ use crate::journal::origin::{NAME_LIMIT, Origin};
 /// The longest reason, in bytes; a longer one is cut.
 pub const REASON_LIMIT: usize = 1 << 10;
 
+/// The command of a restore.
+pub const RESTORE: &str = "recover restore";
+
 /// A committed revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
@@ -41,6 +44,11 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Returns whether it is a restored checkpoint.
+    pub fn is_restore(&self) -> bool {
+        self.command == RESTORE
+    }
+
     /// The reason of a commit without one: the effect of the command.
     pub fn default_reason(&self) -> &str {
         self.command.rsplit(' ').next().unwrap_or_default()

@@ -72,8 +72,8 @@ pub(in crate::lock) fn acquire(locks: &LockRoot, request: &Request) -> Result<Ve
     Ok(acquired)
 }
 
-/// The steps of grants, or of undoing them. One that replaced another has two, and one that was only
-/// counted again has none.
+/// The steps of grants, or of undoing them. One that replaced another has two, and one that was
+/// only counted again has none.
 fn steps(acquired: &[Acquired], of_replaced: LockStep, of_grant: LockStep) -> Vec<Happened> {
     let mut steps = Vec::new();
     for Acquired { name, grant, before } in acquired {

@@ -78,8 +78,8 @@ pub(super) fn remove_leftovers(records: Records<'_>, reservation: Option<&FileLo
             }
             _ => false,
         };
-        if is_lost || (is_temporary(text) && (reservation.is_some() || !text.contains("reserved")))
-        {
+        let is_in_use = reservation.is_none() && tokens::is_staged(text);
+        if is_lost || (is_temporary(text) && !is_in_use) {
             locks.disk.unlink(dir, &name)?;
         }
     }

@@ -43,6 +43,16 @@ pub enum Damage {
     Newer(Error),
 }
 
+impl Damage {
+    /// The reason.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Torn(why) => why,
+            Self::Newer(error) => &error.message,
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -29,7 +29,8 @@ pub(in crate::lock) fn list(locks: &LockRoot) -> Result<Vec<LockEntry>> {
         match records.read(&name)? {
             StoredRecord::Valid(record) => entries.extend(LockEntry::all(&name, &record, &probe)),
             StoredRecord::Damaged(damage) => {
-                entries.push(LockEntry::damaged(&name, damage.to_string()));
+                let reason = damage.reason().to_owned();
+                entries.push(LockEntry::damaged(&name, damage.to_string(), reason));
             }
         }
     }

@@ -21,7 +21,7 @@ use super::records::{self, Records};
 use super::reservation::{Reservation, is_of_previous_boot};
 use super::root::LockRoot;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::stage::{Durability, temporary};
+use crate::fs::stage::{Durability, is_temporary, temporary};
 use crate::fs::{Access, Dir};
 use crate::lock::identity::{BootMatch, Namespace};
 use crate::lock::layout::{COUNTER, LOCKS, RESERVED};
@@ -31,6 +31,8 @@ use crate::{digest, side};
 
 /// Larger than either file.
 const LIMIT: u64 = 1024;
+/// The purpose of the staged reservation, in its temporary name.
+const STAGED: &str = "reserved";
 /// Tokens reserved at a time.
 const BLOCK: u64 = 1024;
 /// The next block is reserved when fewer than this many are left.
@@ -148,7 +150,7 @@ pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     }
     let used = highest_known(records)?;
     let end = used.checked_add(BLOCK).ok_or_else(|| used_up(&dir))?;
-    let (name, here) = (temporary(lock.inode(), "reserved"), Namespace::here()?);
+    let (name, here) = (temporary(lock.inode(), STAGED), Namespace::here()?);
     let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
     let staged = locks.disk.stage(&dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
     locks.disk.rename(dir.entry(&name), dir.entry(RESERVED))?;
@@ -159,6 +161,11 @@ pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let counter = Counter::of_this_boot(gate.records())?;
     let next = counter.map_or(used, |counter| counter.next).max(1);
     gate.replace(COUNTER, &sealed(&Counter { boot: here.boot.clone(), next, end })?)
+}
+
+/// Returns whether this is the name of a staged reservation.
+pub(super) fn is_staged(name: &str) -> bool {
+    is_temporary(name) && name.contains(STAGED)
 }
 
 /// Forgets what is reserved, so that the next grant needs a reservation, which may be refused.

@@ -165,7 +165,8 @@ impl Examination<'_> {
         }
         if status.locks.shared_file_system {
             let message = format!(
-                "{} is on a file system ({}) that other machines may share: flock and {} may be unreliable there",
+                "{} is on a file system ({}) that other machines may share: flock and {} may be \
+                 unreliable there",
                 status.locks.directory,
                 status.locks.file_system,
                 hints::NOTIFICATIONS
@@ -320,7 +321,7 @@ impl Examination<'_> {
                     self.add(Finding::new(Subject::Locks, ExitCode::General, message).automatic());
                 }
                 EntryStatus::Damaged => {
-                    let why = one_line(entry.command.trim_start_matches("damaged record: "));
+                    let why = one_line(entry.damage.as_deref().unwrap_or_default());
                     let message = format!("the record of the lock {lock} is damaged: {why}");
                     let finding = Finding::new(Subject::Locks, ExitCode::StateCorruption, message);
                     self.add(finding.hint_command(

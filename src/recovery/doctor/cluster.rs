@@ -31,11 +31,11 @@ pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) 
     }
     if members.iter().any(|member| member.obstacle.is_none()) {
         let mut add = |subject, error: Error| findings.push(Finding::of(subject, error));
-        match store.status() {
+        match store.report().status() {
             Ok((_, refusal)) => refusal.into_iter().for_each(|error| add(Subject::State, error)),
             Err(error) => add(Subject::State, error),
         }
-        match store.interrupted_restore() {
+        match store.restores().interrupted() {
             Ok(None) => {}
             Ok(Some(Interrupted::Ours(id))) => add(
                 Subject::Restore,
@@ -49,7 +49,7 @@ pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) 
                 add(Subject::Checkpoints, error);
             }
         }
-        let document = store.read_as_it_is().ok().flatten();
+        let document = store.report().read_as_it_is().ok().flatten();
         if let Some(mode) = document.map(|it| Degraded::of(&it)).filter(|mode| mode.is_on) {
             let message = format!("degraded mode is on since {}: {}", mode.since, mode.reason);
             findings.push(

@@ -124,7 +124,7 @@ pub fn page(metrics: &Metrics) -> String {
     page.single("backups_kept", "gauge", "Backups that are kept.", Some(metrics.backups_kept));
     page.family("recoveries_total", "counter", "Recoveries, by the audit log.");
     for (kind, count) in &metrics.recoveries {
-        page.sample("recoveries_total", &[("kind", kind)], count);
+        page.sample("recoveries_total", &[("kind", kind.name())], count);
     }
     page.family("errors_total", "counter", "Errors at the end of the error log, by exit code.");
     for (code, count) in &metrics.errors {

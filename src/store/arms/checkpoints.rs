@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Store;
-use crate::error::Result;
+use crate::arms::each;
+use crate::error::{Error, Result};
 use crate::store::checkpoint::catalog::{Found, Listed, Made, Snapshot, Which};
 use crate::store::options::{Mode, WriteOptions};
 use crate::store::restore::{Aborted, Interrupted, Planned, Restored};
@@ -11,78 +12,29 @@ use crate::store::restore::{Aborted, Interrupted, Planned, Restored};
 /// The checkpoints of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoints<'s> {
-    store: &'s Store,
+    pub(super) store: &'s Store,
 }
 
-impl Store {
-    /// The checkpoints of this store.
-    pub fn checkpoints(&self) -> Checkpoints<'_> {
-        Checkpoints { store: self }
-    }
-
-    /// Restores a checkpoint.
-    pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
-        match self {
-            Self::Files(store) => store.restores().restore(which, options),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.restore(which, options),
-        }
-    }
-
-    /// Verifies a checkpoint and returns the changes that restoring it would make.
-    pub fn plan_restore(&self, which: &Which) -> Result<Planned> {
-        match self {
-            Self::Files(store) => store.restores().plan(which),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.plan_restore(which),
-        }
-    }
-
-    /// Aborts an interrupted restore.
-    pub fn abort_restore(&self) -> Result<Aborted> {
-        match self {
-            Self::Files(store) => store.restores().abort(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.abort_restore(),
-        }
-    }
-
-    /// The restore that is decided and not carried out yet.
-    pub fn interrupted_restore(&self) -> Result<Option<Interrupted>> {
-        match self {
-            Self::Files(store) => store.intents().interrupted(),
-            #[cfg(feature = "etcd")]
-            Self::Remote(store) => store.interrupted_restore(),
-        }
-    }
+/// The restores of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Restores<'s> {
+    pub(super) store: &'s Store,
 }
 
 impl Checkpoints<'_> {
     /// Makes a checkpoint. A damaged state is healed first.
     pub fn create(&self, snapshot: &Snapshot) -> Result<Made> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().create(snapshot),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().create(snapshot),
-        }
+        each!(Store: self.store, store => store.checkpoints().create(snapshot))
     }
 
     /// The names of all checkpoints, oldest first.
     pub fn ids(&self) -> Result<Vec<String>> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().ids(),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().ids(),
-        }
+        each!(Store: self.store, store => store.checkpoints().ids())
     }
 
     /// All checkpoints, newest first.
     pub fn list(&self) -> Result<Vec<Listed>> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().list(),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().list(),
-        }
+        each!(Store: self.store, store => store.checkpoints().list())
     }
 
     /// Finds the chosen checkpoint.
@@ -103,29 +55,52 @@ impl Checkpoints<'_> {
 
     /// Reads a checkpoint whole and reports its defects.
     pub fn verify(&self, id: &str) -> Result<()> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().verify(id),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().verify(id),
-        }
+        each!(Store: self.store, store => store.checkpoints().verify(id))
     }
 
     /// Removes old checkpoints, except the newest `kept`, and returns their ids; a dry run only
     /// returns them.
     pub fn clean(&self, older_than: Duration, kept: usize, mode: Mode) -> Result<Vec<String>> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().clean(older_than, kept, mode),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().clean(older_than, kept, mode),
-        }
+        each!(Store: self.store, store => store.checkpoints().clean(older_than, kept, mode))
     }
 
     /// Removes the checkpoints that are named, and returns their ids.
     pub fn remove(&self, words: &[String]) -> Result<Vec<String>> {
-        match self.store {
-            Store::Files(store) => store.checkpoints().remove(words),
-            #[cfg(feature = "etcd")]
-            Store::Remote(store) => store.checkpoints().remove(words),
-        }
+        each!(Store: self.store, store => store.checkpoints().remove(words))
+    }
+}
+
+impl Restores<'_> {
+    /// Restores a checkpoint.
+    pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
+        each!(Store: self.store,
+            store => store.restores().restore(which, options),
+            store => store.restore(which, options))
+    }
+
+    /// Verifies a checkpoint and returns the changes that restoring it would make.
+    pub fn plan(&self, which: &Which) -> Result<Planned> {
+        each!(Store: self.store,
+            store => store.restores().plan(which),
+            store => store.plan_restore(which))
+    }
+
+    /// Aborts an interrupted restore.
+    pub fn abort(&self) -> Result<Aborted> {
+        each!(Store: self.store, store => store.restores().abort(), store => store.abort_restore())
+    }
+
+    /// The restore that is decided and not carried out yet.
+    pub fn interrupted(&self) -> Result<Option<Interrupted>> {
+        each!(Store: self.store,
+            store => store.intents().interrupted(),
+            store => store.interrupted_restore())
+    }
+
+    /// The reason why an interrupted restore cannot be finished here.
+    pub fn obstacle(&self) -> Option<Error> {
+        each!(Store: self.store,
+            store => store.obstacles().interrupted_restore().ok().flatten(),
+            _store => None)
     }
 }

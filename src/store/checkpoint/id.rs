@@ -1,4 +1,5 @@
-//! The id of a checkpoint, which is the name of its directory: `checkpoint-TIME-[NUMBER-]OPERATION`.
+//! The id of a checkpoint, which is the name of its directory:
+//! `checkpoint-TIME-[NUMBER-]OPERATION`.
 
 use std::time::SystemTime;
 

@@ -138,7 +138,8 @@ pub fn write(listing: &Listing, limit: u64) -> Result<Vec<u8>> {
         .ok_or_else(|| Error::new(Kind::Internal, "the manifest could not be written"))?;
     if bytes.len() as u64 > limit.min(LIMIT) {
         let message = format!(
-            "config/ and .signals/ hold {} files and directories, whose list would have {} MiB; {} MiB is the limit",
+            "config/ and .signals/ hold {} files and directories, whose list would have {} MiB; \
+             {} MiB is the limit",
             listing.entries().len(),
             (bytes.len() >> 20) + 1,
             LIMIT >> 20

@@ -1,7 +1,7 @@
 //! A state file that is missing briefly: git checkout and some editors unlink it and create it
 //! again.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::read::Reader;
 use super::transaction::{Transaction, Transactions};
@@ -55,17 +55,7 @@ impl Reader<'_> {
         else {
             return Ok(None);
         };
-        let (seconds, nanos) = stat.mtime;
-        let since = Duration::new(
-            seconds.try_into().unwrap_or_default(),
-            nanos.try_into().unwrap_or_default(),
-        );
-        let age = self
-            .store
-            .disk
-            .now()
-            .duration_since(SystemTime::UNIX_EPOCH + since)
-            .unwrap_or_default();
+        let age = stat.age(self.store.disk.now());
         Ok(MOMENT.checked_sub(age).filter(|left| !left.is_zero()))
     }
 }

@@ -4,6 +4,7 @@ use super::FileStore;
 use super::change::Changes;
 use super::commit::Plan;
 use super::preserve::Replaced;
+use super::record::Provenance;
 use super::root::Root;
 use super::transaction::{Transaction, Transactions};
 use crate::error::Result;
@@ -93,7 +94,7 @@ impl Transaction<'_> {
             signals: &Signals::Follow, // it may be an older revision
             ..Plan::of(&sealed, options)
         };
-        if self.commit(&plan, options, &[])?.is_none() {
+        if self.commit(&plan, options, Provenance::default())?.is_none() {
             return Ok(None);
         }
         if let Some(lost) = lost {

@@ -75,7 +75,8 @@ impl<'s> Ownership<'s> {
         let owner = String::from_utf8_lossy(owner).into_owned();
         let directory = self.store.settings.directory.display();
         let message = format!(
-            "{directory} keeps the state file {owner}; a second one, {}, would share its backups and locks",
+            "{directory} keeps the state file {owner}; a second one, {}, would share its backups \
+             and locks",
             self.store.settings.file_name.display()
         );
         Err(self

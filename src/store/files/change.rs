@@ -7,7 +7,7 @@ use super::commit::Plan;
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::read::Reader;
-use super::record::REPEATS;
+use super::record::Provenance;
 use super::root::Root;
 use super::transaction::{Transaction, Transactions};
 use crate::document::migrate::Migrated;
@@ -162,7 +162,8 @@ impl Transaction<'_> {
             proposal = make(&base)?;
         }
         if proposal.signals.are_needed() {
-            Root::of(self.store).side_directory(&self.lock.root, SIGNALS)?; // refused before the commit
+            // refused before the commit
+            Root::of(self.store).side_directory(&self.lock.root, SIGNALS)?;
         }
         // A foreign edit may be an older revision.
         let signals = match proposal.signals {
@@ -186,11 +187,10 @@ impl Transaction<'_> {
         let size = full_size(&sealed.text, revision);
         check_growth(size, base.full_size(self.seen.text()), options.author)?;
         let replaced = self.seen.replaced(options, &base);
-        let repeats = proposal.repeats.map(|revision| revision.to_string());
-        let facts: Vec<_> = repeats.iter().map(|revision| (REPEATS, revision.as_str())).collect();
+        let of = Provenance { from: None, repeats: proposal.repeats };
         let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
         Ok(self
-            .commit(&plan, options, &facts)?
+            .commit(&plan, options, of)?
             .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
     }
 }

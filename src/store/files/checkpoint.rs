@@ -247,7 +247,8 @@ impl Transaction<'_> {
 pub(super) fn lock_lost() -> Error {
     Error::new(
         Kind::Conflict,
-        "the lock's file was removed meanwhile, and another writer may have begun; nothing was done",
+        "the lock's file was removed meanwhile, and another writer may have begun; \
+         nothing was done",
     )
     .hint_command("state status", "see what state it is in, and do it again")
 }

@@ -1,13 +1,15 @@
 //! The commit protocol.
 //!
-//! Guarantees to callers: when [`FileStore::change`] returns [`Outcome::Committed`], the new document
-//! is on the disk under the state file's name. When it fails, the old one is untouched, except for
-//! [`Kind::DurabilityUnknown`]: then the new one is in place and the disk did not confirm it. At no
-//! instant is the live file absent or partly written: it is only ever replaced, by rename(2).
+//! Guarantees to callers: when [`FileStore::change`] returns [`Outcome::Committed`], the new
+//! document is on the disk under the state file's name. When it fails, the old one is untouched,
+//! except for [`Kind::DurabilityUnknown`]: then the new one is in place and the disk did not
+//! confirm it. At no instant is the live file absent or partly written: it is only ever replaced,
+//! by rename(2).
 
 use rustix::io::Errno;
 
 use super::preserve::Replaced;
+use super::record::Provenance;
 use super::root::Root;
 use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
@@ -83,25 +85,27 @@ pub(super) enum Published {
 impl Root<'_> {
     fn warn_of_mirror(&self, error: &crate::fs::FsError) {
         self.store.warn(format!(
-            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} is destroyed",
+            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} \
+             is destroyed",
             self.store.shown()
         ));
     }
 }
 
 impl Transaction<'_> {
-    /// Publishes a sealed document and records the commit with `facts`; `None` if another writer
-    /// was faster. Otherwise returns the name under which the replaced file is kept, if it is.
+    /// Publishes a sealed document and records the commit with its provenance; `None` if another
+    /// writer was faster. Otherwise returns the name under which the replaced file is kept, if it
+    /// is.
     pub(super) fn commit(
         &self,
         plan: &Plan<'_>,
         options: &WriteOptions,
-        facts: &[(&str, &str)],
+        of: Provenance<'_>,
     ) -> Result<Option<Committed>> {
         match self.publish(plan)? {
             Published::Overtaken => Ok(None),
             Published::Done { kept } => {
-                self.record_commit(options, plan.sealed, facts);
+                self.record_commit(options, plan.sealed, of);
                 Ok(Some(Committed { kept }))
             }
         }

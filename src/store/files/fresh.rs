@@ -11,6 +11,7 @@ use super::change::Changes;
 use super::commit::{Plan, Published};
 use super::next_revision::Sealer;
 use super::observe::{Depth, Observation};
+use super::record::Provenance;
 use super::root::Root;
 use super::staging::Staging;
 use super::state_lock::{StateLock, StateLocks};
@@ -25,6 +26,7 @@ use crate::store::candidate::written_by_a_newer_program;
 use crate::store::change::Outcome;
 use crate::store::copies::{Copies, newest_valid};
 use crate::store::diagnosis::Health;
+use crate::store::fresh::{Done, InitMode, Initialized, in_words};
 use crate::store::layout::{GITIGNORE, MIRROR, SIDE_DIRECTORIES};
 use crate::store::next_revision::new_lineage;
 use crate::store::options::{Author, LockPurpose, WriteOptions};
@@ -32,58 +34,6 @@ use crate::store::{AutoRecover, ForeignEdits};
 
 /// The reason in the name of a state's copy in an archive: it was the live file.
 pub(super) const LIVE: &str = "live";
-
-/// The treatment of an existing history by `state init`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitMode {
-    /// It keeps the history, and heals and migrates where needed.
-    Continue,
-    /// It archives the history and starts a new lineage.
-    Fresh,
-}
-
-/// The result of `state init`.
-#[derive(Clone, Debug)]
-pub struct Initialized {
-    /// The current revision.
-    pub revision: Revision,
-    /// The change to the document.
-    pub done: Done,
-}
-
-/// The change that `state init` made to the document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
-    /// It created the first document of its lineage.
-    Created,
-    /// It restored a damaged document from a copy.
-    Healed,
-    /// It migrated the document to the current form and sealed it.
-    Migrated,
-    /// It changed nothing.
-    AlreadyThere,
-}
-
-impl Done {
-    /// The same in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Healed => "healed",
-            Self::Migrated => "migrated",
-            Self::AlreadyThere => "already there",
-        }
-    }
-}
-
-/// A document in words, for the question whether to archive it.
-pub(in crate::store) fn in_words(document: &Value) -> String {
-    let revision = document
-        .pointer("/metadata/revision")
-        .map_or_else(|| "unsealed".to_owned(), |revision| format!("at revision {revision}"));
-    let phase = document.get("phase").and_then(Value::as_str).unwrap_or_default();
-    format!("{revision}, phase {phase:?}")
-}
 
 impl Lineages<'_> {
     /// Prepares a root: directories, the first document where there is no history, healing,
@@ -131,7 +81,8 @@ impl Lineages<'_> {
                 Init::Overtaken => Ok(None),
                 Init::Unsealed => {
                     was_sealed = true;
-                    self.store.lineages().seal_as_it_is(options)?; // refuses a foreign edit unless those are accepted
+                    // refuses a foreign edit unless those are accepted
+                    self.store.lineages().seal_as_it_is(options)?;
                     Ok(None)
                 }
             }
@@ -297,7 +248,7 @@ impl Transaction<'_> {
         if let Err(error) = mirrored {
             self.store.warn(format!("the mirror may not survive a power cut: {error}"));
         }
-        self.record_commit(options, &sealed, &[]);
+        self.record_commit(options, &sealed, Provenance::default());
         Ok(Some(sealed.document.seal.revision))
     }
 

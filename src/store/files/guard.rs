@@ -182,8 +182,8 @@ impl<'s> Guards<'s> {
         });
     }
 
-    /// Removes the record of the guard that a word names, in whatever condition it is; 1 `not_found`
-    /// where it names none, or several. Returns the guard's id.
+    /// Removes the record of the guard that a word names, in whatever condition it is; 1
+    /// `not_found` where it names none, or several. Returns the guard's id.
     pub fn forget(&self, word: &str) -> Result<String> {
         let lock = StateLocks::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;

@@ -8,7 +8,7 @@ use super::change::Changes;
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
 use super::preserve::Replaced;
-use super::record::REPEATS;
+use super::record::Provenance;
 use super::root::Root;
 use super::transaction::{Transaction, Transactions};
 use crate::audit::Level;
@@ -18,29 +18,13 @@ use crate::error::{ExitCode, Result};
 use crate::store::candidate::{Candidate, Wanted, written_by_a_newer_program};
 use crate::store::copies::{Copies, newest_valid};
 use crate::store::diagnosis::Health;
+use crate::store::heal::Recovered;
 use crate::store::layout::{BACKUPS, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::signal::Signals;
 
 /// The action under which healing is logged.
 const HEAL: &str = "heal";
-
-/// The result of a recovery.
-#[derive(Clone, Debug)]
-pub enum Recovered {
-    /// The state is valid, and no copy was named.
-    NothingToDo {
-        /// The backup made before a migration, if there is one.
-        pre_migration: Option<String>,
-    },
-    /// A copy was restored.
-    From {
-        /// Its file name.
-        file: String,
-        /// The revision that holds it now.
-        revision: Revision,
-    },
-}
 
 /// Brings back a valid copy.
 #[derive(Clone, Copy, Debug)]
@@ -136,10 +120,8 @@ impl Transaction<'_> {
         let lost = seen.lost_after(&lineage, copy.document.revision());
         let plan = Plan { replaced, signals: &Signals::Follow, room, ..Plan::of(&sealed, options) };
         let repeats = copy.document.revision().filter(|_| !is_rollback);
-        let repeats = repeats.map(|revision| revision.to_string());
-        let mut facts = vec![("from", copy.name.as_str())];
-        facts.extend(repeats.iter().map(|revision| (REPEATS, revision.as_str())));
-        let Some(committed) = self.commit(&plan, options, &facts)? else {
+        let of = Provenance { from: Some(&copy.name), repeats };
+        let Some(committed) = self.commit(&plan, options, of)? else {
             return Ok(None);
         };
         let revision = sealed.document.seal.revision;
@@ -182,7 +164,8 @@ impl Observation<'_> {
             .revision()
             .map_or_else(|| "a copy from before seals".to_owned(), |r| format!("revision {r}"));
         format!(
-            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; the damaged file is {}/{}",
+            "{} was damaged ({why}); {what} was restored from {name} as revision {revision}; \
+             the damaged file is {}/{}",
             self.store.shown(),
             BACKUPS,
             kept.unwrap_or_default(),

@@ -215,7 +215,7 @@ impl HostLock<'_> {
     pub fn finish(self) -> Result<()> {
         let store = &self.host.store;
         let Some(intent) = self.pending.get() else { return Ok(()) };
-        let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
+        let options = WriteOptions::of_restore();
         let staging = Staging::of(store).open(&self.lock)?;
         store.restores().roll_forward(&self.lock, staging, intent, &options).map_err(|error| {
             let message = format!(

@@ -2,7 +2,7 @@
 
 use super::FileStore;
 use super::events::EventLog;
-use crate::audit::{AuditEntry, Level};
+use crate::audit::{AuditEntry, ErrorLogEntry, Level};
 use crate::error::{Error, ExitCode};
 use crate::fs::FileKind;
 use crate::journal::Event;
@@ -18,6 +18,11 @@ pub struct Logs<'s> {
 }
 
 impl Logs<'_> {
+    /// The last entries of the error log, oldest first.
+    pub fn errors(&self) -> Vec<ErrorLogEntry> {
+        self.store.errors.last()
+    }
+
     /// Adds an entry to the error log with an exit code that need not be this program's, if this
     /// user owns the root.
     pub fn note_error(&self, level: Level, component: &str, message: &str, code: u8) {
@@ -103,8 +108,8 @@ impl Logs<'_> {
         (stat.kind == FileKind::Directory).then_some(stat.uid)
     }
 
-    /// Records a writer's failure in the journal and the logs, if this user owns the root. Invalid input is not
-    /// recorded in the error log.
+    /// Records a writer's failure in the journal and the logs, if this user owns the root. Invalid
+    /// input is not recorded in the error log.
     pub fn record_refusal(&self, command: &str, error: &Error) {
         if !self.is_initialized() {
             return;

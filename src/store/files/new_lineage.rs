@@ -10,24 +10,24 @@
 //!    from the backup directory.
 //! 5. The intent is removed.
 
+pub(super) mod intent;
+
 use std::rc::Rc;
 
-use serde_json::json;
-
+use self::intent::Intent;
 use super::FileStore;
 use super::commit::{OnDiskFull, Plan, Published};
 use super::fresh::Lineages;
 use super::preserve::Replaced;
-use super::restore::{Intents, lock_lost, staged_state};
+use super::record::Provenance;
+use super::restore::{lock_lost, staged_state};
 use super::root::Root;
 use super::staging::{Staging, StagingDir};
 use super::state_file::StateFile;
 use super::state_lock::StateLock;
 use super::transaction::Transaction;
 use crate::audit::Level;
-use crate::document::seal::{
-    Digest, Document, Lineage, Revision, Seal, Sealed, verified, with_digest,
-};
+use crate::document::seal::{Revision, Seal, Sealed};
 use crate::document::{READ_LIMIT, Reading};
 use crate::error::{Error, Kind, Result};
 use crate::fs::free_name::first_free;
@@ -38,8 +38,7 @@ use crate::side;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{
-    ARCHIVE_PREFIX, BACKUPS, BackupName, CHECKPOINTS, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS,
-    STAGED_PREFIX, WORKSHOP,
+    ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS, STAGED_PREFIX,
 };
 use crate::store::logged;
 use crate::store::options::WriteOptions;
@@ -47,67 +46,8 @@ use crate::store::restore::intent::StagedState;
 use crate::time::compact;
 use crate::tree::{self, Attributes};
 
-/// The record's action. The record uses the file of a restore's intent, so that one lookup finds
-/// either.
-const FRESH: &str = "fresh";
-const VERSION: u64 = 3;
-/// The version without a root, as earlier releases write it.
-const WITHOUT_ROOT: u64 = 2;
-/// The largest record that is read, in bytes.
-const LIMIT: u64 = 1 << 16;
 /// The number under which the new document is staged.
 const NUMBER: u64 = 0;
-
-/// The record of a decided new lineage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Intent {
-    /// The state's directory, for which it was written; an earlier release does not record it.
-    root: Option<DirId>,
-    /// The final name of the archive.
-    archive: String,
-    /// The first document of the lineage.
-    state: StagedState,
-}
-
-impl Intent {
-    fn write(&self) -> Result<Vec<u8>> {
-        let StagedState { revision, lineage, digest } = &self.state;
-        let state = json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
-        let root = self.root.as_ref().map(DirId::to_value);
-        with_digest(json!({
-            "version": VERSION,
-            "action": FRESH,
-            "root": root,
-            "archive": self.archive,
-            "state": state,
-        }))
-        .ok_or_else(|| Error::new(Kind::Internal, "the intent could not be written"))
-    }
-
-    /// Reads a record; `None` if it is damaged, of a newer program, or names anything but an
-    /// archive.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let value = verified(bytes)?;
-        let root = match value.get("version")?.as_u64()? {
-            WITHOUT_ROOT => None,
-            VERSION => Some(DirId::from_value(value.get("root")?)?),
-            _ => return None,
-        };
-        value.get("action").filter(|action| **action == FRESH)?;
-        let archive =
-            value.get("archive")?.as_str().filter(|name| name.starts_with(ARCHIVE_PREFIX))?;
-        let state = value.get("state")?;
-        Some(Self {
-            root,
-            archive: (!archive.contains(['/', '\0'])).then(|| archive.to_owned())?,
-            state: StagedState {
-                revision: Revision::from_value(state.get("revision")?)?,
-                lineage: Lineage::from_value(state.get("lineage")?)?,
-                digest: Digest::from_value(state.get("digest")?)?,
-            },
-        })
-    }
-}
 
 /// The archive's name while it is being made, in the backup directory.
 fn archive_in_progress() -> String {
@@ -180,9 +120,10 @@ impl Lineages<'_> {
         let mut staging = Staging::of(self.store).open(lock)?;
         staging.keep();
         let live = StateFile::read(&self.store.disk, &lock.root, &self.store.settings.file_name)?;
-        let is_committed = live.is_some_and(
-            |found| matches!(&found.reading, Reading::Sealed(live) if live.seal.lineage == intent.state.lineage),
-        );
+        let is_committed = live.is_some_and(|found| match &found.reading {
+            Reading::Sealed(live) => live.seal.lineage == intent.state.lineage,
+            _ => false,
+        });
         let options = WriteOptions::of("init");
         if is_committed && !self.has_archive(lock, &intent)? {
             // The mirror or the backups may be the last copies of the old lineage: beside them the
@@ -207,7 +148,7 @@ impl Lineages<'_> {
                 };
                 let published = tx.commit_fresh(&staging, &sealed, replaced, &options)?;
                 if published != Published::Overtaken {
-                    tx.record_commit(&options, &sealed, &[]);
+                    tx.record_commit(&options, &sealed, Provenance::default());
                 }
                 Ok::<_, Error>(published)
             };
@@ -299,49 +240,6 @@ impl Lineages<'_> {
     }
 }
 
-impl Intents<'_> {
-    fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
-        let found =
-            self.store.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
-        Ok(found.and_then(|found| Intent::read(&found.bytes)))
-    }
-
-    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
-    /// or it is this root's. In a copy or clone nothing of it is carried out.
-    pub(super) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
-        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
-        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.store.disk, root)?)
-            && here.is_same(there)
-        {
-            return Ok(None);
-        }
-        let message = format!(
-            "{} holds the record of an interrupted `init --fresh` of another root; nothing of it is \
-             carried out",
-            root.path().display()
-        );
-        let abort =
-            "drop the record and what it staged; the state and its history stay as they are";
-        let error = Error::new(Kind::ForeignIntent, message);
-        Ok(Some(error.hint_command("recover restore --abort", abort)))
-    }
-
-    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
-    /// old lineage's copies it is not a foreign edit.
-    pub(super) fn is_fresh(&self, document: &Document) -> bool {
-        let intent =
-            Root::of(self.store).open().and_then(|root| self.read_fresh(&root)).ok().flatten();
-        let is_own = |root: &DirId| {
-            let here =
-                Root::of(self.store).open().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
-            here.ok().flatten().is_some_and(|here| here.is_same(root))
-        };
-        intent.is_some_and(|intent| {
-            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
-        })
-    }
-}
-
 impl Transaction<'_> {
     /// Archives everything and commits the first document of a new lineage; `None` if another
     /// writer was faster.
@@ -381,7 +279,7 @@ impl Transaction<'_> {
             }
         }
         self.store.lineages().record_archive(&intent, options);
-        self.record_commit(options, sealed, &[]);
+        self.record_commit(options, sealed, Provenance::default());
         self.store.lineages().finish(&self.lock, staging, &intent);
         Ok(Some(revision))
     }

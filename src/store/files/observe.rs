@@ -125,9 +125,15 @@ impl Root<'_> {
         let (shown, mode) = (dir.path().display(), stat.mode);
         self.store.warn(match tighten() {
             Ok(()) => {
-                format!("{shown} had mode {mode:04o}, looser than 0700; it and the files in it are yours alone now")
+                format!(
+                    "{shown} had mode {mode:04o}, looser than 0700; \
+                         it and the files in it are yours alone now"
+                )
             }
-            Err(error) => format!("{shown} has mode {mode:04o}, looser than 0700, and that stays: {error}"),
+            Err(error) => format!(
+                "{shown} has mode {mode:04o}, looser than 0700, and that stays: \
+                                   {error}"
+            ),
         });
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! interrupted restore.
 
 use std::ffi::OsStr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::FileStore;
 use super::commit::OnDiskFull;
@@ -132,14 +132,7 @@ impl<'s> Reader<'s> {
         deadline: Instant,
     ) -> Option<Instant> {
         let found = live.as_ref()?;
-        let (seconds, nanos) = found.stat.mtime;
-        let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
-        let age = self
-            .store
-            .disk
-            .now()
-            .duration_since(SystemTime::UNIX_EPOCH + since)
-            .unwrap_or_default();
+        let age = found.stat.age(self.store.disk.now());
         let waited = seen.is_some_and(|seen| seen.unchanged(&found.stat));
         if age >= QUIET || waited || Instant::now() >= deadline {
             return None;

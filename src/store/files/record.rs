@@ -7,7 +7,7 @@ use super::events::EventLog;
 use super::observe::Observation;
 use super::root::Root;
 use super::transaction::Transaction;
-use crate::audit::{Committed, fact};
+use crate::audit::{AuditLine, Committed, fact};
 use crate::document::Reading;
 use crate::document::seal::{Lineage, Revision, Sealed, to_bytes};
 use crate::journal::event::BLOCKERS_LIMIT;
@@ -37,8 +37,14 @@ impl EventLog<'_> {
     }
 }
 
-/// The fact that names the earlier revision that a commit repeats.
-pub(super) const REPEATS: &str = "repeats";
+/// The source of a committed document that is not new.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Provenance<'a> {
+    /// The copy or the checkpoint that it was taken from.
+    pub from: Option<&'a str>,
+    /// The earlier revision that it repeats.
+    pub repeats: Option<Revision>,
+}
 
 impl Observation<'_> {
     /// The recorded commits of a lineage in this root, by revision: those in the journal; for
@@ -69,9 +75,9 @@ impl Observation<'_> {
         }
         let (path, mut last) = (fact("path", self.store.shown()), None);
         self.store.audit.each_line(std::slice::from_ref(&path), &mut |line| {
-            let mut words = line.split(' ');
             if line.trim_end().ends_with(&path)
-                && let Some(lineage) = words.find_map(|word| word.strip_prefix("lineage="))
+                && let Some(line) = AuditLine::parse(line)
+                && let Some(lineage) = line.fact("lineage")
             {
                 last = Lineage::from_value(&lineage.into()).or(last.take());
             }
@@ -102,9 +108,9 @@ impl Transaction<'_> {
         &self,
         options: &WriteOptions,
         sealed: &Sealed,
-        facts: &[(&str, &str)],
+        of: Provenance<'_>,
     ) {
-        self.journal_commit(options, sealed, facts);
+        self.journal_commit(options, sealed, of.repeats);
         // A restore may have settled a guard since the files were observed.
         if !self.seen.backup_dir.guards.is_empty()
             && let Ok(backup_dir) = Root::of(self.store).backup_dir_of(&self.lock.root)
@@ -112,7 +118,9 @@ impl Transaction<'_> {
             self.store.guards().warn(&self.lock.root, &backup_dir);
         }
         let entry = logged::commit(options, sealed, self.lock.waited);
-        let entry = facts.iter().fold(entry, |entry, (key, value)| entry.with(key, value));
+        let entry = of.from.iter().fold(entry, |entry, from| entry.with("from", from));
+        let repeats = of.repeats.iter();
+        let entry = repeats.fold(entry, |entry, revision| entry.with("repeats", revision));
         self.store.audit.record(&entry.with("path", self.store.shown()));
     }
 
@@ -131,11 +139,12 @@ impl Transaction<'_> {
             .any(|commit| commit.revision == seal.revision && commit.digest == seal.digest);
         if !is_recorded {
             let sealed = Sealed { document: document.clone(), text: found.bytes.clone().into() };
-            self.record_commit(options, &sealed, &[("from", from)]);
+            let of = Provenance { from: Some(from), repeats: None };
+            self.record_commit(options, &sealed, of);
         }
     }
 
-    fn journal_commit(&self, options: &WriteOptions, sealed: &Sealed, facts: &[(&str, &str)]) {
+    fn journal_commit(&self, options: &WriteOptions, sealed: &Sealed, repeats: Option<Revision>) {
         let Some(dir) = self.seen.backup_dir.dir().filter(|_| self.seen.backup_dir.has_journal)
         else {
             return;
@@ -151,10 +160,7 @@ impl Transaction<'_> {
             waited: self.lock.waited.as_secs_f64(),
             blockers: self.lock.blockers.iter().take(BLOCKERS_LIMIT).cloned().collect(),
             bytes: sealed.text.size() as u64,
-            repeats: facts
-                .iter()
-                .find(|(name, _)| *name == REPEATS)
-                .and_then(|(_, revision)| Revision::new(revision.parse().ok()?)),
+            repeats,
             changes: changes(&self.seen, sealed),
             guards: self.lock.guards_of_commit(&self.seen.backup_dir),
         };

@@ -181,7 +181,10 @@ impl Restores<'_> {
             .disk
             .read(&checkpoint.dir, manifest::STATE, READ_LIMIT)?
             .map(|found| found.bytes);
-        let is_listed = |bytes: &Vec<u8>| matches!(&entry.what, What::File { sha256, .. } if *sha256 == Digest::of(bytes));
+        let is_listed = |bytes: &Vec<u8>| match &entry.what {
+            What::File { sha256, .. } => *sha256 == Digest::of(bytes),
+            _ => false,
+        };
         let bytes = found
             .filter(is_listed)
             .ok_or_else(|| state::unfit(id, "its state.json is not what it was"))?;
@@ -321,7 +324,8 @@ impl Restores<'_> {
         drop(gate);
         let unknown = |is: &str, error: &FsError| {
             let message = format!(
-                "the restore of {} {is} decided, but the disk did not confirm it: {error}; if it is, the next command finishes it",
+                "the restore of {} {is} decided, but the disk did not confirm it: {error}; \
+                 if it is, the next command finishes it",
                 intent.checkpoint
             );
             Error::new(Kind::DurabilityUnknown, message)

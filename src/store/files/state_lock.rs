@@ -205,8 +205,8 @@ impl<'s> StateLocks<'s> {
         }
         let shown = root.path().display();
         let message = format!(
-            "{shown} lies on a file system without permissions: no mode can be set there, and others \
-            could read and change what is kept"
+            "{shown} lies on a file system without permissions: no mode can be set there, \
+             and others could read and change what is kept"
         );
         Err(Error::new(Kind::UnsafePath, message)
             .hint_shell(

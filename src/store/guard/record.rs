@@ -101,7 +101,13 @@ impl Record {
 
     /// The content of its file.
     pub fn write(&self) -> Result<Vec<u8>> {
-        let document = |Base { revision, lineage, digest }: &Base| json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()});
+        let document = |base: &Base| {
+            json!({
+                "revision": base.revision.get(),
+                "lineage": base.lineage.as_str(),
+                "digest": base.digest.as_str(),
+            })
+        };
         let (commit, why) = match &self.status {
             Status::Running => (None, None),
             Status::PuttingBack { commit, unrestored } => (Some(commit), unrestored.as_ref()),

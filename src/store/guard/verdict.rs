@@ -111,8 +111,12 @@ impl Verdict {
             return Ok(Self::Refused("a new lineage was begun since it began".to_owned()));
         }
         let whole_range = begin + 1..=current;
-        let unclear = whole_range.clone().find(|revision| known(*revision).is_none()).map(|revision| {
-            format!("the journal has no line of revision {revision}, which its command may have committed")
+        let unknown = whole_range.clone().find(|revision| known(*revision).is_none());
+        let unclear = unknown.map(|revision| {
+            format!(
+                "the journal has no line of revision {revision}, \
+                 which its command may have committed"
+            )
         });
         let documents = since_then.documents(&whole_range)?;
         let (mut guards, mut others) = (Touched::default(), Touched::default());
@@ -122,7 +126,8 @@ impl Verdict {
             let party = party(revision);
             if since.is_some_and(|since| since != party) {
                 let kept = format!(
-                    "revision {} is not kept, so the changes of the guard and of others cannot be separated",
+                    "revision {} is not kept, so the changes of the guard and of others cannot be \
+                     separated",
                     revision - 1
                 );
                 return Ok(Self::Refused(kept));
@@ -177,8 +182,7 @@ fn others_at_config(
     lines: &BTreeMap<u64, Vec<&Commit>>,
 ) -> Option<String> {
     let id = &record.id;
-    let restored =
-        |commit: &&&Commit| commit.command == "recover restore" && !commit.guards.contains(id);
+    let restored = |commit: &&&Commit| commit.is_restore() && !commit.guards.contains(id);
     if let Some(commit) = lines.values().flatten().find(restored) {
         return Some(format!("revision {} restored a checkpoint", commit.revision));
     }

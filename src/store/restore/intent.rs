@@ -147,13 +147,13 @@ impl Intent {
             |digest: &Option<Digest>| digest.as_ref().map(|digest| digest.as_str().to_owned());
         let swap = |swap: &Option<Swap>| {
             let swap = swap.as_ref()?;
-            Some(
-                json!({"new": text(&swap.new), "old": text(&swap.old), "manner": swap.manner.name()}),
-            )
+            Some(json!({"new": text(&swap.new), "old": text(&swap.old),
+                    "manner": swap.manner.name()}))
         };
         let state = self.state.as_ref().map(|state| {
             let StagedState { revision, lineage, digest } = state;
-            json!({"revision": revision.get(), "lineage": lineage.as_str(), "digest": digest.as_str()})
+            json!({"revision": revision.get(), "lineage": lineage.as_str(),
+                "digest": digest.as_str()})
         });
         let origin = self.origin.as_ref();
         let mut record = json!({
@@ -312,8 +312,10 @@ mod tests {
     fn a_version_1_intent_has_no_origin() {
         let swap = json!({"new": Digest::of(b"new").as_str(), "old": null});
         let old = json!({
-            "version": 1, "action": "restore", "number": 2, "checkpoint": "checkpoint-20231101-103000-deploy",
-            "preRestore": "checkpoint-20231101-103500-pre-restore", "configRoot": "/else/where", "config": swap,
+            "version": 1, "action": "restore", "number": 2,
+            "checkpoint": "checkpoint-20231101-103000-deploy",
+            "preRestore": "checkpoint-20231101-103500-pre-restore", "configRoot": "/else/where",
+            "config": swap,
             "signals": swap, "state": null,
         });
         let read = Intent::read(&with_digest(old).unwrap()).unwrap();

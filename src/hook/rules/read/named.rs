@@ -4,9 +4,10 @@
 use super::super::named::{
     ChangeScope, Enforcement, FileTriggers, NAME_LIMIT, NamedSkill, Priority, SkipConditions,
 };
-use super::super::source::{JsonType, Node};
+use super::super::source::Node;
 use super::super::{Scope, Weight};
 use super::{Fields, REMARKS, Reader};
+use crate::document::json_type::JsonType;
 use crate::hook::files::FilePattern;
 use crate::hook::pattern::{Case, Pattern};
 

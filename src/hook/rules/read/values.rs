@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::super::source::{JsonType, Node};
+use super::super::source::Node;
 use super::super::{Scope, Weight};
 use super::{Fields, REMARKS, Reader};
+use crate::document::json_type::JsonType;
 use crate::hook::files::FilePattern;
 use crate::hook::pattern::{Case, Pattern};
 use crate::name::{Name, nearest};

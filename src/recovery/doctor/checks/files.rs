@@ -162,7 +162,8 @@ impl Examination<'_> {
                 let is_signal = name.rsplit('/').next().is_some_and(is_staged_signal);
                 let message = match is_signal {
                     true => format!(
-                        "{name} is of a signal whose writer was killed or could not put its file in place"
+                        "{name} is of a signal whose writer was killed or could not put its file \
+                         in place"
                     ),
                     false => format!("{name} was left by a command that was killed"),
                 };

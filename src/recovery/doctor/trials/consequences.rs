@@ -2,7 +2,7 @@
 
 use super::{ROOT, Trial};
 use crate::error::{Error, ExitCode, quote_path};
-use crate::fs::Dir;
+use crate::fs::{Dir, FsError};
 use crate::os::hints;
 use crate::recovery::doctor::{Finding, Subject};
 
@@ -71,8 +71,10 @@ impl Trial {
 
 /// The reason of a failure. The path of a scratch file, which is gone, is left out.
 pub(super) fn reason(error: &Error, place: Option<&str>) -> String {
-    let last = error.message.rsplit(": ").next().unwrap_or_default();
-    if place.is_some() { last.to_owned() } else { error.message.clone() }
+    match error.cause::<FsError>() {
+        Some(failed) if place.is_some() => failed.reason(),
+        _ => error.message.clone(),
+    }
 }
 
 /// The finding for a call that failed.

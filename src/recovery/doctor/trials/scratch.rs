@@ -40,7 +40,8 @@ impl<'a> Scratch<'a> {
             let flock = match flock {
                 Ok(Locked::TimedOut) => return Ok(None),
                 Ok(Locked::Yes(file)) => Some(file),
-                Err(_) => None, // not every file system has it for directories; a file is tried later
+                // not every file system has it for directories; a file is tried later
+                Err(_) => None,
             };
             let (Some(made), Some(found)) = (disk.stat(&dir, ".")?, disk.stat(parent, SCRATCH)?)
             else {

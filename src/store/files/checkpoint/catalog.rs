@@ -70,7 +70,8 @@ fn damaged(dir: &Dir, id: &str, why: &str) -> Error {
 /// The error about a checkpoint that shows no damage, but has no digests to verify.
 fn of_old_libraries(id: &str) -> Error {
     let message = format!(
-        "the checkpoint {id} was made by the old libraries: it has no manifest, so it cannot be verified"
+        "the checkpoint {id} was made by the old libraries: it has no manifest, so it cannot be \
+         verified"
     );
     Error::new(Kind::Unverifiable, message)
         .detail("checkpoint", id)

@@ -1,5 +1,6 @@
 //! Puts back the changes of a guard's command.
 
+use crate::store::files::record::Provenance;
 use std::cell::Cell;
 use std::time::Instant;
 
@@ -164,7 +165,7 @@ impl Transaction<'_> {
         }
         let replaced = self.seen.replaced_for(pinned::PRE_RESTORE);
         let plan = Plan { replaced, signals: &Signals::Follow, ..Plan::of(&sealed, options) };
-        Ok(self.commit(&plan, options, &[])?.map(|_| revision))
+        Ok(self.commit(&plan, options, Provenance::default())?.map(|_| revision))
     }
 }
 

@@ -95,7 +95,7 @@ impl Restores<'_> {
                     &lock,
                     staging,
                     &intent,
-                    &WriteOptions { group: "recover", ..WriteOptions::of("restore") },
+                    &WriteOptions::of_restore(),
                 )?;
                 return Ok(match intent.action {
                     Action::Undo => Aborted::Undone { checkpoint },
@@ -199,11 +199,8 @@ impl Restores<'_> {
             _ => undo,
         };
         self.decide(&mut staging, lock, &undo, &[], Instant::now())?;
-        let options = WriteOptions {
-            group: "recover",
-            reason: Some("abort".to_owned()),
-            ..WriteOptions::of("restore")
-        };
+        let options =
+            WriteOptions { reason: Some("abort".to_owned()), ..WriteOptions::of_restore() };
         self.roll_forward(lock, staging, &undo, &options)?;
         self.record_abort(&intent.checkpoint, "undone");
         Ok(Undone::Trees)

@@ -32,11 +32,13 @@ impl Intents<'_> {
     pub(in super::super) fn foreign(&self, root: &Dir, intent: &Intent) -> Result<Option<Error>> {
         let refuse = |why: String| {
             let message = format!(
-                "{} holds the record of an interrupted restore of {} that {why}; nothing of it is carried out",
+                "{} holds the record of an interrupted restore of {} that {why}; \
+                 nothing of it is carried out",
                 root.path().display(),
                 intent.checkpoint
             );
-            let abort = "drop the record and what it staged; the state, config/ and .signals/ stay as they are";
+            let abort = "drop the record and what it staged; the state, config/ and .signals/ stay \
+                         as they are";
             Error::new(Kind::ForeignIntent, message)
                 .hint_command("recover restore --abort", abort)
                 .detail("checkpoint", intent.checkpoint.as_str())

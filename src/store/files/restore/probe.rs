@@ -272,7 +272,8 @@ impl Drop for Scratch<'_> {
         // The next writer tries again.
         if remove(self.disk, self.parent).is_ok() {
             let _ = self.disk.set_mtime_of(self.parent.at(), self.parent.path(), self.mtime);
-            let _ = self.disk.sync_dir(self.parent); // durable before the staging directory is removed
+            // durable before the staging directory is removed
+            let _ = self.disk.sync_dir(self.parent);
         }
     }
 }

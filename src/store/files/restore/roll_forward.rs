@@ -3,6 +3,7 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
+use crate::document::seal::Revision;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::store::diagnosis::{Health, newer_schema};
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
 use crate::store::files::observe::Observation;
 use crate::store::files::read::Reader;
-use crate::store::files::record::REPEATS;
+use crate::store::files::record::Provenance;
 use crate::store::files::root::Root;
 use crate::store::files::staging::{Staging, StagingDir};
 use crate::store::files::state_lock::{StateLock, StateLocks};
@@ -78,7 +79,8 @@ impl Reader<'_> {
             return Err(error);
         };
         self.store.warn(format!(
-            "a restore of {} was interrupted, and finishing it was not possible: {error}; the state as it is going to be is served",
+            "a restore of {} was interrupted, and finishing it was not possible: {error}; \
+             the state as it is going to be is served",
             intent.checkpoint
         ));
         let bytes = match &sealed.document.older {
@@ -166,7 +168,7 @@ impl Intents<'_> {
             return Ok(None);
         };
         match self.store.disk.read(&dir, INTENT, intent::LIMIT)? {
-            Some(found) if new_lineage::Intent::read(&found.bytes).is_some() => Ok(None),
+            Some(found) if new_lineage::intent::Intent::read(&found.bytes).is_some() => Ok(None),
             Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
             None => Ok(None),
         }
@@ -208,14 +210,15 @@ impl Restores<'_> {
         let id = &intent.checkpoint;
         let staging = Staging::of(self.store).open(lock)?;
         if self.can_be_carried_out(lock, &staging, intent)? {
-            let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
+            let options = WriteOptions::of_restore();
             self.roll_forward(lock, staging, intent, &options)?;
             let done = if intent.action == Action::Restore { "finished" } else { "undone" };
             self.report_recovery(&format!("an interrupted restore of {id} was {done}"));
         } else {
             self.undo(lock, staging, intent)?;
             self.report_recovery(&format!(
-                "an interrupted restore of {id} could not be finished, since what was staged is gone or damaged: it was undone"
+                "an interrupted restore of {id} could not be finished, since what was staged is \
+                 gone or damaged: it was undone"
             ));
         }
         Ok(())
@@ -255,11 +258,11 @@ impl Restores<'_> {
     }
 
     /// The revision that a guard restores: an undo passes over the guard and its restore.
-    fn guarded_revision(&self, intent: &Intent, options: &WriteOptions) -> Option<String> {
+    fn guarded_revision(&self, intent: &Intent, options: &WriteOptions) -> Option<Revision> {
         options.guard.as_ref()?;
         let checkpoint =
             self.store.checkpoints().find(&Which::Id(intent.checkpoint.clone())).ok()?;
-        checkpoint.metadata.revision.map(|revision| revision.to_string())
+        checkpoint.metadata.revision.and_then(Revision::new)
     }
 
     /// Carries out a decided restore; returns the resulting revision of the state.
@@ -364,9 +367,8 @@ impl Restores<'_> {
                     lock.settle_guard_in(intent, options)?;
                 }
                 let repeats = self.guarded_revision(intent, options);
-                let mut facts = vec![("from", intent.checkpoint.as_str())];
-                facts.extend(repeats.iter().map(|revision| (REPEATS, revision.as_str())));
-                tx.record_commit(options, &sealed, &facts);
+                let of = Provenance { from: Some(&intent.checkpoint), repeats };
+                tx.record_commit(options, &sealed, of);
                 return Ok(sealed.document.seal.revision.get());
             }
             if !lock.flock.is_current(&self.store.disk, &lock.root)? {

@@ -1,8 +1,8 @@
 //! The calls of Darwin that no well-kept crate wraps safely: sysctl(3), gethostuuid(2),
 //! getentropy(2), proc_pidinfo(3), sigaction(2) and one fcntl(2).
 //!
-//! All unsafe code of pipeline-state is here. Each function is one call, and takes and returns plain
-//! data; what the bytes mean is decided in safe code, which is tested on every system.
+//! All unsafe code of pipeline-state is here. Each function is one call, and takes and returns
+//! plain data; what the bytes mean is decided in safe code, which is tested on every system.
 #![cfg(target_os = "macos")]
 
 use std::ffi::c_int;
