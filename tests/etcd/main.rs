@@ -29,6 +29,9 @@ mod moving;
 #[path = "../suite/observed.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod observed;
+#[path = "../suite/operations.rs"]
+#[allow(dead_code, reason = "histories of other kinds use the rest")]
+mod operations;
 mod page;
 #[path = "../suite/permitted.rs"]
 mod permitted;

@@ -11,26 +11,29 @@
 //! Every [`DEATHS`]th kill is tried, and every [`FAILURES`]th failure (each error at each call on
 //! the root that can return it); `PROOFS=all` tries all.
 
+mod roots;
+mod view;
+
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
 use pipeline_state::error::ExitCode;
 use pipeline_state::fs::Disk;
-use pipeline_state::fs::stage::is_temporary;
 use pipeline_state::lock::{LockEntry, Mode};
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::roots::*;
+use self::view::View;
 use crate::effort::sampled;
 use crate::faults::store;
-use crate::kill::{assert_settled, content, damaged, precious};
+use crate::kill::{assert_settled, damaged, precious};
 use crate::lock_faults::{acquire, locks_on, release};
 use crate::lock_kill::leftovers;
 use crate::owners::Owner;
 use crate::sandbox::{Ran, Sandbox, installed};
-use crate::snapshots::{assert_tidy, twin, with_small_checkpoint};
+use crate::snapshots::{assert_tidy, twin};
 use crate::strace::{Call, calls_in, in_parallel, injection, strace};
 
 const DEATHS: usize = 3;
@@ -149,202 +152,6 @@ fn commands() -> Vec<Row> {
         row("hook uninstall", hooked),
         row("recover remove 2", checkpointed),
     ]
-}
-
-// ---- initial roots ----
-
-fn empty(_: &Owner) -> Sandbox {
-    Sandbox::empty()
-}
-
-fn history(_: &Owner) -> Sandbox {
-    Sandbox::with_history()
-}
-
-fn checkpointed(_: &Owner) -> Sandbox {
-    with_small_checkpoint()
-}
-
-fn twice_checkpointed(_: &Owner) -> Sandbox {
-    let root = with_small_checkpoint();
-    root.ok("recover checkpoint newest");
-    root
-}
-
-fn signalled(_: &Owner) -> Sandbox {
-    let root = Sandbox::with_history();
-    root.ok("state signal GO");
-    root
-}
-
-fn ruled(_: &Owner) -> Sandbox {
-    let root = Sandbox::with_history();
-    root.ok("hook init-rules");
-    root
-}
-
-fn hooked(_: &Owner) -> Sandbox {
-    let root = Sandbox::with_history();
-    root.ok("hook install");
-    root
-}
-
-fn degraded(_: &Owner) -> Sandbox {
-    let root = Sandbox::with_history();
-    root.ok("recover degrade slow-disk");
-    root
-}
-
-fn deploy_held(owner: &Owner) -> Sandbox {
-    let root = Sandbox::with_history();
-    root.ok(&format!("lock acquire deploy 0 --ttl 1h --owner-pid {}", owner.pid()));
-    root
-}
-
-/// Locks of dead owners.
-fn deserted() -> Sandbox {
-    let (root, dead) = (Sandbox::with_history(), Owner::new());
-    root.ok(&format!("lock acquire a,b 0 --owner-pid {}", dead.pid()));
-    root
-}
-
-fn deleted() -> Sandbox {
-    let root = Sandbox::with_history();
-    fs::remove_file(root.state()).unwrap();
-    root
-}
-
-fn edited() -> Sandbox {
-    let root = Sandbox::with_history();
-    root.overwrite(fs::read_to_string(root.state()).unwrap().replace("\"n\": 3", "\"n\": 33"));
-    root
-}
-
-fn legacy() -> Sandbox {
-    Sandbox::holding(concat!(
-        r#"{"phase":3,"completedTasks":[],"signals":{"A":null},"lastActivation":1,"#,
-        r#""created":"then"}"#
-    ))
-}
-
-/// An unsealed state that breaks the rules, beside a checkpoint.
-fn invalid() -> Sandbox {
-    let root =
-        Sandbox::holding(r#"{"phase":"a","completedTasks":[],"signals":{},"lastActivation":""}"#);
-    root.ok("recover checkpoint good");
-    for copy in root.shelf("") {
-        fs::remove_file(root.file(".state-backups").join(copy)).unwrap();
-    }
-    root.overwrite(r#"{"phase":["no"],"completedTasks":3,"signals":{},"lastActivation":""}"#);
-    root
-}
-
-/// Leftovers of dead processes, a missing mirror, a mode that is too open.
-fn littered(_: &Owner) -> Sandbox {
-    let root = deserted();
-    for name in [".state-backups/.pipeline-state-1-mirror.tmp", ".locks/.live-1-1"] {
-        fs::write(root.file(name), "half").unwrap();
-    }
-    fs::remove_file(root.mirror()).unwrap();
-    fs::set_permissions(root.state(), fs::Permissions::from_mode(0o644)).unwrap();
-    root
-}
-
-fn with_programs(owner: &Owner) -> Sandbox {
-    let root = checkpointed(owner);
-    for (name, script) in [
-        ("editor", "sed -i 's/\"n\": 7/\"n\": 8/' \"$1\""),
-        ("fails", "echo changed >config/rules.json; exit 3"),
-        ("succeeds", "echo changed >config/rules.json"),
-    ] {
-        fs::write(root.file(name), format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(root.file(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    root
-}
-
-// ---- observed roots ----
-
-/// The parts of a root that a command may change.
-#[derive(Clone, Debug, PartialEq)]
-struct View {
-    /// None if it is refused.
-    document: Option<Value>,
-    revision: u64,
-    config: Vec<(String, Vec<u8>)>,
-    signals: Vec<String>,
-    checkpoints: Vec<String>,
-    locks: Vec<(String, &'static str, Option<u32>, Option<u32>)>,
-}
-
-impl View {
-    fn of(root: &Sandbox) -> Self {
-        let read = store(root, Disk::real()).read();
-        let (document, revision) = read.map_or((None, 0), |served| {
-            let (document, revision) = content(&served.bytes);
-            (Some(timeless(document)), revision)
-        });
-        // the next `hook init-rules` clears leftovers of a killed one
-        let config = root.names("config").into_iter().filter(|name| !is_temporary(name));
-        let config = config.map(|name| {
-            (name.clone(), fs::read(root.file("config").join(name)).unwrap_or_default())
-        });
-        let checkpoints =
-            root.names(".checkpoints").into_iter().filter(|name| !name.starts_with('.'));
-        // distinguishes those of one second
-        let is_number = |c: char| c.is_ascii_digit() || c == '-';
-        let operation = |name: String| {
-            name.splitn(4, '-').last().unwrap().trim_start_matches(is_number).to_owned()
-        };
-        let checkpoints =
-            checkpoints.map(operation).filter(|operation| !operation.ends_with("pre-restore"));
-        let locks = locks_on(root, Disk::real());
-        if root.file(".locks").exists() {
-            locks.clean(Instant::now()).unwrap(); // completes interrupted changes
-        }
-        let entries = locks.list().unwrap().into_iter();
-        let mut checkpoints: Vec<String> = checkpoints.collect();
-        checkpoints.sort(); // those of one second have no order
-        Self {
-            document,
-            revision,
-            config: config.collect(),
-            signals: root.names(".signals"),
-            checkpoints,
-            locks: entries
-                .map(|entry| (entry.pid(), entry))
-                .map(|(pid, entry)| (entry.lock, entry.mode.name(), pid, entry.count))
-                .collect(),
-        }
-    }
-
-    /// True if each part is as in one of these two.
-    fn is_between(&self, before: &Self, after: &Self) -> bool {
-        (self.document == before.document || self.document == after.document)
-            && (before.revision..=after.revision).contains(&self.revision)
-            && (self.config == before.config
-                || self.config == after.config
-                || self.config.iter().any(is_changed))
-            && (self.signals == before.signals || self.signals == after.signals)
-            && (self.checkpoints == before.checkpoints || self.checkpoints == after.checkpoints)
-            && (self.locks == before.locks || self.locks == after.locks || self.locks.is_empty())
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Self { revision: 0, ..self.clone() } == Self { revision: 0, ..other.clone() }
-    }
-}
-
-/// The change that the guarded command made to the configuration.
-fn is_changed((_, bytes): &(String, Vec<u8>)) -> bool {
-    bytes == b"changed\n"
-}
-
-fn timeless(mut document: Value) -> Value {
-    if let Some(mode) = document.get_mut("degradedMode").and_then(Value::as_object_mut) {
-        mode.remove("timestamp");
-    }
-    document
 }
 
 // ---- a case ----
