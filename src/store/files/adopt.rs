@@ -3,6 +3,7 @@
 use super::FileStore;
 use super::change::Changes;
 use super::commit::Plan;
+use super::heal::lost_after;
 use super::preserve::Replaced;
 use super::record::Provenance;
 use super::root::Root;
@@ -32,7 +33,8 @@ impl<'s> Adoption<'s> {
             return self.plan();
         }
         Transactions::of(self.store).retry(|deadline| {
-            Transactions::of(self.store).begin(LockPurpose::Write, deadline)?.adopt(options)
+            let tx = Transactions::of(self.store).begin(LockPurpose::Write, deadline)?;
+            accept(tx, options)
         })
     }
 
@@ -49,57 +51,53 @@ impl<'s> Adoption<'s> {
     }
 }
 
-impl Transaction<'_> {
-    /// One attempt of an adoption; `None` if another writer was faster.
-    fn adopt(self, options: &WriteOptions) -> Result<Option<Outcome>> {
-        match &self.seen.health {
-            Health::Foreign(edit) => {
-                Changes::of(self.store).check_conditions(options, edit.revision())?;
-                self.adopt_edit(edit, options)
-            }
-            Health::Healthy(document) => {
-                let revision = document.seal.revision;
-                Changes::of(self.store).check_conditions(options, revision.get())?;
-                Ok(Some(Outcome::Unchanged { revision }))
-            }
-            Health::Legacy(_) => {
-                let store = self.store;
-                drop(self);
-                store.lineages().seal_as_it_is(options).map(Some)
-            }
-            _ => Err(self.seen.refusal()),
+/// One attempt of an adoption; `None` if another writer was faster.
+fn accept(tx: Transaction<'_>, options: &WriteOptions) -> Result<Option<Outcome>> {
+    match &tx.seen.health {
+        Health::Foreign(edit) => {
+            Changes::of(tx.store).check_conditions(options, edit.revision())?;
+            adopt_edit(&tx, edit, options)
         }
+        Health::Healthy(document) => {
+            let revision = document.seal.revision;
+            Changes::of(tx.store).check_conditions(options, revision.get())?;
+            Ok(Some(Outcome::Unchanged { revision }))
+        }
+        Health::Legacy(_) => {
+            let store = tx.store;
+            drop(tx);
+            store.lineages().seal_as_it_is(options).map(Some)
+        }
+        _ => Err(tx.seen.refusal()),
     }
+}
 
-    /// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
-    pub(super) fn adopt_edit(
-        &self,
-        edit: &ForeignEdit,
-        options: &WriteOptions,
-    ) -> Result<Option<Outcome>> {
-        let seen = &self.seen;
-        let migrated = edit.acceptable().map_err(|health| seen.refusal_of(&health))?;
-        let lineage = seen.lineage_to_continue()?;
-        let created = migrated.value.pointer("/metadata/created").cloned();
-        let sealed = seen.seal(migrated.value, &lineage, created.as_ref())?;
-        let revision = sealed.document.seal.revision;
-        let lost = match &edit.reference {
-            Some(reference) => {
-                seen.lost_after(&reference.seal.lineage, Some(reference.seal.revision))
-            }
-            None => seen.lost_after(&lineage, None),
-        };
-        let plan = Plan {
-            replaced: Replaced::by_edit(self.store.disk.now(), edit),
-            signals: &Signals::Follow, // it may be an older revision
-            ..Plan::of(&sealed, options)
-        };
-        if self.commit(&plan, options, Provenance::default())?.is_none() {
-            return Ok(None);
-        }
-        if let Some(lost) = lost {
-            self.store.warn(lost);
-        }
-        Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
+/// Commits a foreign edit unchanged; `None` if the live file was changed in the meantime.
+pub(in crate::store::files) fn adopt_edit(
+    tx: &Transaction<'_>,
+    edit: &ForeignEdit,
+    options: &WriteOptions,
+) -> Result<Option<Outcome>> {
+    let seen = &tx.seen;
+    let migrated = edit.acceptable().map_err(|health| seen.refusal_of(&health))?;
+    let lineage = seen.lineage_to_continue()?;
+    let created = migrated.value.pointer("/metadata/created").cloned();
+    let sealed = seen.seal(migrated.value, &lineage, created.as_ref())?;
+    let revision = sealed.document.seal.revision;
+    let lost = match &edit.reference {
+        Some(reference) => lost_after(seen, &reference.seal.lineage, Some(reference.seal.revision)),
+        None => lost_after(seen, &lineage, None),
+    };
+    let plan = Plan {
+        replaced: Replaced::by_edit(tx.store.disk.now(), edit),
+        signals: &Signals::Follow, // it may be an older revision
+        ..Plan::of(&sealed, options)
+    };
+    if tx.commit(&plan, options, Provenance::default())?.is_none() {
+        return Ok(None);
     }
+    if let Some(lost) = lost {
+        tx.store.warn(lost);
+    }
+    Ok(Some(Outcome::Committed { revision, migrated_from: migrated.from }))
 }

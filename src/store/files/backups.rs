@@ -1,7 +1,7 @@
 //! Backups: `state backups` lists them, `state backup` makes one.
 
 use super::change::Changes;
-use super::preserve::Replaced;
+use super::preserve::{Replaced, copy_to_backup};
 use super::report::Report;
 use super::root::Root;
 use super::state_lock::StateLocks;
@@ -9,12 +9,11 @@ use super::transaction::Transactions;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
-use crate::store::ForeignEdits;
 use crate::store::backups::{Listed, Reasons};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BackupName, manual_reason};
-use crate::store::logged;
 use crate::store::options::WriteOptions;
+use crate::store::{ForeignEdits, logged};
 
 impl Changes<'_> {
     /// Makes a pinned copy of the current document and returns its path.
@@ -35,7 +34,7 @@ impl Changes<'_> {
         };
         tx.keep_mirror();
         let wanted = BackupName::new(self.store.disk.now(), revision, &manual_reason(name));
-        let made = tx.lock.copy_to_backup(backup_dir, wanted, &found.bytes)?;
+        let made = copy_to_backup(&tx.lock, backup_dir, wanted, &found.bytes)?;
         self.store.disk.sync_dir(backup_dir)?;
         tx.prune_backups(&Replaced::Backup(made.clone()));
         let entry = logged::entry(Level::Info, "backup", "made").with("file", made.as_str());

@@ -127,24 +127,26 @@ impl<'s> Ownership<'s> {
     }
 }
 
-impl StateLock<'_> {
-    /// Records which state file the side directories belong to, if it has an unusual name or the
-    /// record is damaged.
-    pub(super) fn record_owner(&self, backup_dir: &BackupDir, record: Record) -> Result<()> {
-        let is_due = match record {
-            Record::Whole => false,
-            Record::Absent => !Ownership::of(self.store).is_usual(),
-            Record::Damaged => true,
-        };
-        let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };
-        let name = temporary(self.flock.inode(), "owner");
-        let mut line = self.store.settings.file_name.as_encoded_bytes().to_vec();
-        line.push(b'\n');
-        let staged = self.store.disk.stage(dir, &name, &line, Durability::Fsync)?;
-        self.store.disk.rename(dir.entry(&name), dir.entry(OWNER))?;
-        staged.keep();
-        Ok(())
-    }
+/// Records which state file the side directories belong to, if it has an unusual name or the
+/// record is damaged.
+pub(in crate::store::files) fn record_owner(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    record: Record,
+) -> Result<()> {
+    let is_due = match record {
+        Record::Whole => false,
+        Record::Absent => !Ownership::of(lock.store).is_usual(),
+        Record::Damaged => true,
+    };
+    let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };
+    let name = temporary(lock.flock.inode(), "owner");
+    let mut line = lock.store.settings.file_name.as_encoded_bytes().to_vec();
+    line.push(b'\n');
+    let staged = lock.store.disk.stage(dir, &name, &line, Durability::Fsync)?;
+    lock.store.disk.rename(dir.entry(&name), dir.entry(OWNER))?;
+    staged.keep();
+    Ok(())
 }
 
 #[cfg(test)]

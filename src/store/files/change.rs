@@ -3,12 +3,17 @@
 use serde_json::Value;
 
 use super::FileStore;
+use super::adopt::adopt_edit;
+use super::candidate::{is_healed_by_commands, newest_copy};
 use super::commit::Plan;
+use super::guard::guards_of_commit;
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::read::Reader;
 use super::record::Provenance;
 use super::root::Root;
+use super::signal::follow::files_of;
+use super::signal::place_signals;
 use super::transaction::{Transaction, Transactions};
 use crate::document::migrate::Migrated;
 use crate::document::seal::full_size;
@@ -39,7 +44,8 @@ impl<'s> Changes<'s> {
             return self.plan(options, make);
         }
         Transactions::of(self.store).retry(|deadline| {
-            Transactions::of(self.store).begin_write(deadline)?.change(options, make)
+            let tx = Transactions::of(self.store).begin_write(deadline)?;
+            attempt_change(tx, options, make)
         })
     }
 
@@ -49,8 +55,8 @@ impl<'s> Changes<'s> {
         if matches!(seen.health, Health::Missing) && Reader::of(self.store).returns()? {
             seen = Root::of(self.store).examine()?;
         }
-        if matches!(seen.health, Health::Damaged(_)) && seen.is_healed_by_commands() {
-            let document = seen.newest_copy()?.document;
+        if matches!(seen.health, Health::Damaged(_)) && is_healed_by_commands(&seen) {
+            let document = newest_copy(&seen)?.document;
             self.store.warn(format!(
                 "{} is damaged; this is against the copy it would be healed from",
                 self.store.shown()
@@ -60,7 +66,7 @@ impl<'s> Changes<'s> {
                 Restorable::Legacy(value) => Health::Legacy(Migrated { value, from: None }),
             };
         }
-        let base = seen.base()?;
+        let base = base_of(&seen)?;
         let proposal = self.make_checked(options, &base, make)?;
         base.plan(proposal, seen.text(), options.author)
     }
@@ -108,89 +114,89 @@ impl<'s> Changes<'s> {
     }
 }
 
-impl Observation<'_> {
-    /// The document to start from, or the error that there is none.
-    fn base(&self) -> Result<Base> {
-        let base = Base::of(&self.health, self.store.settings.foreign_edits)
-            .ok_or_else(|| self.refusal())?;
-        if let Some(edit) = &base.edit {
-            self.store.warn(format!(
-                "{} was changed by something else; the next commit seals it: {}",
-                self.store.shown(),
-                edit.summary()
-            ));
-        }
-        Ok(base)
+/// The document to start from, or the error that there is none.
+fn base_of(seen: &Observation<'_>) -> Result<Base> {
+    let base =
+        Base::of(&seen.health, seen.store.settings.foreign_edits).ok_or_else(|| seen.refusal())?;
+    if let Some(edit) = &base.edit {
+        seen.store.warn(format!(
+            "{} was changed by something else; the next commit seals it: {}",
+            seen.store.shown(),
+            edit.summary()
+        ));
     }
-
-    fn replaced(&self, options: &WriteOptions, base: &Base) -> Replaced {
-        let now = self.store.disk.now();
-        if let Some(edit) = &base.edit {
-            return Replaced::by_edit(now, edit);
-        }
-        if self.live.as_ref().is_none() {
-            return Replaced::Nothing;
-        }
-        Replaced::backup(
-            now,
-            base.seal.as_ref().map(|seal| seal.revision),
-            &base.backup_reason(options),
-        )
-    }
+    Ok(base)
 }
 
-impl Transaction<'_> {
-    /// One attempt of a change; `None` if another writer was faster.
-    fn change(mut self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Option<Outcome>> {
-        let mut base = self.seen.base()?;
-        Changes::of(self.store).warn_of_objects(&base);
-        self.keep_mirror();
-        let mut proposal = Changes::of(self.store).make_checked(options, &base, make)?;
-        // A guard undoes what its command changed. The edit is not the command's work, so it gets a
-        // revision of its own.
-        if let Some(edit) = &base.edit
-            && !self.lock.guards_of_commit(&self.seen.backup_dir).is_empty()
-        {
-            check_document(&proposal.draft)?; // refused before the edit is sealed
-            let fences = options.fences.clone();
-            let adoption = WriteOptions { fences, ..WriteOptions::of("adopt") };
-            if self.adopt_edit(edit, &adoption)?.is_none() {
-                return Ok(None);
-            }
-            self.seen = self.lock.observe()?;
-            base = self.seen.base()?;
-            proposal = make(&base)?;
-        }
-        if proposal.signals.are_needed() {
-            // refused before the commit
-            Root::of(self.store).side_directory(&self.lock.root, SIGNALS)?;
-        }
-        // A foreign edit may be an older revision.
-        let signals = match proposal.signals {
-            given if given.are_needed() || base.edit.is_none() => given,
-            _ => Signals::Follow,
-        };
-        let mut draft = proposal.draft;
-        draft.set_schema();
-        let is_same = !self.seen.is_rewritten() && draft.is_same_as(&base.value);
-        if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
-            let state = base.value.skeleton();
-            let files = self.lock.files_of(&self.seen.backup_dir, &signals, state);
-            self.lock.place_signals(&files);
-            return Ok(Some(Outcome::Unchanged { revision: seal.revision }));
-        }
-        check_document(&draft)?;
-        let lineage = self.seen.lineage_to_continue()?;
-        let created = base.value.skeleton().pointer("/metadata/created");
-        let sealed = self.seen.seal(draft, &lineage, created)?;
-        let revision = sealed.document.seal.revision;
-        let size = full_size(&sealed.text, revision);
-        check_growth(size, base.full_size(self.seen.text()), options.author)?;
-        let replaced = self.seen.replaced(options, &base);
-        let of = Provenance { from: None, repeats: proposal.repeats };
-        let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
-        Ok(self
-            .commit(&plan, options, of)?
-            .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
+fn replaced(seen: &Observation<'_>, options: &WriteOptions, base: &Base) -> Replaced {
+    let now = seen.store.disk.now();
+    if let Some(edit) = &base.edit {
+        return Replaced::by_edit(now, edit);
     }
+    if seen.live.as_ref().is_none() {
+        return Replaced::Nothing;
+    }
+    Replaced::backup(
+        now,
+        base.seal.as_ref().map(|seal| seal.revision),
+        &base.backup_reason(options),
+    )
+}
+
+/// One attempt of a change; `None` if another writer was faster.
+fn attempt_change(
+    mut tx: Transaction<'_>,
+    options: &WriteOptions,
+    make: &mut Change<'_>,
+) -> Result<Option<Outcome>> {
+    let mut base = base_of(&tx.seen)?;
+    Changes::of(tx.store).warn_of_objects(&base);
+    tx.keep_mirror();
+    let mut proposal = Changes::of(tx.store).make_checked(options, &base, make)?;
+    // A guard undoes what its command changed. The edit is not the command's work, so it gets a
+    // revision of its own.
+    if let Some(edit) = &base.edit
+        && !guards_of_commit(&tx.lock, &tx.seen.backup_dir).is_empty()
+    {
+        check_document(&proposal.draft)?; // refused before the edit is sealed
+        let fences = options.fences.clone();
+        let adoption = WriteOptions { fences, ..WriteOptions::of("adopt") };
+        if adopt_edit(&tx, edit, &adoption)?.is_none() {
+            return Ok(None);
+        }
+        tx.seen = tx.lock.observe()?;
+        base = base_of(&tx.seen)?;
+        proposal = make(&base)?;
+    }
+    if proposal.signals.are_needed() {
+        // refused before the commit
+        Root::of(tx.store).side_directory(&tx.lock.root, SIGNALS)?;
+    }
+    // A foreign edit may be an older revision.
+    let signals = match proposal.signals {
+        given if given.are_needed() || base.edit.is_none() => given,
+        _ => Signals::Follow,
+    };
+    let mut draft = proposal.draft;
+    draft.set_schema();
+    let is_same = !tx.seen.is_rewritten() && draft.is_same_as(&base.value);
+    if let Some(seal) = base.seal.as_ref().filter(|_| is_same) {
+        let state = base.value.skeleton();
+        let files = files_of(&tx.lock, &tx.seen.backup_dir, &signals, state);
+        place_signals(&tx.lock, &files);
+        return Ok(Some(Outcome::Unchanged { revision: seal.revision }));
+    }
+    check_document(&draft)?;
+    let lineage = tx.seen.lineage_to_continue()?;
+    let created = base.value.skeleton().pointer("/metadata/created");
+    let sealed = tx.seen.seal(draft, &lineage, created)?;
+    let revision = sealed.document.seal.revision;
+    let size = full_size(&sealed.text, revision);
+    check_growth(size, base.full_size(tx.seen.text()), options.author)?;
+    let replaced = replaced(&tx.seen, options, &base);
+    let of = Provenance { from: None, repeats: proposal.repeats };
+    let plan = Plan { replaced, signals: &signals, ..Plan::of(&sealed, options) };
+    Ok(tx
+        .commit(&plan, options, of)?
+        .map(|_| Outcome::Committed { revision, migrated_from: base.migrated_from }))
 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::checkpoint::catalog::Checkpoints;
+use super::events::journal_event;
 use super::observe::Observation;
 use super::staging::Staging;
 use super::state_lock::StateLocks;
@@ -81,7 +82,7 @@ impl Checkpoints<'_> {
                 _ => return Err(tx.seen.refusal()),
             }
             tx.keep_mirror();
-            let made = tx.take_snapshot(snapshot, retention, Unkept::Refused)?;
+            let made = take_snapshot(&tx, snapshot, retention, Unkept::Refused)?;
             then(&tx, &made)?;
             if retention == Retention::Automatic {
                 self.store.checkpoints().retire(&tx.lock, &made.id);
@@ -113,134 +114,135 @@ impl Checkpoints<'_> {
     }
 }
 
-impl Transaction<'_> {
-    /// Makes a checkpoint of what is there now, in whatever condition it is.
-    pub(super) fn take_snapshot(
-        &self,
-        snapshot: &Snapshot,
-        retention: Retention,
-        unkept: Unkept,
-    ) -> Result<Made> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.build(snapshot, retention, unkept) {
-                Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
-                Err(error) => {
-                    let why = format!("no checkpoint was made: {}", error.message);
-                    return Err(self
-                        .store
-                        .checkpoints()
-                        .without_staged_path(Error { message: why, ..error }));
-                }
-                Ok(made) => {
-                    let entry = self
-                        .store
-                        .logs()
-                        .recovery_entry(Level::Info, "checkpoint", "created")
-                        .with("id", &made.id);
-                    let entry = entry.with("files", made.files).with("bytes", made.bytes);
-                    self.store.audit.record(
-                        &entry.with("pid", std::process::id()).with("path", self.store.shown()),
-                    );
-                    let lineage = match &self.seen.health {
-                        Health::Healthy(document) => Some(document.seal.lineage.to_string()),
-                        _ => None,
-                    };
-                    let id = made.id.clone();
-                    self.lock.journal_event(|origin| {
-                        let step = CheckpointStep::Made;
-                        Event::Checkpoint(CheckpointEvent { origin, lineage, id, step })
-                    });
-                    return Ok(made);
-                }
+/// Makes a checkpoint of what is there now, in whatever condition it is.
+pub(in crate::store::files) fn take_snapshot(
+    tx: &Transaction<'_>,
+    snapshot: &Snapshot,
+    retention: Retention,
+    unkept: Unkept,
+) -> Result<Made> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match build(tx, snapshot, retention, unkept) {
+            Err(error) if error.kind == Kind::Conflict && attempt < ATTEMPTS => {}
+            Err(error) => {
+                let why = format!("no checkpoint was made: {}", error.message);
+                return Err(tx
+                    .store
+                    .checkpoints()
+                    .without_staged_path(Error { message: why, ..error }));
+            }
+            Ok(made) => {
+                let entry = tx
+                    .store
+                    .logs()
+                    .recovery_entry(Level::Info, "checkpoint", "created")
+                    .with("id", &made.id);
+                let entry = entry.with("files", made.files).with("bytes", made.bytes);
+                tx.store
+                    .audit
+                    .record(&entry.with("pid", std::process::id()).with("path", tx.store.shown()));
+                let lineage = match &tx.seen.health {
+                    Health::Healthy(document) => Some(document.seal.lineage.to_string()),
+                    _ => None,
+                };
+                let id = made.id.clone();
+                journal_event(&tx.lock, |origin| {
+                    let step = CheckpointStep::Made;
+                    Event::Checkpoint(CheckpointEvent { origin, lineage, id, step })
+                });
+                return Ok(made);
             }
         }
     }
+}
 
-    fn build(&self, snapshot: &Snapshot, retention: Retention, unkept: Unkept) -> Result<Made> {
-        let staging = Staging::of(self.store).open(&self.lock)?;
-        let now = self.store.disk.now();
-        let id = id::free(&self.store.checkpoints().ids()?, now, &snapshot.operation);
-        let tmp = "checkpoint";
-        tree::remove(&self.store.disk, &staging.dir, tmp)?;
-        self.store.disk.make_dir(&staging.dir, tmp)?;
-        let dir = self.store.disk.open_dir(&staging.dir, tmp)?;
+fn build(
+    tx: &Transaction<'_>,
+    snapshot: &Snapshot,
+    retention: Retention,
+    unkept: Unkept,
+) -> Result<Made> {
+    let staging = Staging::of(tx.store).open(&tx.lock)?;
+    let now = tx.store.disk.now();
+    let id = id::free(&tx.store.checkpoints().ids()?, now, &snapshot.operation);
+    let tmp = "checkpoint";
+    tree::remove(&tx.store.disk, &staging.dir, tmp)?;
+    tx.store.disk.make_dir(&staging.dir, tmp)?;
+    let dir = tx.store.disk.open_dir(&staging.dir, tmp)?;
 
-        let mut entries = Vec::new();
-        // A file over the size limit was not read; a restore keeps it as evidence.
-        if let Some(found) = self.seen.live.as_ref().filter(|found| found.is_whole()) {
-            self.store.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
-            entries.push(listed(
-                manifest::STATE,
-                &found.bytes,
-                found.stat.mode & 0o777,
-                found.stat.mtime,
-            ));
-        }
-        let mut left = Vec::new();
-        let mut copy_in = |from: At<'_>, to: &str| -> Result<Vec<Entry>> {
-            let (disk, at) = (&self.store.disk, dir.entry(to));
-            let copied = match unkept {
-                Unkept::Refused => tree::copy(disk, from, at, Attributes::Ours)?,
-                Unkept::Left => tree::copy_what_can_be_kept(disk, from, at, Attributes::Ours)?.map(
-                    |(listing, without)| {
-                        left.extend(without);
-                        listing
-                    },
-                ),
-            };
-            Ok(copied.map_or_else(Vec::new, |listing| listing.under(to)))
-        };
-        if let Some(root) = Staging::of(self.store).config_root()? {
-            entries.extend(copy_in(root.entry(layout::CONFIG), manifest::CONFIG)?);
-        }
-        entries.extend(copy_in(self.lock.root.entry(layout::SIGNALS), manifest::SIGNALS)?);
-        let (files, bytes) = {
-            let listing = Listing::new(entries.clone());
-            (listing.files(), listing.bytes())
-        };
-        let metadata = Metadata {
-            id: id.clone(),
-            operation: snapshot.operation.to_string(),
-            phase: snapshot.phase.clone().or_else(|| phase_of(&self.seen)),
-            timestamp: rfc3339(now),
-            pid: std::process::id(),
-            hostname: hostname(),
-            revision: Some(self.seen.revision()).filter(|revision| *revision > 0),
-            automatic: retention == Retention::Automatic,
-            metadata: snapshot.metadata.clone(),
-        };
-        let text = metadata.write()?;
-        self.store.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
-        entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
-        // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
-        // longer.
-        let limit = match snapshot.operation.as_str() {
-            layout::pinned::PRE_RESTORE => manifest::LIMIT,
-            _ => manifest::LIMIT - manifest::ROOM,
-        };
-        let text = manifest::write(&Listing::new(entries), limit)?;
-        self.store.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
-        self.store.disk.sync_dir(&dir)?;
-
-        if !self.lock.flock.is_current(&self.store.disk, &self.lock.root)? {
-            return Err(lock_lost());
-        }
-        self.store.disk.rename(staging.dir.entry(tmp), staging.checkpoints.entry(&id))?;
-        if let Err(error) = self.store.disk.sync_dir(&staging.checkpoints) {
-            let message = format!(
-                "the checkpoint {id} is in place, but the disk did not confirm it: {error}"
-            );
-            return Err(Error::new(Kind::DurabilityUnknown, message)
-                .hint_command(format!("recover verify {id}"), "see what is there"));
-        }
-        if let Err(error) = staging.done() {
-            self.store
-                .warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
-        }
-        Ok(Made { id, files, bytes, left })
+    let mut entries = Vec::new();
+    // A file over the size limit was not read; a restore keeps it as evidence.
+    if let Some(found) = tx.seen.live.as_ref().filter(|found| found.is_whole()) {
+        tx.store.disk.stage(&dir, manifest::STATE, &found.bytes, Durability::Fsync)?.keep();
+        entries.push(listed(
+            manifest::STATE,
+            &found.bytes,
+            found.stat.mode & 0o777,
+            found.stat.mtime,
+        ));
     }
+    let mut left = Vec::new();
+    let mut copy_in = |from: At<'_>, to: &str| -> Result<Vec<Entry>> {
+        let (disk, at) = (&tx.store.disk, dir.entry(to));
+        let copied = match unkept {
+            Unkept::Refused => tree::copy(disk, from, at, Attributes::Ours)?,
+            Unkept::Left => tree::copy_what_can_be_kept(disk, from, at, Attributes::Ours)?.map(
+                |(listing, without)| {
+                    left.extend(without);
+                    listing
+                },
+            ),
+        };
+        Ok(copied.map_or_else(Vec::new, |listing| listing.under(to)))
+    };
+    if let Some(root) = Staging::of(tx.store).config_root()? {
+        entries.extend(copy_in(root.entry(layout::CONFIG), manifest::CONFIG)?);
+    }
+    entries.extend(copy_in(tx.lock.root.entry(layout::SIGNALS), manifest::SIGNALS)?);
+    let (files, bytes) = {
+        let listing = Listing::new(entries.clone());
+        (listing.files(), listing.bytes())
+    };
+    let metadata = Metadata {
+        id: id.clone(),
+        operation: snapshot.operation.to_string(),
+        phase: snapshot.phase.clone().or_else(|| phase_of(&tx.seen)),
+        timestamp: rfc3339(now),
+        pid: std::process::id(),
+        hostname: hostname(),
+        revision: Some(tx.seen.revision()).filter(|revision| *revision > 0),
+        automatic: retention == Retention::Automatic,
+        metadata: snapshot.metadata.clone(),
+    };
+    let text = metadata.write()?;
+    tx.store.disk.stage(&dir, manifest::METADATA, &text, Durability::Fsync)?.keep();
+    entries.push(listed(manifest::METADATA, &text, 0o600, seconds(now)));
+    // A restore replaces the tree of a checkpoint, and its own checkpoint's metadata may be
+    // longer.
+    let limit = match snapshot.operation.as_str() {
+        layout::pinned::PRE_RESTORE => manifest::LIMIT,
+        _ => manifest::LIMIT - manifest::ROOM,
+    };
+    let text = manifest::write(&Listing::new(entries), limit)?;
+    tx.store.disk.stage(&dir, manifest::MANIFEST, &text, Durability::Fsync)?.keep();
+    tx.store.disk.sync_dir(&dir)?;
+
+    if !tx.lock.flock.is_current(&tx.store.disk, &tx.lock.root)? {
+        return Err(lock_lost());
+    }
+    tx.store.disk.rename(staging.dir.entry(tmp), staging.checkpoints.entry(&id))?;
+    if let Err(error) = tx.store.disk.sync_dir(&staging.checkpoints) {
+        let message =
+            format!("the checkpoint {id} is in place, but the disk did not confirm it: {error}");
+        return Err(Error::new(Kind::DurabilityUnknown, message)
+            .hint_command(format!("recover verify {id}"), "see what is there"));
+    }
+    if let Err(error) = staging.done() {
+        tx.store.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
+    }
+    Ok(Made { id, files, bytes, left })
 }
 
 /// The error of a command that finds that the lock it holds was removed.

@@ -8,9 +8,12 @@
 
 use rustix::io::Errno;
 
+use super::FileStore;
 use super::preserve::Replaced;
 use super::record::Provenance;
 use super::root::Root;
+use super::signal::follow::files_of;
+use super::signal::{finish_signals, stage_signals};
 use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::document::READ_LIMIT;
@@ -18,7 +21,7 @@ use crate::document::chunks::Chunks;
 use crate::document::seal::{Seal, Sealed};
 use crate::error::{Error, Kind, Result};
 use crate::fs::stage::{Durability, StagedFile, temporary};
-use crate::fs::{Access, At, FsResult};
+use crate::fs::{Access, At, FsError, FsResult};
 use crate::lock::Fence;
 use crate::store::diagnosis::{Health, Mirror};
 use crate::store::layout::{MIRROR, SERVED_PREFIX};
@@ -82,14 +85,12 @@ pub(super) enum Published {
     Overtaken,
 }
 
-impl Root<'_> {
-    fn warn_of_mirror(&self, error: &crate::fs::FsError) {
-        self.store.warn(format!(
-            "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} \
-             is destroyed",
-            self.store.shown()
-        ));
-    }
+fn warn_of_mirror(store: &FileStore, error: &FsError) {
+    store.warn(format!(
+        "the mirror is not up to date: {error}; until it is, the newest revision is lost if {} \
+         is destroyed",
+        store.shown()
+    ));
 }
 
 impl Transaction<'_> {
@@ -158,7 +159,7 @@ impl Transaction<'_> {
             self.store.disk.stage_parts(&self.lock.root, &name, text.iter(), Durability::Fsync);
         let state = match (staged, plan.source) {
             (Err(error), Some(source)) if error.is_full() => {
-                self.lock.link_staged(source, &name)?
+                link_staged(&self.lock, source, &name)?
             }
             (staged, _) => staged?,
         };
@@ -178,18 +179,19 @@ impl Transaction<'_> {
             // A staged document needs no space, and is not given up for lack of it.
             Err(error) if error.is_full() && plan.source.is_none() => return Err(error.into()),
             Err(error) => {
-                Root::of(self.store).warn_of_mirror(&error);
+                warn_of_mirror(self.store, &error);
                 None
             }
         };
 
         // 3. Stage the signal files.
-        let files = self.lock.files_of(
+        let files = files_of(
+            &self.lock,
             &self.seen.backup_dir,
             plan.signals,
             plan.sealed.document.value.skeleton(),
         );
-        let signals = match self.lock.stage_signals(backup_dir, &files) {
+        let signals = match stage_signals(&self.lock, backup_dir, &files) {
             // Reported when they are to be put in place.
             Err(_) if !plan.signals.are_needed() => Vec::new(),
             staged => staged?,
@@ -214,7 +216,7 @@ impl Transaction<'_> {
 
         // 7. Commit.
         if let Err(error) = disk.rename(self.lock.root.entry(&name), self.lock.root.entry(live)) {
-            match self.lock.holds(text) {
+            match holds(&self.lock, text) {
                 Ok(true) => {} // the rename happened despite its error
                 Ok(false)
                     if error.is(Errno::NOENT)
@@ -247,12 +249,12 @@ impl Transaction<'_> {
         //    mirror ahead of the live file.
         if let Some(mirror) = mirror {
             let made = backup_dir.entry(&mirror_name);
-            match self.lock.replace_mirror(made, backup_dir.entry(MIRROR)) {
+            match replace_mirror(&self.lock, made, backup_dir.entry(MIRROR)) {
                 Ok(()) => mirror.keep(),
-                Err(error) => Root::of(self.store).warn_of_mirror(&error),
+                Err(error) => warn_of_mirror(self.store, &error),
             }
         }
-        self.lock.finish_signals(backup_dir, &files);
+        finish_signals(&self.lock, backup_dir, &files);
         Ok(Published::Done { kept })
     }
 
@@ -261,7 +263,7 @@ impl Transaction<'_> {
     /// never be ahead of the live file.
     pub(super) fn keep_mirror(&self) {
         if let Err(error) = self.renew_mirror() {
-            Root::of(self.store).warn_of_mirror(&error);
+            warn_of_mirror(self.store, &error);
         }
     }
 
@@ -301,37 +303,35 @@ impl Transaction<'_> {
     }
 }
 
-impl StateLock<'_> {
-    /// Links a staged document to a temporary name beside the live file.
-    fn link_staged(&self, from: At<'_>, name: &str) -> FsResult<StagedFile<'_>> {
-        self.store.disk.unlink(&self.root, name)?;
-        self.store.disk.link(from, self.root.entry(name))?;
-        Ok(StagedFile::of(&self.store.disk, &self.root, name.to_owned()))
-    }
+/// Links a staged document to a temporary name beside the live file.
+fn link_staged<'l>(lock: &'l StateLock<'_>, from: At<'_>, name: &str) -> FsResult<StagedFile<'l>> {
+    lock.store.disk.unlink(&lock.root, name)?;
+    lock.store.disk.link(from, lock.root.entry(name))?;
+    Ok(StagedFile::of(&lock.store.disk, &lock.root, name.to_owned()))
+}
 
-    /// Puts a file that was not synced in the place of the mirror.
-    ///
-    /// The two are exchanged, and the old one is removed: where a file replaces another by rename,
-    /// ext4 writes its data out at once (`auto_da_alloc`, ext4(5)), which every commit would wait
-    /// for. After a power cut the new mirror may be empty or torn; the next writer replaces it.
-    fn replace_mirror(&self, made: At<'_>, mirror: At<'_>) -> FsResult<()> {
-        let disk = &self.store.disk;
-        if disk.exchange(made, mirror).is_err() {
-            // There is no mirror yet, or the file system cannot exchange.
-            return disk.rename(made, mirror);
-        }
-        disk.unlink(made.dir, made.name).inspect_err(|_| {
-            // Not a file: the next writer could not remove it as a leftover.
-            let _ = disk.exchange(made, mirror);
-        })
+/// Puts a file that was not synced in the place of the mirror.
+///
+/// The two are exchanged, and the old one is removed: where a file replaces another by rename,
+/// ext4 writes its data out at once (`auto_da_alloc`, ext4(5)), which every commit would wait
+/// for. After a power cut the new mirror may be empty or torn; the next writer replaces it.
+fn replace_mirror(lock: &StateLock<'_>, made: At<'_>, mirror: At<'_>) -> FsResult<()> {
+    let disk = &lock.store.disk;
+    if disk.exchange(made, mirror).is_err() {
+        // There is no mirror yet, or the file system cannot exchange.
+        return disk.rename(made, mirror);
     }
+    disk.unlink(made.dir, made.name).inspect_err(|_| {
+        // Not a file: the next writer could not remove it as a leftover.
+        let _ = disk.exchange(made, mirror);
+    })
+}
 
-    /// Returns whether the live file holds exactly this text: a rename that reported an error may
-    /// have happened.
-    fn holds(&self, text: &Chunks) -> FsResult<bool> {
-        let live = self.store.disk.read(&self.root, &self.store.settings.file_name, READ_LIMIT)?;
-        Ok(live.is_some_and(|content| text.are(&content.bytes)))
-    }
+/// Returns whether the live file holds exactly this text: a rename that reported an error may
+/// have happened.
+fn holds(lock: &StateLock<'_>, text: &Chunks) -> FsResult<bool> {
+    let live = lock.store.disk.read(&lock.root, &lock.store.settings.file_name, READ_LIMIT)?;
+    Ok(live.is_some_and(|content| text.are(&content.bytes)))
 }
 
 fn durability_unknown(sealed: &Sealed, is: &str, error: &crate::fs::FsError) -> Error {

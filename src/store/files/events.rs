@@ -52,33 +52,34 @@ impl<'s> EventLog<'s> {
     }
 }
 
-impl StateLock<'_> {
-    pub(super) fn append_to_journal(&self, dir: &Dir, event: &Event) {
-        let journal = Journal::new(&self.store.disk, dir);
-        let appended = journal.append(event);
-        if let Ok(Fill::Low) = appended {
-            return;
-        }
-        match (appended, self.rotate(&journal)) {
-            (Err(why), _) => self.store.warn(format!("the journal has no line of this: {why}")),
-            (_, Err(why)) => self.store.warn(format!("the journal could not be rotated: {why}")),
-            (Ok(_), Ok(())) => {}
-        }
+pub(in crate::store::files) fn append_to_journal(lock: &StateLock<'_>, dir: &Dir, event: &Event) {
+    let journal = Journal::new(&lock.store.disk, dir);
+    let appended = journal.append(event);
+    if let Ok(Fill::Low) = appended {
+        return;
     }
-
-    /// Rotates a full journal, while no lock changes; the error is a sentence.
-    fn rotate(&self, journal: &Journal<'_>) -> Result<(), String> {
-        let entered = self.store.locks.enter_gate(Instant::now());
-        let _gate = entered.map_err(|error| error.message)?;
-        journal.rotate(self.flock.inode()).map_err(|error| error.to_string())
+    match (appended, rotate(lock, &journal)) {
+        (Err(why), _) => lock.store.warn(format!("the journal has no line of this: {why}")),
+        (_, Err(why)) => lock.store.warn(format!("the journal could not be rotated: {why}")),
+        (Ok(_), Ok(())) => {}
     }
+}
 
-    /// Appends an event to the root's journal, if there is one.
-    pub(super) fn journal_event(&self, event: impl FnOnce(Origin) -> Event) {
-        if let Ok(dir) = self.store.disk.open_dir(&self.root, DIRECTORY)
-            && matches!(self.store.disk.stat(&dir, JOURNAL), Ok(Some(_)))
-        {
-            self.append_to_journal(&dir, &event(EventLog::of(self.store).origin()));
-        }
+/// Rotates a full journal, while no lock changes; the error is a sentence.
+fn rotate(lock: &StateLock<'_>, journal: &Journal<'_>) -> Result<(), String> {
+    let entered = lock.store.locks.enter_gate(Instant::now());
+    let _gate = entered.map_err(|error| error.message)?;
+    journal.rotate(lock.flock.inode()).map_err(|error| error.to_string())
+}
+
+/// Appends an event to the root's journal, if there is one.
+pub(in crate::store::files) fn journal_event(
+    lock: &StateLock<'_>,
+    event: impl FnOnce(Origin) -> Event,
+) {
+    if let Ok(dir) = lock.store.disk.open_dir(&lock.root, DIRECTORY)
+        && matches!(lock.store.disk.stat(&dir, JOURNAL), Ok(Some(_)))
+    {
+        append_to_journal(lock, &dir, &event(EventLog::of(lock.store).origin()));
     }
 }

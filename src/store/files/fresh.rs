@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::FileStore;
 use super::backup_dir::BackupDir;
+use super::candidate::newest_copy;
 use super::change::Changes;
 use super::commit::{Plan, Published};
+use super::new_lineage::{mirror_live, start_new_lineage};
 use super::next_revision::Sealer;
 use super::observe::{Depth, Observation};
 use super::record::Provenance;
@@ -72,7 +74,7 @@ impl Lineages<'_> {
                     Transactions::of(self.store).begin(LockPurpose::Initialize, deadline)?
                 }
             };
-            match tx.init(mode, options)? {
+            match attempt_init(tx, mode, options)? {
                 Init::Created(revision) => Ok(Some(Initialized { revision, done: Done::Created })),
                 Init::Ready(revision) => {
                     let done = if was_sealed { Done::Migrated } else { found };
@@ -94,7 +96,7 @@ impl Lineages<'_> {
     pub fn run_housekeeping(&self) -> Result<()> {
         let tx = Transactions::of(self.store)
             .begin_undamaged(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
-        tx.lock.remove_leftovers()?;
+        remove_leftovers(&tx.lock)?;
         tx.keep_mirror();
         Ok(())
     }
@@ -149,7 +151,7 @@ impl Lineages<'_> {
                 edit.acceptable().ok()?.value
             }
             Health::Damaged(_) if self.store.settings.auto_recover == AutoRecover::Yes => {
-                seen.newest_copy().ok()?.document.into_value()
+                newest_copy(&seen).ok()?.document.into_value()
             }
             _ => return None,
         };
@@ -210,115 +212,109 @@ enum Init {
     Overtaken,
 }
 
-impl Transaction<'_> {
-    /// One attempt of `state init`.
-    fn init(mut self, mode: InitMode, options: &WriteOptions) -> Result<Init> {
-        self.lock.remove_leftovers()?;
-        if self.store.lineages().is_to_be_initialized(mode, &self.seen.health) {
-            self.make_journal();
-        }
-        let created = match &self.seen.health {
-            _ if mode == InitMode::Fresh => self.init_fresh(options)?,
-            Health::NotInitialized => self.write_first(options)?,
-            Health::Healthy(document) if !self.seen.is_rewritten() => {
-                self.keep_mirror();
-                return Ok(Init::Ready(document.seal.revision));
-            }
-            Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
-                return Ok(Init::Unsealed);
-            }
-            _ => return Err(self.seen.refusal()),
-        };
-        Ok(created.map_or(Init::Overtaken, Init::Created))
+/// One attempt of `state init`.
+fn attempt_init(mut tx: Transaction<'_>, mode: InitMode, options: &WriteOptions) -> Result<Init> {
+    remove_leftovers(&tx.lock)?;
+    if tx.store.lineages().is_to_be_initialized(mode, &tx.seen.health) {
+        tx.make_journal();
     }
-
-    /// Writes the first document; `None` if another writer was faster.
-    fn write_first(&self, options: &WriteOptions) -> Result<Option<Revision>> {
-        let archived = self.seen.archived_revision()?;
-        let highest = self.seen.highest_remembered()?.max(archived);
-        let sealed = self.seen.seal_first(highest)?;
-        let plan = Plan::of(&sealed, options);
-        if self.publish(&plan)? == Published::Overtaken {
-            return Ok(None);
+    let created = match &tx.seen.health {
+        _ if mode == InitMode::Fresh => init_fresh(&tx, options)?,
+        Health::NotInitialized => write_first(&tx, options)?,
+        Health::Healthy(document) if !tx.seen.is_rewritten() => {
+            tx.keep_mirror();
+            return Ok(Init::Ready(document.seal.revision));
         }
-        let mirrored = match self.seen.backup_dir.dir() {
-            Some(dir) => self.lock.mirror_live(dir),
-            None => Ok(()),
-        };
-        if let Err(error) = mirrored {
-            self.store.warn(format!("the mirror may not survive a power cut: {error}"));
+        Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
+            return Ok(Init::Unsealed);
         }
-        self.record_commit(options, &sealed, Provenance::default());
-        Ok(Some(sealed.document.seal.revision))
-    }
-
-    /// Archives the whole history and starts a new lineage; `None` if another writer was faster.
-    fn init_fresh(&self, options: &WriteOptions) -> Result<Option<Revision>> {
-        let (seen, backup_dir) = (&self.seen, &self.seen.backup_dir);
-        if seen.live.is_none() && !backup_dir.has_history() && backup_dir.evidence.is_empty() {
-            return self.write_first(options);
-        }
-        let copies = backup_dir.copies()?;
-        if let Health::TooNew(_) = seen.health {
-            return Err(seen.refusal());
-        }
-        newest_valid(copies).map_err(written_by_a_newer_program)?;
-        let live = match &seen.health {
-            Health::Healthy(document) => Some(document.seal.revision),
-            _ => None,
-        };
-        // A backup that is no longer readable may have held the revision in its name.
-        let named = backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
-        let archived = seen.archived_revision()?;
-        let highest = live.max(seen.highest_remembered()?).max(archived).max(named);
-        self.start_new_lineage(&seen.seal_first(highest)?, options)
-    }
+        _ => return Err(tx.seen.refusal()),
+    };
+    Ok(created.map_or(Init::Overtaken, Init::Created))
 }
 
-impl Observation<'_> {
-    /// Seals the first document of a new lineage.
-    fn seal_first(&self, highest: Option<Revision>) -> Result<Sealed> {
-        let revision = Sealer::of(self.store).revision_after(highest)?;
-        Sealer::of(self.store).seal_as(first(), revision, &new_lineage()?, None)
+/// Writes the first document; `None` if another writer was faster.
+fn write_first(tx: &Transaction<'_>, options: &WriteOptions) -> Result<Option<Revision>> {
+    let archived = archived_revision(&tx.seen)?;
+    let highest = tx.seen.highest_remembered()?.max(archived);
+    let sealed = seal_first(&tx.seen, highest)?;
+    let plan = Plan::of(&sealed, options);
+    if tx.publish(&plan)? == Published::Overtaken {
+        return Ok(None);
     }
-
-    /// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
-    /// else may be left.
-    fn archived_revision(&self) -> Result<Option<Revision>> {
-        let Some(dir) = self.backup_dir.dir() else {
-            return Ok(None);
-        };
-        let disk = &self.store.disk;
-        let mut highest = None;
-        for name in &self.backup_dir.archives {
-            let archive = match disk.open_dir(dir, name) {
-                // This program did not make it.
-                Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
-                archive => archive?,
-            };
-            let archive = BackupDir::list(disk, archive)?;
-            let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
-            let mirrored = if archive.has_mirror {
-                archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
-            } else {
-                None
-            };
-            highest = highest.max(named).max(mirrored);
-        }
-        Ok(highest)
+    let mirrored = match tx.seen.backup_dir.dir() {
+        Some(dir) => mirror_live(&tx.lock, dir),
+        None => Ok(()),
+    };
+    if let Err(error) = mirrored {
+        tx.store.warn(format!("the mirror may not survive a power cut: {error}"));
     }
+    tx.record_commit(options, &sealed, Provenance::default());
+    Ok(Some(sealed.document.seal.revision))
 }
 
-impl StateLock<'_> {
-    /// Removes what dead writers left in any directory. No restore is in progress: taking the lock
-    /// settled it.
-    fn remove_leftovers(&self) -> Result<()> {
-        Staging::of(self.store).clear(&self.root)?;
-        for name in self.store.disk.list(&self.root)? {
-            if name.to_str().is_some_and(is_temporary) {
-                self.store.disk.unlink(&self.root, name)?;
-            }
-        }
-        Ok(())
+/// Archives the whole history and starts a new lineage; `None` if another writer was faster.
+fn init_fresh(tx: &Transaction<'_>, options: &WriteOptions) -> Result<Option<Revision>> {
+    let (seen, backup_dir) = (&tx.seen, &tx.seen.backup_dir);
+    if seen.live.is_none() && !backup_dir.has_history() && backup_dir.evidence.is_empty() {
+        return write_first(tx, options);
     }
+    let copies = backup_dir.copies()?;
+    if let Health::TooNew(_) = seen.health {
+        return Err(seen.refusal());
+    }
+    newest_valid(copies).map_err(written_by_a_newer_program)?;
+    let live = match &seen.health {
+        Health::Healthy(document) => Some(document.seal.revision),
+        _ => None,
+    };
+    // A backup that is no longer readable may have held the revision in its name.
+    let named = backup_dir.backups.iter().filter_map(|backup| backup.revision).max();
+    let archived = archived_revision(seen)?;
+    let highest = live.max(seen.highest_remembered()?).max(archived).max(named);
+    start_new_lineage(tx, &seal_first(seen, highest)?, options)
+}
+
+/// Seals the first document of a new lineage.
+fn seal_first(seen: &Observation<'_>, highest: Option<Revision>) -> Result<Sealed> {
+    let revision = Sealer::of(seen.store).revision_after(highest)?;
+    Sealer::of(seen.store).seal_as(first(), revision, &new_lineage()?, None)
+}
+
+/// The highest revision in the names of archives: after an interrupted `init --fresh` nothing
+/// else may be left.
+fn archived_revision(seen: &Observation<'_>) -> Result<Option<Revision>> {
+    let Some(dir) = seen.backup_dir.dir() else {
+        return Ok(None);
+    };
+    let disk = &seen.store.disk;
+    let mut highest = None;
+    for name in &seen.backup_dir.archives {
+        let archive = match disk.open_dir(dir, name) {
+            // This program did not make it.
+            Err(error) if error.is(Errno::NOTDIR) || error.is(Errno::LOOP) => continue,
+            archive => archive?,
+        };
+        let archive = BackupDir::list(disk, archive)?;
+        let named = archive.backups.iter().filter_map(|backup| backup.revision).max();
+        let mirrored = if archive.has_mirror {
+            archive.read(MIRROR)?.sealed().map(|document| document.seal.revision)
+        } else {
+            None
+        };
+        highest = highest.max(named).max(mirrored);
+    }
+    Ok(highest)
+}
+
+/// Removes what dead writers left in any directory. No restore is in progress: taking the lock
+/// settled it.
+fn remove_leftovers(lock: &StateLock<'_>) -> Result<()> {
+    Staging::of(lock.store).clear(&lock.root)?;
+    for name in lock.store.disk.list(&lock.root)? {
+        if name.to_str().is_some_and(is_temporary) {
+            lock.store.disk.unlink(&lock.root, name)?;
+        }
+    }
+    Ok(())
 }

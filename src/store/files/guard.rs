@@ -5,7 +5,7 @@
 //! on record until an operator removes it.
 
 mod put_back;
-mod settle;
+pub(super) mod settle;
 mod since;
 
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use self::settle::Aftermath;
 use super::FileStore;
 use super::backup_dir::BackupDir;
-use super::events::EventLog;
+use super::events::{EventLog, append_to_journal};
 use super::root::Root;
 use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
@@ -68,8 +68,8 @@ impl<'s> Guards<'s> {
                     ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
                 };
                 let backup_dir = &tx.seen.backup_dir;
-                tx.lock.put_record(backup_dir, &record)?;
-                let begun = tx.lock.announce(backup_dir, &record.id);
+                put_record(&tx.lock, backup_dir, &record)?;
+                let begun = announce(&tx.lock, backup_dir, &record.id);
                 if begun.is_err()
                     && let Some(dir) = backup_dir.dir()
                 {
@@ -107,7 +107,7 @@ impl<'s> Guards<'s> {
             _ => None,
         };
         let running = self.running(&tx.lock.root, &tx.seen.backup_dir)?;
-        let around = tx.lock.guards_of_commit(&tx.seen.backup_dir);
+        let around = guards_of_commit(&tx.lock, &tx.seen.backup_dir);
         Ok(Record {
             id: named.0.to_owned(),
             operation: named.1.to_string(),
@@ -209,7 +209,7 @@ impl<'s> Guards<'s> {
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
         }
-        lock.journal_guard(&backup_dir, id, GuardStep::Forgotten);
+        journal_guard(&lock, &backup_dir, id, GuardStep::Forgotten);
         Ok(id.to_owned())
     }
 
@@ -350,66 +350,75 @@ impl<'s> Guards<'s> {
     }
 }
 
-impl StateLock<'_> {
-    /// Puts a record in place, durably.
-    fn put_record(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
-        Ok(self.store.guards().put_record_as(
-            &temporary(self.flock.inode(), "guard"),
-            backup_dir,
-            record,
-        )??)
-    }
+/// Puts a record in place, durably.
+pub(in crate::store::files) fn put_record(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    record: &Record,
+) -> Result<()> {
+    Ok(lock.store.guards().put_record_as(
+        &temporary(lock.flock.inode(), "guard"),
+        backup_dir,
+        record,
+    )??)
+}
 
-    /// Records the beginning of a guard in the journal. Without a journal commits could not be
-    /// attributed.
-    fn announce(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
-        let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
-            Some(dir) => Journal::new(&self.store.disk, dir)
-                .append(&self.guard_event(backup_dir, id, GuardStep::Began))
-                .map(drop),
-            None => Err("there is none".to_owned()),
-        };
-        written.map_err(|why| {
-            let message = format!(
-                "without a journal a guard cannot attribute commits: {why}; nothing was run"
-            );
-            Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
-        })
-    }
+/// Records the beginning of a guard in the journal. Without a journal commits could not be
+/// attributed.
+fn announce(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str) -> Result<()> {
+    let written = match backup_dir.dir().filter(|_| backup_dir.has_journal) {
+        Some(dir) => Journal::new(&lock.store.disk, dir)
+            .append(&guard_event(lock, backup_dir, id, GuardStep::Began))
+            .map(drop),
+        None => Err("there is none".to_owned()),
+    };
+    written.map_err(|why| {
+        let message =
+            format!("without a journal a guard cannot attribute commits: {why}; nothing was run");
+        Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
+    })
+}
 
-    fn guard_event(&self, backup_dir: &BackupDir, id: &str, step: GuardStep) -> Event {
-        let mut guards = self.guards_of_commit(backup_dir);
-        guards.retain(|guard| guard != id);
-        Event::Guard(GuardEvent {
-            origin: EventLog::of(self.store).origin(),
-            id: id.to_owned(),
-            step,
-            code: None,
-            attempts: None,
-            guards,
-        })
-    }
+fn guard_event(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str, step: GuardStep) -> Event {
+    let mut guards = guards_of_commit(lock, backup_dir);
+    guards.retain(|guard| guard != id);
+    Event::Guard(GuardEvent {
+        origin: EventLog::of(lock.store).origin(),
+        id: id.to_owned(),
+        step,
+        code: None,
+        attempts: None,
+        guards,
+    })
+}
 
-    fn journal_guard(&self, backup_dir: &BackupDir, id: &str, step: GuardStep) {
-        if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
-            self.append_to_journal(dir, &self.guard_event(backup_dir, id, step));
-        }
+pub(in crate::store::files) fn journal_guard(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    id: &str,
+    step: GuardStep,
+) {
+    if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
+        append_to_journal(lock, dir, &guard_event(lock, backup_dir, id, step));
     }
+}
 
-    /// The running guards that this process commits under: it descends from the guard, or shows its
-    /// token.
-    pub(super) fn guards_of_commit(&self, backup_dir: &BackupDir) -> Vec<String> {
-        if backup_dir.guards.is_empty() {
-            return Vec::new();
-        }
-        let running = self.store.guards().running(&self.root, backup_dir).unwrap_or_default();
-        let ancestors = ancestry(std::process::id()).unwrap_or_default();
-        let shown = &self.store.settings.lock_env.guards;
-        let is_under = |record: &Record| {
-            let token = shown.iter().find(|(id, _)| *id == record.id);
-            token.is_some_and(|(_, token)| record.is_shown(token))
-                || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
-        };
-        running.into_iter().filter(is_under).map(|record| record.id).collect()
+/// The running guards that this process commits under: it descends from the guard, or shows its
+/// token.
+pub(in crate::store::files) fn guards_of_commit(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+) -> Vec<String> {
+    if backup_dir.guards.is_empty() {
+        return Vec::new();
     }
+    let running = lock.store.guards().running(&lock.root, backup_dir).unwrap_or_default();
+    let ancestors = ancestry(std::process::id()).unwrap_or_default();
+    let shown = &lock.store.settings.lock_env.guards;
+    let is_under = |record: &Record| {
+        let token = shown.iter().find(|(id, _)| *id == record.id);
+        token.is_some_and(|(_, token)| record.is_shown(token))
+            || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
+    };
+    running.into_iter().filter(is_under).map(|record| record.id).collect()
 }

@@ -146,7 +146,7 @@ impl Lineages<'_> {
                     Health::Healthy(_) | Health::Legacy(_) | Health::Missing => Replaced::Nothing,
                     _ => Replaced::Evidence,
                 };
-                let published = tx.commit_fresh(&staging, &sealed, replaced, &options)?;
+                let published = commit_fresh(&tx, &staging, &sealed, replaced, &options)?;
                 if published != Published::Overtaken {
                     tx.record_commit(&options, &sealed, Provenance::default());
                 }
@@ -216,7 +216,7 @@ impl Lineages<'_> {
             }
             // Without the archive the mirror may be the last copy of the old lineage.
             let archive = self.store.disk.open_dir(&backup_dir, &intent.archive)?;
-            lock.mirror_live(&backup_dir)?;
+            mirror_live(lock, &backup_dir)?;
             for name in self
                 .store
                 .disk
@@ -227,7 +227,7 @@ impl Lineages<'_> {
                 self.store.disk.unlink(&backup_dir, name)?;
             }
             self.store.disk.sync_dir(&backup_dir)?;
-            lock.remove_archived_signals(&archive)?;
+            remove_archived_signals(lock, &archive)?;
             self.store.disk.unlink(&staging.dir, INTENT)?;
             self.store.disk.sync_dir(&staging.dir)?;
             staging.clear()
@@ -240,160 +240,151 @@ impl Lineages<'_> {
     }
 }
 
-impl Transaction<'_> {
-    /// Archives everything and commits the first document of a new lineage; `None` if another
-    /// writer was faster.
-    pub(super) fn start_new_lineage(
-        &self,
-        sealed: &Sealed,
-        options: &WriteOptions,
-    ) -> Result<Option<Revision>> {
-        let Some(backup_dir) = self.seen.backup_dir.dir() else { return Ok(None) };
-        let mut staging = Staging::of(self.store).open(&self.lock)?;
-        // A file made in the backup directory must never exist without the staging directory.
-        self.store.disk.sync_dir(&staging.checkpoints)?;
-        self.make_archive(backup_dir)?;
-        let lineage = lineage_of(self.seen.backup_dir.copies()?)
-            .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
-        let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
-        let archive = free_archive_name(self.store, backup_dir, &lineage)?;
-        let root = DirId::of(&self.store.disk, &self.lock.root)?;
-        let state = StagedState { revision, lineage: new, digest };
-        let intent = Intent { root, archive, state };
-        self.store
-            .disk
-            .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
-            .keep();
-        self.store.lineages().decide(&mut staging, &self.lock, &intent)?;
-        match self.commit_fresh(&staging, sealed, Replaced::Nothing, options) {
-            Ok(Published::Done { .. }) => {}
-            Ok(Published::Overtaken) => {
-                self.store.lineages().drop_start(staging)?;
-                return Ok(None);
-            }
-            // The commit may have happened; the next writer finds out.
-            Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
-            Err(error) => {
-                self.store.lineages().drop_start(staging)?;
-                return Err(error);
-            }
+/// Archives everything and commits the first document of a new lineage; `None` if another
+/// writer was faster.
+pub(in crate::store::files) fn start_new_lineage(
+    tx: &Transaction<'_>,
+    sealed: &Sealed,
+    options: &WriteOptions,
+) -> Result<Option<Revision>> {
+    let Some(backup_dir) = tx.seen.backup_dir.dir() else { return Ok(None) };
+    let mut staging = Staging::of(tx.store).open(&tx.lock)?;
+    // A file made in the backup directory must never exist without the staging directory.
+    tx.store.disk.sync_dir(&staging.checkpoints)?;
+    make_archive(tx, backup_dir)?;
+    let lineage = lineage_of(tx.seen.backup_dir.copies()?)
+        .map_or_else(|| "legacy".to_owned(), |l| l.to_string());
+    let Seal { revision, lineage: new, digest } = sealed.document.seal.clone();
+    let archive = free_archive_name(tx.store, backup_dir, &lineage)?;
+    let root = DirId::of(&tx.store.disk, &tx.lock.root)?;
+    let state = StagedState { revision, lineage: new, digest };
+    let intent = Intent { root, archive, state };
+    tx.store
+        .disk
+        .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
+        .keep();
+    tx.store.lineages().decide(&mut staging, &tx.lock, &intent)?;
+    match commit_fresh(tx, &staging, sealed, Replaced::Nothing, options) {
+        Ok(Published::Done { .. }) => {}
+        Ok(Published::Overtaken) => {
+            tx.store.lineages().drop_start(staging)?;
+            return Ok(None);
         }
-        self.store.lineages().record_archive(&intent, options);
-        self.record_commit(options, sealed, Provenance::default());
-        self.store.lineages().finish(&self.lock, staging, &intent);
-        Ok(Some(revision))
-    }
-
-    fn commit_fresh(
-        &self,
-        staging: &StagingDir<'_>,
-        sealed: &Sealed,
-        replaced: Replaced,
-        options: &WriteOptions,
-    ) -> Result<Published> {
-        let staged = staged_state(NUMBER);
-        let plan = Plan {
-            replaced,
-            source: Some(staging.dir.entry(&staged)),
-            room: OnDiskFull::Fail,
-            ..Plan::of(sealed, options)
-        };
-        self.publish(&plan)
-    }
-
-    /// Links or copies everything into the archive, and syncs it.
-    fn make_archive(&self, backup_dir: &Dir) -> Result<()> {
-        let place = archive_in_progress();
-        tree::remove(&self.store.disk, backup_dir, &place)?;
-        self.store.disk.make_dir(backup_dir, &place)?;
-        let archive = self.store.disk.open_dir(backup_dir, &place)?;
-        if let Some(found) = &self.seen.live {
-            let live = match &self.seen.health {
-                Health::Healthy(document) => Some(document.seal.revision),
-                _ => None,
-            };
-            let name = BackupName::new(self.store.disk.now(), live, super::fresh::LIVE);
-            if found.is_whole() {
-                self.store
-                    .disk
-                    .stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?
-                    .keep();
-            } else {
-                self.store.disk.link(
-                    self.lock.root.entry(&self.store.settings.file_name),
-                    archive.entry(name.as_str()),
-                )?;
-            }
+        // The commit may have happened; the next writer finds out.
+        Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
+        Err(error) => {
+            tx.store.lineages().drop_start(staging)?;
+            return Err(error);
         }
-        let backups = self.seen.backup_dir.backups.iter().map(BackupName::as_str);
-        let evidence = self.seen.backup_dir.evidence.iter().map(String::as_str);
-        let mirror = self.seen.backup_dir.has_mirror.then_some(MIRROR);
-        for name in backups.chain(evidence).chain(mirror) {
-            self.store.lineages().link_or_copy(backup_dir, &archive, name)?;
-        }
-        self.lock.archive_signals(&archive)?;
-        self.store.disk.sync_dir(&archive)?;
-        Ok(self.store.disk.sync_dir(backup_dir)?)
     }
+    tx.store.lineages().record_archive(&intent, options);
+    tx.record_commit(options, sealed, Provenance::default());
+    tx.store.lineages().finish(&tx.lock, staging, &intent);
+    Ok(Some(revision))
 }
 
-impl StateLock<'_> {
-    fn archive_signals(&self, archive: &Dir) -> Result<()> {
-        let listed = match tree::list(&self.store.disk, &self.root, SIGNALS) {
-            Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
-                self.store.warn(format!("{SIGNALS} stays as it is: {error}"));
-                return Ok(());
-            }
-            listed => listed?,
-        };
-        let Some(listed) = listed else { return Ok(()) };
-        let attributes = Attributes::Listed(&listed);
-        tree::copy(&self.store.disk, self.root.entry(SIGNALS), archive.entry(SIGNALS), attributes)
-            .map(drop)
-    }
+fn commit_fresh(
+    tx: &Transaction<'_>,
+    staging: &StagingDir<'_>,
+    sealed: &Sealed,
+    replaced: Replaced,
+    options: &WriteOptions,
+) -> Result<Published> {
+    let staged = staged_state(NUMBER);
+    let plan = Plan {
+        replaced,
+        source: Some(staging.dir.entry(&staged)),
+        room: OnDiskFull::Fail,
+        ..Plan::of(sealed, options)
+    };
+    tx.publish(&plan)
+}
 
-    /// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
-    /// mirror must survive a power cut from the start.
-    pub(super) fn mirror_live(&self, backup_dir: &Dir) -> Result<()> {
-        let Some(found) =
-            StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?
-        else {
-            return Ok(());
+/// Links or copies everything into the archive, and syncs it.
+fn make_archive(tx: &Transaction<'_>, backup_dir: &Dir) -> Result<()> {
+    let place = archive_in_progress();
+    tree::remove(&tx.store.disk, backup_dir, &place)?;
+    tx.store.disk.make_dir(backup_dir, &place)?;
+    let archive = tx.store.disk.open_dir(backup_dir, &place)?;
+    if let Some(found) = &tx.seen.live {
+        let live = match &tx.seen.health {
+            Health::Healthy(document) => Some(document.seal.revision),
+            _ => None,
         };
-        let name = temporary(self.flock.inode(), "mirror");
-        let same = self
-            .store
-            .disk
-            .stat_if_same(backup_dir, MIRROR, &found.bytes)?
-            .filter(|mirror| !mirror.same_file(&found.stat));
-        if same.is_none() {
-            self.store.disk.sync_dir(&self.root)?;
-            let staged =
-                self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
-            self.store.disk.rename(backup_dir.entry(&name), backup_dir.entry(MIRROR))?;
-            staged.keep();
-        } else if let Some(mirror) = self.store.disk.open(backup_dir, MIRROR, Access::Read)? {
-            self.store.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
+        let name = BackupName::new(tx.store.disk.now(), live, super::fresh::LIVE);
+        if found.is_whole() {
+            tx.store.disk.stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?.keep();
+        } else {
+            tx.store.disk.link(
+                tx.lock.root.entry(&tx.store.settings.file_name),
+                archive.entry(name.as_str()),
+            )?;
         }
-        Ok(self.store.disk.sync_dir(backup_dir)?)
     }
+    let backups = tx.seen.backup_dir.backups.iter().map(BackupName::as_str);
+    let evidence = tx.seen.backup_dir.evidence.iter().map(String::as_str);
+    let mirror = tx.seen.backup_dir.has_mirror.then_some(MIRROR);
+    for name in backups.chain(evidence).chain(mirror) {
+        tx.store.lineages().link_or_copy(backup_dir, &archive, name)?;
+    }
+    archive_signals(&tx.lock, &archive)?;
+    tx.store.disk.sync_dir(&archive)?;
+    Ok(tx.store.disk.sync_dir(backup_dir)?)
+}
 
-    /// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
-    /// mount point.
-    fn remove_archived_signals(&self, archive: &Dir) -> Result<()> {
-        let Some(archived) = tree::list(&self.store.disk, archive, SIGNALS)? else { return Ok(()) };
-        let Some(signals) = side::open_to_read(&self.store.disk, &self.root, SIGNALS)? else {
+fn archive_signals(lock: &StateLock<'_>, archive: &Dir) -> Result<()> {
+    let listed = match tree::list(&lock.store.disk, &lock.root, SIGNALS) {
+        Err(error) if matches!(error.kind, Kind::UnsafePath | Kind::InvalidName) => {
+            lock.store.warn(format!("{SIGNALS} stays as it is: {error}"));
             return Ok(());
-        };
-        let Some(found) = tree::list(&self.store.disk, &self.root, SIGNALS)? else { return Ok(()) };
-        for entry in archived.children("") {
-            let print = |listing: &tree::Listing| {
-                listing.below(&entry.path).map(|below| below.fingerprint())
-            };
-            if print(&found) == print(&archived) {
-                tree::remove(&self.store.disk, &signals, &entry.path)?;
-            }
         }
-        Ok(self.store.disk.sync_dir(&signals)?)
+        listed => listed?,
+    };
+    let Some(listed) = listed else { return Ok(()) };
+    let attributes = Attributes::Listed(&listed);
+    tree::copy(&lock.store.disk, lock.root.entry(SIGNALS), archive.entry(SIGNALS), attributes)
+        .map(drop)
+}
+
+/// Copies the live file to the mirror, durably: with no earlier revision to fall back to, the
+/// mirror must survive a power cut from the start.
+pub(in crate::store::files) fn mirror_live(lock: &StateLock<'_>, backup_dir: &Dir) -> Result<()> {
+    let Some(found) =
+        StateFile::read(&lock.store.disk, &lock.root, &lock.store.settings.file_name)?
+    else {
+        return Ok(());
+    };
+    let name = temporary(lock.flock.inode(), "mirror");
+    let same = lock
+        .store
+        .disk
+        .stat_if_same(backup_dir, MIRROR, &found.bytes)?
+        .filter(|mirror| !mirror.same_file(&found.stat));
+    if same.is_none() {
+        lock.store.disk.sync_dir(&lock.root)?;
+        let staged = lock.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;
+        lock.store.disk.rename(backup_dir.entry(&name), backup_dir.entry(MIRROR))?;
+        staged.keep();
+    } else if let Some(mirror) = lock.store.disk.open(backup_dir, MIRROR, Access::Read)? {
+        lock.store.disk.sync(&mirror, &backup_dir.path_of(MIRROR))?;
     }
+    Ok(lock.store.disk.sync_dir(backup_dir)?)
+}
+
+/// Removes the signal files that are in the archive unchanged. The directory stays: it may be a
+/// mount point.
+fn remove_archived_signals(lock: &StateLock<'_>, archive: &Dir) -> Result<()> {
+    let Some(archived) = tree::list(&lock.store.disk, archive, SIGNALS)? else { return Ok(()) };
+    let Some(signals) = side::open_to_read(&lock.store.disk, &lock.root, SIGNALS)? else {
+        return Ok(());
+    };
+    let Some(found) = tree::list(&lock.store.disk, &lock.root, SIGNALS)? else { return Ok(()) };
+    for entry in archived.children("") {
+        let print =
+            |listing: &tree::Listing| listing.below(&entry.path).map(|below| below.fingerprint());
+        if print(&found) == print(&archived) {
+            tree::remove(&lock.store.disk, &signals, &entry.path)?;
+        }
+    }
+    Ok(lock.store.disk.sync_dir(&signals)?)
 }

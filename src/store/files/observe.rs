@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::FileStore;
 use super::backup_dir::BackupDir;
-use super::belongs::Ownership;
+use super::belongs::{Ownership, record_owner};
+use super::guard::settle::settle_guards;
 use super::root::Root;
+use super::signal::settle_signals;
 use super::state_file::StateFile;
 use super::state_lock::{StateLock, StateLocks};
 use crate::error::{Error, Kind, Result};
@@ -175,7 +177,7 @@ impl<'s> StateLock<'s> {
         })?;
         let mut backup_dir = BackupDir::list(&self.store.disk, dir)?;
         let record = Ownership::of(self.store).check_dir(&backup_dir)?;
-        self.record_owner(&backup_dir, record)?;
+        record_owner(self, &backup_dir, record)?;
         let live = StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?;
         let cleared = self.clear_leftovers(&backup_dir, &live)?;
         if cleared {
@@ -185,8 +187,8 @@ impl<'s> StateLock<'s> {
             )?;
         }
         let mut seen = Root::of(self.store).diagnose(live, backup_dir, Depth::WithMirror)?;
-        self.settle_signals(&seen.backup_dir, &seen.health);
-        self.settle_guards(&mut seen.backup_dir, seen.live.as_ref());
+        settle_signals(self, &seen.backup_dir, &seen.health);
+        settle_guards(self, &mut seen.backup_dir, seen.live.as_ref());
         Ok(seen)
     }
 

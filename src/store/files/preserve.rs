@@ -80,18 +80,14 @@ pub(super) enum Preserved<'a> {
     New(StagedFile<'a>, String),
 }
 
-impl Observation<'_> {
-    /// The treatment of the live file by a command that restores another document.
-    pub(super) fn replaced_for(&self, reason: &str) -> Replaced {
-        let now = self.store.disk.now();
-        match &self.health {
-            Health::Healthy(document) => {
-                Replaced::backup(now, Some(document.seal.revision), reason)
-            }
-            Health::Legacy(_) => Replaced::backup(now, None, reason),
-            Health::NotInitialized | Health::Missing => Replaced::Nothing,
-            _ => Replaced::Evidence,
-        }
+/// The treatment of the live file by a command that restores another document.
+pub(in crate::store::files) fn replaced_for(seen: &Observation<'_>, reason: &str) -> Replaced {
+    let now = seen.store.disk.now();
+    match &seen.health {
+        Health::Healthy(document) => Replaced::backup(now, Some(document.seal.revision), reason),
+        Health::Legacy(_) => Replaced::backup(now, None, reason),
+        Health::NotInitialized | Health::Missing => Replaced::Nothing,
+        _ => Replaced::Evidence,
     }
 }
 
@@ -217,20 +213,20 @@ impl Transaction<'_> {
         };
         match replaced {
             Replaced::Nothing => Ok(Preserved::Nothing),
-            Replaced::Reference(name, bytes) => Ok(new(self
-                .lock
-                .copy_to_backup(backup_dir, name.clone(), bytes)?
-                .as_str()
-                .to_owned())),
-            Replaced::Evidence => match self.seen.evidence_kept() {
+            Replaced::Reference(name, bytes) => {
+                Ok(new(copy_to_backup(&self.lock, backup_dir, name.clone(), bytes)?
+                    .as_str()
+                    .to_owned()))
+            }
+            Replaced::Evidence => match evidence_kept(&self.seen) {
                 Some(name) => Ok(Preserved::Before(name)),
                 None => Ok(self.keep_evidence(backup_dir)?.map_or(Preserved::Nothing, new)),
             },
             Replaced::Backup(name) => {
                 let copy = |found: &StateFile| {
-                    self.lock.copy_to_backup(backup_dir, name.clone(), &found.bytes)
+                    copy_to_backup(&self.lock, backup_dir, name.clone(), &found.bytes)
                 };
-                let link = || self.lock.link_live(backup_dir, name.clone());
+                let link = || link_live(&self.lock, backup_dir, name.clone());
                 let made = match &self.seen.live {
                     // A second name of it would have the same mode; that is better than no copy at
                     // all.
@@ -330,7 +326,7 @@ impl Transaction<'_> {
                 );
             }
             Replaced::Evidence => {
-                let new = usize::from(self.seen.evidence_kept().is_none());
+                let new = usize::from(evidence_kept(&self.seen).is_none());
                 let kept = listing.evidence.iter().map(String::as_str).collect();
                 Space::of(self.store).discard_oldest(backup_dir, kept, PINNED_KEPT - new);
             }
@@ -383,40 +379,36 @@ impl Transaction<'_> {
     }
 }
 
-impl StateLock<'_> {
-    fn link_live(&self, backup_dir: &Dir, name: BackupName) -> FsResult<BackupName> {
-        let live = self.root.entry(&self.store.settings.file_name);
-        free_backup(name, |name| self.store.disk.link(live, backup_dir.entry(name)))
-    }
-
-    /// Makes a durable copy under a backup's name, complete or absent.
-    pub(super) fn copy_to_backup(
-        &self,
-        backup_dir: &Dir,
-        name: BackupName,
-        bytes: &[u8],
-    ) -> FsResult<BackupName> {
-        let temporary = temporary(self.flock.inode(), "backup");
-        let staged = self.store.disk.stage(backup_dir, &temporary, bytes, Durability::Fsync)?;
-        // rename() would replace a backup of the same name; under the lock no other writer makes
-        // one.
-        let made = free_backup(name, |name| {
-            self.store.disk.rename_to_free(backup_dir.entry(&temporary), backup_dir.entry(name))
-        })?;
-        staged.keep();
-        Ok(made)
-    }
+fn link_live(lock: &StateLock<'_>, backup_dir: &Dir, name: BackupName) -> FsResult<BackupName> {
+    let live = lock.root.entry(&lock.store.settings.file_name);
+    free_backup(name, |name| lock.store.disk.link(live, backup_dir.entry(name)))
 }
 
-impl Observation<'_> {
-    /// The evidence file that holds the same bytes as the live file, if there is one.
-    fn evidence_kept(&self) -> Option<String> {
-        let found = self.live.as_ref().filter(|found| found.is_whole())?;
-        let tag = tag(&found.bytes);
-        let same = |name: &&String| {
-            name.contains(&tag)
-                && self.backup_dir.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
-        };
-        self.backup_dir.evidence.iter().find(same).cloned()
-    }
+/// Makes a durable copy under a backup's name, complete or absent.
+pub(in crate::store::files) fn copy_to_backup(
+    lock: &StateLock<'_>,
+    backup_dir: &Dir,
+    name: BackupName,
+    bytes: &[u8],
+) -> FsResult<BackupName> {
+    let temporary = temporary(lock.flock.inode(), "backup");
+    let staged = lock.store.disk.stage(backup_dir, &temporary, bytes, Durability::Fsync)?;
+    // rename() would replace a backup of the same name; under the lock no other writer makes
+    // one.
+    let made = free_backup(name, |name| {
+        lock.store.disk.rename_to_free(backup_dir.entry(&temporary), backup_dir.entry(name))
+    })?;
+    staged.keep();
+    Ok(made)
+}
+
+/// The evidence file that holds the same bytes as the live file, if there is one.
+fn evidence_kept(seen: &Observation<'_>) -> Option<String> {
+    let found = seen.live.as_ref().filter(|found| found.is_whole())?;
+    let tag = tag(&found.bytes);
+    let same = |name: &&String| {
+        name.contains(&tag)
+            && seen.backup_dir.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
+    };
+    seen.backup_dir.evidence.iter().find(same).cloned()
 }

@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use super::FileStore;
+use super::candidate::{is_healed_by_commands, newest_copy};
 use super::commit::OnDiskFull;
+use super::heal::heal;
 use super::observe::{Depth, Observation};
 use super::root::Root;
 use super::state_file::StateFile;
@@ -72,8 +74,8 @@ impl<'s> Reader<'s> {
             let seen = Root::of(self.store).diagnose(live, backup_dir, Depth::DigestOnly)?;
             return match seen.health {
                 Health::Missing if looks < LOOKS && self.returns()? => continue,
-                Health::Damaged(_) if seen.is_healed_by_commands() => seen.heal_for_reader(),
-                _ => seen.serve(),
+                Health::Damaged(_) if is_healed_by_commands(&seen) => heal_for_reader(&seen),
+                _ => serve(seen),
             };
         }
     }
@@ -106,7 +108,7 @@ impl<'s> Reader<'s> {
             // The wait holds no lock, so that readers that meet the same editor do not queue.
             let seen = Root::of(self.store).observe(Depth::DigestOnly)?;
             if !matches!(seen.health, Health::Damaged(_)) {
-                return seen.serve();
+                return serve(seen);
             }
             if let Some(until) = self.unquiet(&seen.live, &mut last, quiet_deadline) {
                 self.await_quiet(until);
@@ -117,7 +119,7 @@ impl<'s> Reader<'s> {
             if matches!(tx.seen.health, Health::Damaged(_))
                 && self.unquiet(&tx.seen.live, &mut last, quiet_deadline).is_none()
             {
-                tx.heal(OnDiskFull::Fail)?;
+                heal(&tx, OnDiskFull::Fail)?;
             }
         }
     }
@@ -162,7 +164,7 @@ impl<'s> Transactions<'s> {
             if !matches!(tx.seen.health, Health::Damaged(_)) {
                 return Ok(tx);
             }
-            if !tx.seen.is_healed_by_commands() {
+            if !is_healed_by_commands(&tx.seen) {
                 return Err(tx.seen.refusal());
             }
             match Reader::of(self.store).unquiet(&tx.seen.live, &mut last, deadline) {
@@ -171,42 +173,40 @@ impl<'s> Transactions<'s> {
                     Reader::of(self.store).await_quiet(until);
                 }
                 // Check again: another writer may have committed.
-                None => drop(tx.heal(OnDiskFull::PruneBackups)?),
+                None => drop(heal(&tx, OnDiskFull::PruneBackups)?),
             }
         }
     }
 }
 
-impl Observation<'_> {
-    /// Heals damage that a reader found, or serves the copy that healing would restore.
-    fn heal_for_reader(&self) -> Result<Served> {
-        match Reader::of(self.store).try_to_heal() {
-            // Any other error stops the reader.
-            Err(error) if error.is_write_blocked() => {
-                let copy = self.newest_copy()?;
-                self.store.warn(format!(
-                    "{} is {}, and healing it was not possible: {error}; {} is served",
-                    self.store.shown(),
-                    self.health.kind(),
-                    copy.name
-                ));
-                let value = copy.document.into_value();
-                let bytes = to_bytes(&value).unwrap_or_default();
-                Ok(Served { value: value.into(), bytes: bytes.into() })
-            }
-            served => served,
-        }
-    }
-
-    fn serve(self) -> Result<Served> {
-        let served = Served::of(&self.health, self.text(), self.store.settings.foreign_edits)?;
-        if let (Some(_), Health::Foreign(edit)) = (&served, &self.health) {
-            self.store.warn(format!(
-                "{} was changed by something else and is served as it is: {}",
-                self.store.shown(),
-                edit.summary()
+/// Heals damage that a reader found, or serves the copy that healing would restore.
+fn heal_for_reader(seen: &Observation<'_>) -> Result<Served> {
+    match Reader::of(seen.store).try_to_heal() {
+        // Any other error stops the reader.
+        Err(error) if error.is_write_blocked() => {
+            let copy = newest_copy(seen)?;
+            seen.store.warn(format!(
+                "{} is {}, and healing it was not possible: {error}; {} is served",
+                seen.store.shown(),
+                seen.health.kind(),
+                copy.name
             ));
+            let value = copy.document.into_value();
+            let bytes = to_bytes(&value).unwrap_or_default();
+            Ok(Served { value: value.into(), bytes: bytes.into() })
         }
-        served.ok_or_else(|| self.refusal())
+        served => served,
     }
+}
+
+fn serve(seen: Observation<'_>) -> Result<Served> {
+    let served = Served::of(&seen.health, seen.text(), seen.store.settings.foreign_edits)?;
+    if let (Some(_), Health::Foreign(edit)) = (&served, &seen.health) {
+        seen.store.warn(format!(
+            "{} was changed by something else and is served as it is: {}",
+            seen.store.shown(),
+            edit.summary()
+        ));
+    }
+    served.ok_or_else(|| seen.refusal())
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::backup_dir::BackupDir;
-use super::events::EventLog;
+use super::events::{EventLog, append_to_journal};
+use super::guard::guards_of_commit;
 use super::observe::Observation;
 use super::root::Root;
 use super::transaction::Transaction;
@@ -162,9 +163,9 @@ impl Transaction<'_> {
             bytes: sealed.text.size() as u64,
             repeats,
             changes: changes(&self.seen, sealed),
-            guards: self.lock.guards_of_commit(&self.seen.backup_dir),
+            guards: guards_of_commit(&self.lock, &self.seen.backup_dir),
         };
-        self.lock.append_to_journal(dir, &Event::Commit(commit));
+        append_to_journal(&self.lock, dir, &Event::Commit(commit));
     }
 }
 

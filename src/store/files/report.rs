@@ -6,6 +6,7 @@ mod versions;
 use serde_json::Value;
 
 use super::FileStore;
+use super::candidate::newest_copy;
 use super::events::EventLog;
 use super::observe::{Depth, Observation};
 use super::restore::Interrupted;
@@ -56,7 +57,7 @@ impl Report<'_> {
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        Root::of(self.store).examine().is_ok_and(|seen| seen.newest_copy().is_ok())
+        Root::of(self.store).examine().is_ok_and(|seen| newest_copy(&seen).is_ok())
     }
 
     /// Checks the live file as every command would.

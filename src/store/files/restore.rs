@@ -22,6 +22,7 @@ pub(super) mod probe;
 mod replacement;
 mod roll_forward;
 
+use super::checkpoint::{Unkept, take_snapshot};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -33,7 +34,6 @@ pub use self::roll_forward::Intents;
 pub(super) use self::roll_forward::Settled;
 use super::FileStore;
 use super::change::Changes;
-use super::checkpoint::Unkept;
 use super::checkpoint::catalog::Checkpoint;
 pub(super) use super::checkpoint::lock_lost;
 use super::next_revision::Sealer;
@@ -123,7 +123,8 @@ impl Restores<'_> {
         let lock = StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?;
         let checkpoint = self.store.checkpoints().find(&Which::Id(checkpoint.id))?;
         let proposed = self.store.restores().whole(&checkpoint)?;
-        lock.begin()?.restore(&proposed, options, deadline)
+        let tx = lock.begin()?;
+        carry_out_restore(&tx, &proposed, options, deadline)
     }
 
     pub(super) fn no_config_root(&self) -> Error {
@@ -350,110 +351,98 @@ impl Restores<'_> {
     }
 }
 
-impl Transaction<'_> {
-    /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
-    /// both trees, and observed the files under them.
-    pub(super) fn restore(
-        &self,
-        proposed: &Proposed<'_>,
-        options: &WriteOptions,
-        deadline: Instant,
-    ) -> Result<Restored> {
-        if let Health::TooNew(_) = self.seen.health {
-            return Err(self.seen.refusal());
-        }
-        Changes::of(self.store).check_conditions(options, self.seen.revision())?;
-        let sealed = self.seal_proposed(proposed)?;
-        // A target that cannot be replaced refuses the restore before anything is created.
-        let plan = Probe::of(self.store).under(&self.lock)?;
-        self.keep_mirror();
+/// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
+/// both trees, and observed the files under them.
+pub(in crate::store::files) fn carry_out_restore(
+    tx: &Transaction<'_>,
+    proposed: &Proposed<'_>,
+    options: &WriteOptions,
+    deadline: Instant,
+) -> Result<Restored> {
+    if let Health::TooNew(_) = tx.seen.health {
+        return Err(tx.seen.refusal());
+    }
+    Changes::of(tx.store).check_conditions(options, tx.seen.revision())?;
+    let sealed = seal_proposed(tx, proposed)?;
+    // A target that cannot be replaced refuses the restore before anything is created.
+    let plan = Probe::of(tx.store).under(&tx.lock)?;
+    tx.keep_mirror();
 
-        let id = proposed.id.clone();
-        let metadata = json!({"restored": id});
-        let snapshot = Snapshot {
-            operation: Name::parse("operation", pinned::PRE_RESTORE)?,
-            phase: None,
-            metadata,
-        };
-        let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
-        let made = self.take_snapshot(&snapshot, Retention::Automatic, unkept)?;
-        let Made { id: pre_restore, left, .. } = made;
+    let id = proposed.id.clone();
+    let metadata = json!({"restored": id});
+    let snapshot = Snapshot {
+        operation: Name::parse("operation", pinned::PRE_RESTORE)?,
+        phase: None,
+        metadata,
+    };
+    let unkept = if options.guard.is_some() { Unkept::Left } else { Unkept::Refused };
+    let made = take_snapshot(tx, &snapshot, Retention::Automatic, unkept)?;
+    let Made { id: pre_restore, left, .. } = made;
 
-        let mut staging = Staging::of(self.store).open(&self.lock)?;
-        let before = self.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
-        let intent = self.store.restores().stage_trees(
+    let mut staging = Staging::of(tx.store).open(&tx.lock)?;
+    let before = tx.store.checkpoints().open(&staging.checkpoints, &pre_restore)?;
+    let intent = tx.store.restores().stage_trees(
+        &staging,
+        &tx.lock,
+        plan,
+        proposed.config.as_ref(),
+        proposed.signals.as_ref(),
+        Before { id: &before.id, listing: &before.listing },
+    );
+    let intent = intent.and_then(|intent| {
+        tx.store.restores().stage_state(
             &staging,
-            &self.lock,
-            plan,
-            proposed.config.as_ref(),
-            proposed.signals.as_ref(),
-            Before { id: &before.id, listing: &before.listing },
-        );
-        let intent = intent.and_then(|intent| {
-            self.store.restores().stage_state(
-                &staging,
-                Intent { checkpoint: id.clone(), ..intent },
-                &sealed,
-            )
-        });
-        let intent = intent.map_err(|error| self.store.checkpoints().without_staged_path(error))?;
-        self.store.restores().decide(
-            &mut staging,
-            &self.lock,
-            &intent,
-            &options.fences,
-            deadline,
-        )?;
-        let revision =
-            self.store.restores().roll_forward(&self.lock, staging, &intent, options).map_err(
-                |error| {
-                    let message = format!(
-                        "{}; the restore of {id} is decided, and the next command finishes it",
-                        error.message
-                    );
-                    Error { message, ..error }.or_abort()
-                },
-            )?;
-        self.store.checkpoints().retire(&self.lock, &id);
-        Ok(Restored { id, pre_restore, revision, left })
-    }
-
-    /// The proposed state as the next revision of this root. It is also above that of an
-    /// interrupted restore, which a reader may have been served.
-    fn seal_proposed(&self, proposed: &Proposed<'_>) -> Result<Sealed> {
-        let interrupted = match self.store.intents().read(&self.lock.root) {
-            Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
-            // A damaged record has no revision, and is reported when the intent is replaced.
-            _ => None,
-        };
-        self.seen.sealed_from(&proposed.value, proposed.lineage.as_ref(), interrupted)
-    }
+            Intent { checkpoint: id.clone(), ..intent },
+            &sealed,
+        )
+    });
+    let intent = intent.map_err(|error| tx.store.checkpoints().without_staged_path(error))?;
+    tx.store.restores().decide(&mut staging, &tx.lock, &intent, &options.fences, deadline)?;
+    let revision =
+        tx.store.restores().roll_forward(&tx.lock, staging, &intent, options).map_err(|error| {
+            let message = format!(
+                "{}; the restore of {id} is decided, and the next command finishes it",
+                error.message
+            );
+            Error { message, ..error }.or_abort()
+        })?;
+    tx.store.checkpoints().retire(&tx.lock, &id);
+    Ok(Restored { id, pre_restore, revision, left })
 }
 
-impl Observation<'_> {
-    fn sealed_from(
-        &self,
-        value: &Value,
-        own_lineage: Option<&Lineage>,
-        interrupted: Option<Revision>,
-    ) -> Result<Sealed> {
-        let lineage = match self.known_lineage()?.or_else(|| own_lineage.cloned()) {
-            Some(lineage) => lineage,
-            None => new_lineage()?,
-        };
-        let created = value.pointer("/metadata/created").cloned();
-        // Where no copy is left, the number must still be above those that this lineage used.
-        let given_out = || {
-            let logged = self.last_commit(&lineage).map(|commit| commit.revision);
-            logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
-        };
-        let highest = self.highest_revision()?.or_else(given_out).max(interrupted);
-        match highest.and_then(|highest| Revision::after(Some(highest))) {
-            Some(revision) => {
-                Sealer::of(self.store).seal_as(value.clone(), revision, &lineage, created.as_ref())
-            }
-            None => self.seal(value.clone(), &lineage, created.as_ref()),
+/// The proposed state as the next revision of this root. It is also above that of an
+/// interrupted restore, which a reader may have been served.
+fn seal_proposed(tx: &Transaction<'_>, proposed: &Proposed<'_>) -> Result<Sealed> {
+    let interrupted = match tx.store.intents().read(&tx.lock.root) {
+        Ok(Some((_, intent))) => intent.state.map(|state| state.revision),
+        // A damaged record has no revision, and is reported when the intent is replaced.
+        _ => None,
+    };
+    sealed_from(&tx.seen, &proposed.value, proposed.lineage.as_ref(), interrupted)
+}
+
+pub(in crate::store::files) fn sealed_from(
+    seen: &Observation<'_>,
+    value: &Value,
+    own_lineage: Option<&Lineage>,
+    interrupted: Option<Revision>,
+) -> Result<Sealed> {
+    let lineage = match seen.known_lineage()?.or_else(|| own_lineage.cloned()) {
+        Some(lineage) => lineage,
+        None => new_lineage()?,
+    };
+    let created = value.pointer("/metadata/created").cloned();
+    // Where no copy is left, the number must still be above those that this lineage used.
+    let given_out = || {
+        let logged = seen.last_commit(&lineage).map(|commit| commit.revision);
+        logged.max(value.pointer("/metadata/revision").and_then(Revision::from_value))
+    };
+    let highest = seen.highest_revision()?.or_else(given_out).max(interrupted);
+    match highest.and_then(|highest| Revision::after(Some(highest))) {
+        Some(revision) => {
+            Sealer::of(seen.store).seal_as(value.clone(), revision, &lineage, created.as_ref())
         }
+        None => seen.seal(value.clone(), &lineage, created.as_ref()),
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! They are staged in the backup directory, which every writer lists anyway.
 
-mod follow;
+pub(super) mod follow;
 
 use std::ffi::OsStr;
 
@@ -77,109 +77,113 @@ impl<'s> SignalFiles<'s> {
     }
 }
 
-impl StateLock<'_> {
-    /// Stages the files under temporary names, and a note for each that is to be removed.
-    pub(super) fn stage_signals<'a>(
-        &'a self,
-        backup_dir: &'a Dir,
-        signals: &[SignalFile],
-    ) -> Result<Vec<StagedFile<'a>>> {
-        let stage = |(index, signal): (usize, &SignalFile)| {
-            let bytes = signal
-                .staged()
-                .ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
-            // The removal of a signal needs no sync: a power cut cannot tear it.
-            let sync = match &signal.content {
-                Some(_) => Durability::Fsync,
-                None => Durability::None,
-            };
-            Ok(self.store.disk.stage(backup_dir, &staged_name(self, index), &bytes, sync)?)
+/// Stages the files under temporary names, and a note for each that is to be removed.
+pub(in crate::store::files) fn stage_signals<'a>(
+    lock: &'a StateLock<'_>,
+    backup_dir: &'a Dir,
+    signals: &[SignalFile],
+) -> Result<Vec<StagedFile<'a>>> {
+    let stage = |(index, signal): (usize, &SignalFile)| {
+        let bytes =
+            signal.staged().ok_or_else(|| Error::new(Kind::Internal, "a signal without a file"))?;
+        // The removal of a signal needs no sync: a power cut cannot tear it.
+        let sync = match &signal.content {
+            Some(_) => Durability::Fsync,
+            None => Durability::None,
         };
-        signals.iter().enumerate().map(stage).collect()
-    }
+        Ok(lock.store.disk.stage(backup_dir, &staged_name(lock, index), &bytes, sync)?)
+    };
+    signals.iter().enumerate().map(stage).collect()
+}
 
-    /// Puts the staged files in place. The state is committed by now, so a failure is a warning,
-    /// and the staged file stays for the next writer.
-    pub(super) fn finish_signals(&self, backup_dir: &Dir, signals: &[SignalFile]) {
-        if signals.is_empty() {
-            return;
+/// Puts the staged files in place. The state is committed by now, so a failure is a warning,
+/// and the staged file stays for the next writer.
+pub(in crate::store::files) fn finish_signals(
+    lock: &StateLock<'_>,
+    backup_dir: &Dir,
+    signals: &[SignalFile],
+) {
+    if signals.is_empty() {
+        return;
+    }
+    let finish = || -> Result<()> {
+        let dir = Root::of(lock.store).side_directory(&lock.root, SIGNALS)?;
+        for (index, signal) in signals.iter().enumerate() {
+            SignalFiles::of(lock.store).carry_out(
+                backup_dir.entry(&staged_name(lock, index)),
+                &dir,
+                signal,
+            )?;
         }
-        let finish = || -> Result<()> {
-            let dir = Root::of(self.store).side_directory(&self.root, SIGNALS)?;
-            for (index, signal) in signals.iter().enumerate() {
-                SignalFiles::of(self.store).carry_out(
-                    backup_dir.entry(&staged_name(self, index)),
-                    &dir,
-                    signal,
-                )?;
+        Ok(lock.store.disk.sync_dir(&dir)?)
+    };
+    if let Err(error) = finish() {
+        lock.store.warn(format!(
+            "the state is committed, but {} may not be up to date: {error}",
+            files(signals)
+        ));
+    }
+}
+
+/// Writes or removes signal files when the state itself does not change.
+pub(in crate::store::files) fn place_signals(lock: &StateLock<'_>, signals: &[SignalFile]) {
+    if signals.is_empty() {
+        return;
+    }
+    let place = || -> Result<()> {
+        let backup_dir = Root::of(lock.store).side_directory(&lock.root, BACKUPS)?;
+        stage_signals(lock, &backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
+        finish_signals(lock, &backup_dir, signals);
+        Ok(())
+    };
+    if let Err(error) = place() {
+        lock.store.warn(format!("{} may not be up to date: {error}", files(signals)));
+    }
+}
+
+/// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
+/// there was none. It stays where the state, or the outcome of a restore, is not known yet.
+pub(in crate::store::files) fn settle_signals(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    health: &Health,
+) {
+    let state = match health {
+        Health::Healthy(document) => document.value.skeleton(),
+        Health::Legacy(migrated) => &migrated.value,
+        Health::Foreign(edit)
+            if lock.store.settings.foreign_edits == ForeignEdits::Accept && edit.is_document() =>
+        {
+            &edit.value
+        }
+        _ => return,
+    };
+    let Some(dir) = backup_dir.dir() else { return };
+    let mut staged = backup_dir
+        .temporaries
+        .iter()
+        .filter(|name| name.to_str().is_some_and(is_staged_signal))
+        .peekable();
+    if staged.peek().is_none() || Staging::of(lock.store).exists(&lock.root).unwrap_or(true) {
+        return;
+    }
+    let settle = |staged: &OsStr| -> Result<()> {
+        let found = lock.store.disk.read(dir, staged, READ_LIMIT)?;
+        match found.and_then(|found| SignalFile::due(found.bytes, state)) {
+            Some(due) => {
+                let place = Root::of(lock.store).side_directory(&lock.root, SIGNALS)?;
+                SignalFiles::of(lock.store).carry_out(dir.entry(staged), &place, &due)?;
+                // It may be visible to other processes from here on.
+                Ok(lock.store.disk.sync_dir(&place)?)
             }
-            Ok(self.store.disk.sync_dir(&dir)?)
-        };
-        if let Err(error) = finish() {
-            self.store.warn(format!(
-                "the state is committed, but {} may not be up to date: {error}",
-                files(signals)
+            None => Ok(lock.store.disk.unlink(dir, staged)?),
+        }
+    };
+    for staged in staged {
+        if let Err(error) = settle(staged) {
+            lock.store.warn(format!(
+                "what a killed command left of a signal stays for the next writer: {error}"
             ));
-        }
-    }
-
-    /// Writes or removes signal files when the state itself does not change.
-    pub(super) fn place_signals(&self, signals: &[SignalFile]) {
-        if signals.is_empty() {
-            return;
-        }
-        let place = || -> Result<()> {
-            let backup_dir = Root::of(self.store).side_directory(&self.root, BACKUPS)?;
-            self.stage_signals(&backup_dir, signals)?.into_iter().for_each(StagedFile::keep);
-            self.finish_signals(&backup_dir, signals);
-            Ok(())
-        };
-        if let Err(error) = place() {
-            self.store.warn(format!("{} may not be up to date: {error}", files(signals)));
-        }
-    }
-
-    /// Settles what a dead writer staged: puts it in place after the writer's commit, removes it if
-    /// there was none. It stays where the state, or the outcome of a restore, is not known yet.
-    pub(super) fn settle_signals(&self, backup_dir: &BackupDir, health: &Health) {
-        let state = match health {
-            Health::Healthy(document) => document.value.skeleton(),
-            Health::Legacy(migrated) => &migrated.value,
-            Health::Foreign(edit)
-                if self.store.settings.foreign_edits == ForeignEdits::Accept
-                    && edit.is_document() =>
-            {
-                &edit.value
-            }
-            _ => return,
-        };
-        let Some(dir) = backup_dir.dir() else { return };
-        let mut staged = backup_dir
-            .temporaries
-            .iter()
-            .filter(|name| name.to_str().is_some_and(is_staged_signal))
-            .peekable();
-        if staged.peek().is_none() || Staging::of(self.store).exists(&self.root).unwrap_or(true) {
-            return;
-        }
-        let settle = |staged: &OsStr| -> Result<()> {
-            let found = self.store.disk.read(dir, staged, READ_LIMIT)?;
-            match found.and_then(|found| SignalFile::due(found.bytes, state)) {
-                Some(due) => {
-                    let place = Root::of(self.store).side_directory(&self.root, SIGNALS)?;
-                    SignalFiles::of(self.store).carry_out(dir.entry(staged), &place, &due)?;
-                    // It may be visible to other processes from here on.
-                    Ok(self.store.disk.sync_dir(&place)?)
-                }
-                None => Ok(self.store.disk.unlink(dir, staged)?),
-            }
-        };
-        for staged in staged {
-            if let Err(error) = settle(staged) {
-                self.store.warn(format!(
-                    "what a killed command left of a signal stays for the next writer: {error}"
-                ));
-            }
         }
     }
 }

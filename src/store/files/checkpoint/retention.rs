@@ -15,6 +15,7 @@ use crate::journal::event::{CheckpointEvent, CheckpointStep};
 use crate::store::checkpoint::catalog::resolve;
 use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::store::checkpoint::retention::{self, Shelf};
+use crate::store::files::events::journal_event;
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::files::state_lock::{StateLock, StateLocks};
@@ -98,7 +99,7 @@ impl Checkpoints<'_> {
         self.store.disk.sync_dir(&staging.checkpoints)?;
         staging.clear()?;
         for id in doomed {
-            lock.journal_event(|origin| {
+            journal_event(lock, |origin| {
                 let (id, step) = (id.clone(), CheckpointStep::Removed);
                 Event::Checkpoint(CheckpointEvent { origin, lineage: None, id, step })
             });

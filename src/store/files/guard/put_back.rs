@@ -1,6 +1,5 @@
 //! Puts back the changes of a guard's command.
 
-use crate::store::files::record::Provenance;
 use std::cell::Cell;
 use std::time::Instant;
 
@@ -17,7 +16,11 @@ use crate::store::checkpoint::manifest;
 use crate::store::diagnosis::Health;
 use crate::store::files::checkpoint::catalog::Checkpoint;
 use crate::store::files::commit::Plan;
-use crate::store::files::restore::{Proposed, Restored};
+use crate::store::files::guard::settle::settle_record;
+use crate::store::files::guard::{journal_guard, put_record};
+use crate::store::files::preserve::replaced_for;
+use crate::store::files::record::Provenance;
+use crate::store::files::restore::{Proposed, Restored, carry_out_restore};
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::files::state_lock::StateLocks;
@@ -75,14 +78,14 @@ impl Guards<'_> {
             let live = Root::of(self.store).live()?;
             let why = match self.put_back_by(&lock.root, &backup_dir, live.as_ref(), &record)? {
                 Aftermath::PutBack => {
-                    lock.settle_record(&backup_dir, id)?;
+                    settle_record(&lock, &backup_dir, id)?;
                     return Ok(Marked::Settled);
                 }
                 Aftermath::Unrestored(why) => why,
                 Aftermath::Nothing | Aftermath::Decided => why.to_owned(),
             };
-            lock.put_record(&backup_dir, &unrestored(record, why))?;
-            lock.journal_guard(&backup_dir, id, GuardStep::Unrestored);
+            put_record(&lock, &backup_dir, &unrestored(record, why))?;
+            journal_guard(&lock, &backup_dir, id, GuardStep::Unrestored);
             return Ok(Marked::Unrestored);
         }
         let backup_dir = Root::of(self.store).backup_dir_of(&Root::of(self.store).open()?)?;
@@ -101,9 +104,9 @@ impl Guards<'_> {
         Transactions::of(self.store).retry(|deadline| {
             let tx =
                 StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?.begin()?;
-            let record = tx.record_of(begun)?;
+            let record = record_of(&tx, begun)?;
             is_on_record.set(true);
-            tx.put_back(&record, &options, deadline)
+            put_all_back(&tx, &record, &options, deadline)
         })
     }
 
@@ -129,126 +132,120 @@ enum Marked {
     Settled,
 }
 
-impl Transaction<'_> {
-    /// The guard's record. The guarded command may have removed or damaged the file; then it is
-    /// written again.
-    fn record_of(&self, begun: &Record) -> Result<Record> {
-        if let Some(record) = self.store.guards().read_record(&self.seen.backup_dir, &begun.id) {
-            return Ok(record);
-        }
-        self.lock.put_record(&self.seen.backup_dir, begun)?;
-        Ok(begun.clone())
+/// The guard's record. The guarded command may have removed or damaged the file; then it is
+/// written again.
+fn record_of(tx: &Transaction<'_>, begun: &Record) -> Result<Record> {
+    if let Some(record) = tx.store.guards().read_record(&tx.seen.backup_dir, &begun.id) {
+        return Ok(record);
     }
-
-    /// Commits the document without the guard's changes. The record states beforehand what is
-    /// committed and what remains to be done then, so that a guard killed after its commit does not
-    /// look like one that put nothing back.
-    fn commit_part(
-        &self,
-        document: Value,
-        unrestored: Option<&String>,
-        options: &WriteOptions,
-    ) -> Result<Option<Revision>> {
-        let Health::Healthy(live) = &self.seen.health else { return Ok(None) };
-        let created = live.value.pointer("/metadata/created").cloned();
-        let sealed = self.seen.seal(document, &live.seal.lineage, created.as_ref())?;
-        let Seal { revision, lineage, digest } = sealed.document.seal.clone();
-        self.keep_mirror();
-        if let Some(record) = options
-            .guard
-            .as_ref()
-            .and_then(|id| self.store.guards().read_record(&self.seen.backup_dir, id))
-        {
-            let commit = Base { revision, lineage, digest };
-            let status = Status::PuttingBack { commit, unrestored: unrestored.cloned() };
-            self.lock.put_record(&self.seen.backup_dir, &Record { status, ..record })?;
-        }
-        let replaced = self.seen.replaced_for(pinned::PRE_RESTORE);
-        let plan = Plan { replaced, signals: &Signals::Follow, ..Plan::of(&sealed, options) };
-        Ok(self.commit(&plan, options, Provenance::default())?.map(|_| revision))
-    }
+    put_record(&tx.lock, &tx.seen.backup_dir, begun)?;
+    Ok(begun.clone())
 }
 
-impl Transaction<'_> {
-    /// One attempt; `None` if another process changed the file.
-    fn put_back(
-        &self,
-        record: &Record,
-        options: &WriteOptions,
-        deadline: Instant,
-    ) -> Result<Option<Settlement>> {
-        let (store, seen, id) = (self.store, &self.seen, &record.id);
-        let checkpoint = store.checkpoints().find(&Which::Id(id.clone()))?;
-        checkpoint.verify(&store.disk)?;
-        let whole = store.restores().whole(&checkpoint)?;
-        let since = Since::new(seen, &checkpoint);
-        let done = match Verdict::of(record, &whole.value, &since)? {
-            Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
-            Verdict::OnlyTheGuard => {
-                let left = self.restore(&whole, options, deadline)?.left;
-                Some(Settlement::Restored { left })
-            }
-            Verdict::Others { document, config, unclear } => {
-                let part = Part { document, config, unclear };
-                let is_config_changed = since.is_config_changed()?;
-                if is_config_changed && part.config.is_none() {
-                    self.restore_part(whole, part, options, deadline)?
-                } else {
-                    self.commit_rest(part, is_config_changed, options)?
-                }
-            }
-        };
-        if matches!(done, Some(Settlement::Restored { .. } | Settlement::PutBack { .. })) {
-            // A restore of the whole settled it already.
-            self.lock.settle_record(&seen.backup_dir, id)?;
+/// Commits the document without the guard's changes. The record states beforehand what is
+/// committed and what remains to be done then, so that a guard killed after its commit does not
+/// look like one that put nothing back.
+fn commit_part(
+    tx: &Transaction<'_>,
+    document: Value,
+    unrestored: Option<&String>,
+    options: &WriteOptions,
+) -> Result<Option<Revision>> {
+    let Health::Healthy(live) = &tx.seen.health else { return Ok(None) };
+    let created = live.value.pointer("/metadata/created").cloned();
+    let sealed = tx.seen.seal(document, &live.seal.lineage, created.as_ref())?;
+    let Seal { revision, lineage, digest } = sealed.document.seal.clone();
+    tx.keep_mirror();
+    if let Some(record) =
+        options.guard.as_ref().and_then(|id| tx.store.guards().read_record(&tx.seen.backup_dir, id))
+    {
+        let commit = Base { revision, lineage, digest };
+        let status = Status::PuttingBack { commit, unrestored: unrestored.cloned() };
+        put_record(&tx.lock, &tx.seen.backup_dir, &Record { status, ..record })?;
+    }
+    let replaced = replaced_for(&tx.seen, pinned::PRE_RESTORE);
+    let plan = Plan { replaced, signals: &Signals::Follow, ..Plan::of(&sealed, options) };
+    Ok(tx.commit(&plan, options, Provenance::default())?.map(|_| revision))
+}
+
+/// One attempt; `None` if another process changed the file.
+fn put_all_back(
+    tx: &Transaction<'_>,
+    record: &Record,
+    options: &WriteOptions,
+    deadline: Instant,
+) -> Result<Option<Settlement>> {
+    let (store, seen, id) = (tx.store, &tx.seen, &record.id);
+    let checkpoint = store.checkpoints().find(&Which::Id(id.clone()))?;
+    checkpoint.verify(&store.disk)?;
+    let whole = store.restores().whole(&checkpoint)?;
+    let since = Since::new(seen, &checkpoint);
+    let done = match Verdict::of(record, &whole.value, &since)? {
+        Verdict::Refused(why) => Some(Settlement::Unrestored(why)),
+        Verdict::OnlyTheGuard => {
+            let left = carry_out_restore(tx, &whole, options, deadline)?.left;
+            Some(Settlement::Restored { left })
         }
-        Ok(done)
+        Verdict::Others { document, config, unclear } => {
+            let part = Part { document, config, unclear };
+            let is_config_changed = since.is_config_changed()?;
+            if is_config_changed && part.config.is_none() {
+                restore_part(tx, whole, part, options, deadline)?
+            } else {
+                commit_rest(tx, part, is_config_changed, options)?
+            }
+        }
+    };
+    if matches!(done, Some(Settlement::Restored { .. } | Settlement::PutBack { .. })) {
+        // A restore of the whole settled it already.
+        settle_record(&tx.lock, &seen.backup_dir, id)?;
     }
+    Ok(done)
+}
 
-    /// Puts back `config/` and the document, and keeps the changes of others in the document.
-    fn restore_part(
-        &self,
-        whole: Proposed<'_>,
-        part: Part,
-        options: &WriteOptions,
-        deadline: Instant,
-    ) -> Result<Option<Settlement>> {
-        let live = match (&part.document, &self.seen.health) {
-            (None, Health::Healthy(document)) => Some(Value::clone(&document.value)),
-            _ => None,
-        };
-        let Some(value) = part.document.or(live) else {
-            return Ok(Some(Settlement::Unrestored("the state cannot be read".to_owned())));
-        };
-        // The signal files follow the state.
-        let proposed = Proposed { value, signals: None, ..whole };
-        let Restored { revision, left, .. } = self.restore(&proposed, options, deadline)?;
-        Ok(Some(Settlement::PutBack { revision: Some(revision), left }))
-    }
+/// Puts back `config/` and the document, and keeps the changes of others in the document.
+fn restore_part(
+    tx: &Transaction<'_>,
+    whole: Proposed<'_>,
+    part: Part,
+    options: &WriteOptions,
+    deadline: Instant,
+) -> Result<Option<Settlement>> {
+    let live = match (&part.document, &tx.seen.health) {
+        (None, Health::Healthy(document)) => Some(Value::clone(&document.value)),
+        _ => None,
+    };
+    let Some(value) = part.document.or(live) else {
+        return Ok(Some(Settlement::Unrestored("the state cannot be read".to_owned())));
+    };
+    // The signal files follow the state.
+    let proposed = Proposed { value, signals: None, ..whole };
+    let Restored { revision, left, .. } = carry_out_restore(tx, &proposed, options, deadline)?;
+    Ok(Some(Settlement::PutBack { revision: Some(revision), left }))
+}
 
-    /// Puts back the document and keeps the changes of others; `config/` stays as it is. `None` if
-    /// the live file was changed in the meantime.
-    fn commit_rest(
-        &self,
-        part: Part,
-        is_config_changed: bool,
-        options: &WriteOptions,
-    ) -> Result<Option<Settlement>> {
-        let unrestored = part
-            .config
-            .filter(|_| is_config_changed)
-            .map(|why| format!("{CONFIG}/ was left as it is, since {why}"))
-            .or(part.unclear);
-        let revision = match part.document {
-            Some(document) => match self.commit_part(document, unrestored.as_ref(), options)? {
-                Some(revision) => Some(revision.get()),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        let put_back = Settlement::PutBack { revision, left: Vec::new() };
-        Ok(Some(unrestored.map_or(put_back, Settlement::Unrestored)))
-    }
+/// Puts back the document and keeps the changes of others; `config/` stays as it is. `None` if
+/// the live file was changed in the meantime.
+fn commit_rest(
+    tx: &Transaction<'_>,
+    part: Part,
+    is_config_changed: bool,
+    options: &WriteOptions,
+) -> Result<Option<Settlement>> {
+    let unrestored = part
+        .config
+        .filter(|_| is_config_changed)
+        .map(|why| format!("{CONFIG}/ was left as it is, since {why}"))
+        .or(part.unclear);
+    let revision = match part.document {
+        Some(document) => match commit_part(tx, document, unrestored.as_ref(), options)? {
+            Some(revision) => Some(revision.get()),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let put_back = Settlement::PutBack { revision, left: Vec::new() };
+    Ok(Some(unrestored.map_or(put_back, Settlement::Unrestored)))
 }
 
 /// The part of a guard's changes that is put back.

@@ -12,6 +12,7 @@ use crate::fs::Dir;
 use crate::journal::GuardStep;
 use crate::store::checkpoint::id::{number_of, time_of};
 use crate::store::files::backup_dir::BackupDir;
+use crate::store::files::guard::{journal_guard, put_record};
 use crate::store::files::root::Root;
 use crate::store::files::state_file::StateFile;
 use crate::store::files::state_lock::StateLock;
@@ -86,112 +87,110 @@ impl Guards<'_> {
     }
 }
 
-impl StateLock<'_> {
-    /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
-    /// removed, in whichever command finishes the restore.
-    pub(in super::super) fn settle_guard_in(
-        &self,
-        intent: &Intent,
-        options: &WriteOptions,
-    ) -> Result<()> {
-        let id = &intent.checkpoint;
-        if intent.action == Action::Undo {
-            return Ok(());
+/// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
+/// removed, in whichever command finishes the restore.
+pub(in super::super) fn settle_guard_in(
+    lock: &StateLock<'_>,
+    intent: &Intent,
+    options: &WriteOptions,
+) -> Result<()> {
+    let id = &intent.checkpoint;
+    if intent.action == Action::Undo {
+        return Ok(());
+    }
+    let backup_dir = Root::of(lock.store).backup_dir_of(&lock.root)?;
+    let is_whole = intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
+    let is_by_guard = options.guard.as_ref() == Some(id);
+    // Only a guard restores a part: its command's changes.
+    if is_by_guard || !is_whole {
+        settle_record(lock, &backup_dir, id)?;
+    } else {
+        settle_guard_of(lock, &backup_dir, id);
+    }
+    if is_whole {
+        settle_later_guards(lock, &backup_dir, id);
+    }
+    Ok(())
+}
+
+/// Settles the ended guards whose checkpoint is later than the restored one: what their
+/// commands changed was put back with the rest.
+fn settle_later_guards(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str) {
+    let order = |id: &str| (time_of(id), number_of(id));
+    for later in backup_dir.guards.iter().filter(|guard| order(guard) > order(id)) {
+        let standing = lock.store.guards().standing_of(&lock.root, backup_dir, later);
+        if let Ok(Some(Standing::Killed | Standing::Unrestored(_))) = standing {
+            settle_guard_of(lock, backup_dir, later);
         }
-        let backup_dir = Root::of(self.store).backup_dir_of(&self.root)?;
-        let is_whole =
-            intent.config.is_some() && intent.signals.is_some() && intent.state.is_some();
-        let is_by_guard = options.guard.as_ref() == Some(id);
-        // Only a guard restores a part: its command's changes.
-        if is_by_guard || !is_whole {
-            self.settle_record(&backup_dir, id)?;
-        } else {
-            self.settle_guard_of(&backup_dir, id);
-        }
-        if is_whole {
-            self.settle_later_guards(&backup_dir, id);
+    }
+}
+
+/// Removes the guard's record: everything was put back.
+pub(in crate::store::files) fn settle_record(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    id: &str,
+) -> Result<()> {
+    if let Some(dir) =
+        backup_dir.dir().filter(|_| lock.store.guards().read_record(backup_dir, id).is_some())
+    {
+        lock.store.guards().drop_record(dir, id)?;
+        journal_guard(lock, backup_dir, id, GuardStep::Restored);
+    }
+    Ok(())
+}
+
+/// Settles a guard that is not running after a restore of its checkpoint.
+pub(in super::super) fn settle_guard_of(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str) {
+    let Some(dir) = backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
+    else {
+        return;
+    };
+    let settle = || -> Result<()> {
+        if lock.store.guards().standing_of(&lock.root, backup_dir, id)? != Some(Standing::Running) {
+            lock.store.guards().drop_record(dir, id)?;
+            journal_guard(lock, backup_dir, id, GuardStep::Restored);
         }
         Ok(())
+    };
+    if let Err(error) = settle() {
+        lock.store.warn(format!("the guard {id} stays on record: {error}"));
     }
+}
 
-    /// Settles the ended guards whose checkpoint is later than the restored one: what their
-    /// commands changed was put back with the rest.
-    fn settle_later_guards(&self, backup_dir: &BackupDir, id: &str) {
-        let order = |id: &str| (time_of(id), number_of(id));
-        for later in backup_dir.guards.iter().filter(|guard| order(guard) > order(id)) {
-            let standing = self.store.guards().standing_of(&self.root, backup_dir, later);
-            if let Ok(Some(Standing::Killed | Standing::Unrestored(_))) = standing {
-                self.settle_guard_of(backup_dir, later);
-            }
+/// Settles the guards that were killed after their commit. The caller holds the state lock, and
+/// nothing was committed since.
+pub(in super::super) fn settle_guards(
+    lock: &StateLock<'_>,
+    backup_dir: &mut BackupDir,
+    live: Option<&StateFile>,
+) {
+    let mut settled = Vec::new();
+    for id in &backup_dir.guards {
+        let Some(record) = lock.store.guards().read_record(backup_dir, id) else { continue };
+        if !matches!(record.status, Status::PuttingBack { .. }) {
+            continue;
         }
-    }
-
-    /// Removes the guard's record: everything was put back.
-    pub(super) fn settle_record(&self, backup_dir: &BackupDir, id: &str) -> Result<()> {
-        if let Some(dir) =
-            backup_dir.dir().filter(|_| self.store.guards().read_record(backup_dir, id).is_some())
-        {
-            self.store.guards().drop_record(dir, id)?;
-            self.journal_guard(backup_dir, id, GuardStep::Restored);
-        }
-        Ok(())
-    }
-
-    /// Settles a guard that is not running after a restore of its checkpoint.
-    pub(in super::super) fn settle_guard_of(&self, backup_dir: &BackupDir, id: &str) {
-        let Some(dir) =
-            backup_dir.dir().filter(|_| backup_dir.guards.iter().any(|guard| guard == id))
-        else {
-            return;
-        };
-        let settle = || -> Result<()> {
-            if self.store.guards().standing_of(&self.root, backup_dir, id)?
-                != Some(Standing::Running)
-            {
-                self.store.guards().drop_record(dir, id)?;
-                self.journal_guard(backup_dir, id, GuardStep::Restored);
+        let settle = || -> Result<bool> {
+            if !lock.store.guards().is_gone(&lock.root, &record)? {
+                return Ok(false);
             }
-            Ok(())
-        };
-        if let Err(error) = settle() {
-            self.store.warn(format!("the guard {id} stays on record: {error}"));
-        }
-    }
-
-    /// Settles the guards that were killed after their commit. The caller holds the state lock, and
-    /// nothing was committed since.
-    pub(in super::super) fn settle_guards(
-        &self,
-        backup_dir: &mut BackupDir,
-        live: Option<&StateFile>,
-    ) {
-        let mut settled = Vec::new();
-        for id in &backup_dir.guards {
-            let Some(record) = self.store.guards().read_record(backup_dir, id) else { continue };
-            if !matches!(record.status, Status::PuttingBack { .. }) {
-                continue;
-            }
-            let settle = || -> Result<bool> {
-                if !self.store.guards().is_gone(&self.root, &record)? {
-                    return Ok(false);
+            match lock.store.guards().put_back_by(&lock.root, backup_dir, live, &record)? {
+                Aftermath::PutBack => settle_record(lock, backup_dir, id).map(|()| true),
+                Aftermath::Unrestored(why) => {
+                    let status = Status::Unrestored(why);
+                    put_record(lock, backup_dir, &Record { status, ..record.clone() })?;
+                    journal_guard(lock, backup_dir, id, GuardStep::Unrestored);
+                    Ok(false)
                 }
-                match self.store.guards().put_back_by(&self.root, backup_dir, live, &record)? {
-                    Aftermath::PutBack => self.settle_record(backup_dir, id).map(|()| true),
-                    Aftermath::Unrestored(why) => {
-                        let status = Status::Unrestored(why);
-                        self.put_record(backup_dir, &Record { status, ..record.clone() })?;
-                        self.journal_guard(backup_dir, id, GuardStep::Unrestored);
-                        Ok(false)
-                    }
-                    Aftermath::Nothing | Aftermath::Decided => Ok(false),
-                }
-            };
-            match settle() {
-                Ok(true) => settled.push(id.clone()),
-                Ok(false) => {}
-                Err(error) => self.store.warn(format!("the guard {id} stays on record: {error}")),
+                Aftermath::Nothing | Aftermath::Decided => Ok(false),
             }
+        };
+        match settle() {
+            Ok(true) => settled.push(id.clone()),
+            Ok(false) => {}
+            Err(error) => lock.store.warn(format!("the guard {id} stays on record: {error}")),
         }
-        backup_dir.guards.retain(|id| !settled.contains(id));
     }
+    backup_dir.guards.retain(|id| !settled.contains(id));
 }

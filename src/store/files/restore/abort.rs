@@ -143,7 +143,7 @@ impl Restores<'_> {
             }
         }
         if replaced.is_empty() {
-            lock.keep_number(intent);
+            keep_number(lock, intent);
             self.drop_intent(staging)?;
             self.record_abort(&intent.checkpoint, "dropped");
             return Ok(Undone::Nothing);
@@ -227,24 +227,22 @@ impl Restores<'_> {
     }
 }
 
-impl StateLock<'_> {
-    /// Keeps the number of the abandoned state from being reused: readers may have been served it.
-    fn keep_number(&self, intent: &Intent) {
-        let Some(staged) = &intent.state else { return };
-        let keep = || -> Result<()> {
-            let backup_dir = Root::of(self.store).side_directory(&self.root, BACKUPS)?;
-            let name = format!("{SERVED_PREFIX}{}", staged.revision);
-            if self.store.disk.stat(&backup_dir, &name)?.is_none() {
-                drop(self.store.disk.create(&backup_dir, &name)?);
-            }
-            Ok(self.store.disk.sync_dir(&backup_dir)?)
-        };
-        if let Err(error) = keep() {
-            let number = staged.revision;
-            self.store.warn(format!(
-                "the number {number} of the revision that is given up may be used again: {error}"
-            ));
+/// Keeps the number of the abandoned state from being reused: readers may have been served it.
+fn keep_number(lock: &StateLock<'_>, intent: &Intent) {
+    let Some(staged) = &intent.state else { return };
+    let keep = || -> Result<()> {
+        let backup_dir = Root::of(lock.store).side_directory(&lock.root, BACKUPS)?;
+        let name = format!("{SERVED_PREFIX}{}", staged.revision);
+        if lock.store.disk.stat(&backup_dir, &name)?.is_none() {
+            drop(lock.store.disk.create(&backup_dir, &name)?);
         }
+        Ok(lock.store.disk.sync_dir(&backup_dir)?)
+    };
+    if let Err(error) = keep() {
+        let number = staged.revision;
+        lock.store.warn(format!(
+            "the number {number} of the revision that is given up may be used again: {error}"
+        ));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;
-use crate::store::files::restore::Restores;
+use crate::store::files::restore::{Restores, sealed_from};
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
 use crate::store::layout::{CONFIG, SIGNALS};
@@ -19,7 +19,7 @@ impl Restores<'_> {
         let seen = Root::of(self.store).examine()?;
         let current = seen.known().cloned().unwrap_or_default();
         let (value, lineage) = self.store.restores().state_of(&checkpoint)?;
-        let sealed = seen.sealed_from(&value, lineage.as_ref(), None)?;
+        let sealed = sealed_from(&seen, &value, lineage.as_ref(), None)?;
         let mut changes = diff(&without_seal(&current), &without_seal(&sealed.document.value));
         let root = Root::of(self.store).open()?;
         let config_root = Staging::of(self.store).config_root()?;

@@ -3,7 +3,6 @@
 //! The trees themselves show the progress, not notes: what is staged, what is in place, and the
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
-use crate::document::seal::Revision;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use super::replacement::{Places, Progress, Replacement};
 use super::{Restores, lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
-use crate::document::seal::{Document, Sealed};
+use crate::document::seal::{Document, Revision, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::fs::Dir;
@@ -24,7 +23,10 @@ use crate::journal::event::{RestoreEvent, RestoreStep};
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::{Health, newer_schema};
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
+use crate::store::files::events::journal_event;
+use crate::store::files::guard::settle::settle_guard_in;
 use crate::store::files::observe::Observation;
+use crate::store::files::preserve::replaced_for;
 use crate::store::files::read::Reader;
 use crate::store::files::record::Provenance;
 use crate::store::files::root::Root;
@@ -290,13 +292,13 @@ impl Restores<'_> {
             Some(wanted) => self.publish_staged(lock, &staging, wanted, intent, options)?,
             None => 0,
         };
-        lock.settle_guard_in(intent, options)?;
+        settle_guard_in(lock, intent, options)?;
         self.finish(&places, staging, intent)?;
         let (text, step) = match intent.action {
             Action::Undo => ("undone", RestoreStep::Undone),
             Action::Restore => ("restored", RestoreStep::Restored),
         };
-        lock.journal_event(|origin| {
+        journal_event(lock, |origin| {
             Event::Restore(RestoreEvent {
                 origin,
                 lineage: intent.state.as_ref().map(|state| state.lineage.to_string()),
@@ -331,7 +333,7 @@ impl Restores<'_> {
                 // intent is removed.
                 tx.renew_mirror()?;
                 if options.guard.is_none() {
-                    lock.settle_guard_in(intent, options)?;
+                    settle_guard_in(lock, intent, options)?;
                 }
                 tx.record_unrecorded(options, &intent.checkpoint);
                 return Ok(seen.revision());
@@ -356,7 +358,7 @@ impl Restores<'_> {
             let follows = intent.action == Action::Restore && intent.signals.is_none();
             let plan = Plan {
                 source,
-                replaced: seen.replaced_for(pinned::PRE_RESTORE),
+                replaced: replaced_for(seen, pinned::PRE_RESTORE),
                 signals: if follows { &Signals::Follow } else { &Signals::STAY },
                 fences: &[],            // they held when the restore was decided
                 room: OnDiskFull::Fail, // staged files must not be removed to free space
@@ -364,7 +366,7 @@ impl Restores<'_> {
             };
             if let Published::Done { .. } = tx.publish(&plan)? {
                 if options.guard.is_none() {
-                    lock.settle_guard_in(intent, options)?;
+                    settle_guard_in(lock, intent, options)?;
                 }
                 let repeats = self.guarded_revision(intent, options);
                 let of = Provenance { from: Some(&intent.checkpoint), repeats };

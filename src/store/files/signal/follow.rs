@@ -74,54 +74,52 @@ impl SignalFiles<'_> {
     }
 }
 
-impl StateLock<'_> {
-    /// The files that a commit of `state` writes and removes. Those that follow stop no commit.
-    pub(in super::super) fn files_of(
-        &self,
-        backup_dir: &BackupDir,
-        signals: &Signals,
-        state: &Value,
-    ) -> Vec<SignalFile> {
-        match signals {
-            Signals::These(files) => files.clone(),
-            Signals::Follow => self.following(backup_dir, state).unwrap_or_else(|error| {
-                self.store
-                    .warn(format!("the files of {SIGNALS} may differ from the state: {error}"));
-                Vec::new()
-            }),
-        }
+/// The files that a commit of `state` writes and removes. Those that follow stop no commit.
+pub(in super::super) fn files_of(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    signals: &Signals,
+    state: &Value,
+) -> Vec<SignalFile> {
+    match signals {
+        Signals::These(files) => files.clone(),
+        Signals::Follow => following(lock, backup_dir, state).unwrap_or_else(|error| {
+            lock.store.warn(format!("the files of {SIGNALS} may differ from the state: {error}"));
+            Vec::new()
+        }),
     }
+}
 
-    fn following(&self, backup_dir: &BackupDir, state: &Value) -> Result<Vec<SignalFile>> {
-        let none = Map::new();
-        let wanted = state.get("signals").and_then(Value::as_object).unwrap_or(&none);
-        let dir = side::open_to_read(&self.store.disk, &self.root, SIGNALS)?;
-        let mut files = Vec::new();
-        for name in
-            dir.as_ref().map(|dir| self.store.disk.list(dir)).transpose()?.unwrap_or_default()
-        {
-            let signal = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            let Some(name) = signal.and_then(|signal| Name::parse("signal", signal).ok()) else {
-                continue;
-            };
-            let is_gone = !wanted.contains_key(name.as_str());
-            if is_gone && SignalFiles::of(self.store).signal_in(dir.as_ref(), &name)?.is_some() {
-                files.push(SignalFile { name, content: None });
-            }
+fn following(
+    lock: &StateLock<'_>,
+    backup_dir: &BackupDir,
+    state: &Value,
+) -> Result<Vec<SignalFile>> {
+    let none = Map::new();
+    let wanted = state.get("signals").and_then(Value::as_object).unwrap_or(&none);
+    let dir = side::open_to_read(&lock.store.disk, &lock.root, SIGNALS)?;
+    let mut files = Vec::new();
+    for name in dir.as_ref().map(|dir| lock.store.disk.list(dir)).transpose()?.unwrap_or_default() {
+        let signal = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        let Some(name) = signal.and_then(|signal| Name::parse("signal", signal).ok()) else {
+            continue;
+        };
+        let is_gone = !wanted.contains_key(name.as_str());
+        if is_gone && SignalFiles::of(lock.store).signal_in(dir.as_ref(), &name)?.is_some() {
+            files.push(SignalFile { name, content: None });
         }
-        for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
-            let Ok(name) = Name::parse("signal", name) else { continue };
-            if SignalFiles::of(self.store)
-                .signal_in(dir.as_ref(), &name)?
-                .is_some_and(|file| file.time == *time)
-            {
-                continue;
-            }
-            let kept =
-                SignalFiles::of(self.store).kept_signal(&self.root, backup_dir, &name, time)?;
-            let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
-            files.extend(content.is_some().then_some(SignalFile { name, content }));
-        }
-        Ok(files)
     }
+    for (name, time) in wanted.iter().filter(|(_, time)| time.is_number()) {
+        let Ok(name) = Name::parse("signal", name) else { continue };
+        if SignalFiles::of(lock.store)
+            .signal_in(dir.as_ref(), &name)?
+            .is_some_and(|file| file.time == *time)
+        {
+            continue;
+        }
+        let kept = SignalFiles::of(lock.store).kept_signal(&lock.root, backup_dir, &name, time)?;
+        let content = kept.or_else(|| seal::to_bytes(&blank(&name, time)));
+        files.extend(content.is_some().then_some(SignalFile { name, content }));
+    }
+    Ok(files)
 }
