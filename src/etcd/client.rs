@@ -22,6 +22,8 @@ use super::wire::{Call, Method, Wire};
 
 /// How long one attempt on a member may take: then another member is asked.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long a command that has failed may take to clean up.
+const PARTING: Duration = Duration::from_millis(500);
 /// The pause after the first attempt that failed; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause between attempts.
@@ -99,6 +101,13 @@ impl Client {
         }
     }
 
+    /// Ends a lease that nothing needs, in one attempt: if that fails, it ends by itself.
+    pub fn abandon(&self, id: i64) {
+        let message = Bytes::from(LeaseRevokeRequest { id }.encode_to_vec());
+        let call = self.call(Method::LeaseRevoke, message, Instant::now() + PARTING);
+        let _ = call.and_then(|call| self.wire.unary(&call));
+    }
+
     /// Renews a lease, and returns how long it lasts from now; `None` if it has ended.
     pub fn renew(&self, id: i64) -> Result<Option<Duration>, Failure> {
         let request = LeaseKeepAliveRequest { id };
@@ -112,7 +121,9 @@ impl Client {
         let request = LeaseTimeToLiveRequest { id, keys: true };
         let answer: LeaseTimeToLiveResponse =
             self.ask(Method::LeaseTimeToLive, &request, Repetition::Read)?;
-        Ok(seconds(answer.ttl).map(|left| (left, answer.keys)))
+        // In its last second it has 0 left; one that has ended, less.
+        let left = u64::try_from(answer.ttl).ok().map(Duration::from_secs);
+        Ok(left.map(|left| (left, answer.keys)))
     }
 
     /// The condition of the member that answers.
@@ -129,12 +140,22 @@ impl Client {
     /// Watches keys. When it returns the watch is open: a read that begins now sees everything that
     /// the watch does not report.
     pub fn watch(&self, keys: &Keys) -> Result<Watch, Failure> {
-        let (key, range_end) = keys.bounds();
-        let request = WatchRequest { create: Some(WatchCreateRequest { key, range_end }) };
-        let message = Bytes::from(request.encode_to_vec());
+        self.watch_all(std::slice::from_ref(keys))
+    }
+
+    /// Watches several ranges of keys, at least one, on one stream.
+    pub fn watch_all(&self, all: &[Keys]) -> Result<Watch, Failure> {
+        let create = |keys: &Keys| {
+            let (key, range_end) = keys.bounds();
+            let request = WatchRequest { create: Some(WatchCreateRequest { key, range_end }) };
+            Bytes::from(request.encode_to_vec())
+        };
         self.repeat(Repetition::Read, |deadline| {
-            let call = self.call(Method::Watch, message.clone(), deadline)?;
-            Watch::open(self.wire.stream(&call)?, deadline)
+            let mut messages = all.iter().map(create);
+            let first = messages.next().unwrap_or_default();
+            let call = self.call(Method::Watch, first, deadline)?;
+            let call = Call { more: messages.collect(), ..call };
+            Watch::open(self.wire.stream(&call)?, all.len(), deadline)
         })
     }
 
@@ -198,14 +219,16 @@ impl Client {
             let unsent = |failure: Failure| Failure::not_sent(failure.cause);
             self.token.replace(self.log_in(user, deadline).map_err(unsent)?);
         }
-        Ok(Call { method, message, token: self.token.borrow().clone(), deadline })
+        let token = self.token.borrow().clone();
+        Ok(Call { method, message, more: Vec::new(), token, deadline })
     }
 
     /// Logs in; no token if the cluster asks for none.
     fn log_in(&self, user: &User, deadline: Instant) -> Result<Option<String>, Failure> {
         let User { name, password } = user.clone();
         let message = AuthenticateRequest { name, password }.encode_to_vec().into();
-        let call = Call { method: Method::Authenticate, message, token: None, deadline };
+        let method = Method::Authenticate;
+        let call = Call { method, message, more: Vec::new(), token: None, deadline };
         match self.wire.unary(&call).and_then(decoded::<AuthenticateResponse>) {
             Ok(answer) => Ok(Some(answer.token)),
             Err(failure) if failure.cause == Cause::NoLogin => Ok(None),

@@ -40,7 +40,7 @@ pub(super) async fn unary(connection: &mut Connection, call: &Call) -> Result<By
     Ok(message)
 }
 
-/// Sends the first message of a stream.
+/// Sends the messages of a stream.
 pub(super) async fn stream(
     connection: &mut Connection,
     call: &Call,
@@ -68,11 +68,13 @@ async fn send(
     let mut sender = connection.sender.clone().ready().await.map_err(unsent)?;
     let request = request(&connection.base, call, &end).map_err(unspeakable)?;
     let (response, mut body) = sender.send_request(request, false).map_err(unsent)?;
-    let mut frame = BytesMut::with_capacity(FRAME + call.message.len());
-    frame.put_u8(0); // not compressed
-    frame.put_u32(u32::try_from(call.message.len()).unwrap_or(u32::MAX));
-    frame.put_slice(&call.message);
-    body.send_data(frame.freeze(), end == End::Here).map_err(unsent)?;
+    let mut frames = BytesMut::with_capacity(FRAME + call.message.len());
+    for message in std::iter::once(&call.message).chain(&call.more) {
+        frames.put_u8(0); // not compressed
+        frames.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+        frames.put_slice(message);
+    }
+    body.send_data(frames.freeze(), end == End::Here).map_err(unsent)?;
     Ok((response, body))
 }
 

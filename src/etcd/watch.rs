@@ -16,16 +16,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Waits until the cluster says that the watch is open.
-    pub(super) fn open(stream: Box<dyn Stream>, deadline: Instant) -> Result<Self, Failure> {
-        let mut watch = Self { stream };
-        loop {
+    /// Waits until the cluster says that so many watches of the stream are open.
+    pub(super) fn open(
+        stream: Box<dyn Stream>,
+        watches: usize,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let (mut watch, mut open) = (Self { stream }, 0);
+        while open < watches {
             match watch.answer(deadline, &[])? {
-                Some(answer) if answer.created => return Ok(watch),
+                Some(answer) if answer.created => open += 1,
                 Some(_) => {}
                 None => return Err(Failure::unknown(Cause::TimedOut)),
             }
         }
+        Ok(watch)
     }
 
     /// The next changes; none if there were none until `deadline`. After a failure the watch has

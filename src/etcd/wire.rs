@@ -63,6 +63,8 @@ pub struct Call {
     pub method: Method,
     /// The encoded message.
     pub message: Bytes,
+    /// More messages of a stream, which are sent at once.
+    pub more: Vec<Bytes>,
     /// The token of the login, where there was one.
     pub token: Option<String>,
     /// When to give up.
@@ -81,7 +83,7 @@ pub trait Wire: fmt::Debug {
     /// Sends a request and returns the encoded answer: one attempt.
     fn unary(&self, call: &Call) -> Result<Bytes, Failure>;
 
-    /// Sends the first message of a stream, which stays open.
+    /// Sends the messages of a stream, which stays open.
     fn stream(&self, call: &Call) -> Result<Box<dyn Stream>, Failure>;
 }
 

@@ -26,6 +26,20 @@ fn a_key_ends_with_its_lease() {
 }
 
 #[test]
+fn a_lease_in_its_last_second_has_not_ended() {
+    let store = shared().client();
+    let id = 0x55;
+    store.grant(id, Duration::from_secs(2)).unwrap();
+    let (mut last, mut is_there) = (Duration::MAX, true);
+    while is_there {
+        let left = store.time_to_live(id).unwrap().map(|(left, _)| left);
+        last = left.unwrap_or(last);
+        is_there = left.is_some();
+    }
+    assert_eq!(last, Duration::ZERO);
+}
+
+#[test]
 fn granting_and_ending_a_lease_twice_is_as_once() {
     let store = shared().client();
     store.grant(0x52, TTL).unwrap();

@@ -34,6 +34,17 @@ fn a_watch_sees_every_change_since_it_is_open() {
 }
 
 #[test]
+fn a_watch_of_several_keys_sees_changes_of_each() {
+    let store = shared().client();
+    let mut watch = store.watch_all(&["/first", "/second"].map(Keys::one)).unwrap();
+    for key in ["/second", "/first", "/second"] {
+        store.commit(&TxnRequest { success: vec![put(key, "")], ..Default::default() }).unwrap();
+        let events = watch.next(soon()).unwrap();
+        assert_eq!(events[0].kv.as_ref().unwrap().key, key);
+    }
+}
+
+#[test]
 fn a_watch_without_changes_returns_at_its_deadline_and_goes_on() {
     let store = shared().client();
     let mut watch = store.watch(&Keys::one("/quiet")).unwrap();

@@ -91,7 +91,7 @@ impl Record {
         let create = WatchCreateRequest { key, range_end, start_revision: 1, fragment: true };
         let message = WatchRequest { create: Some(create) }.encode_to_vec().into();
         let deadline = Instant::now() + Duration::from_secs(120);
-        let call = Call { method: Method::Watch, message, token: None, deadline };
+        let call = Call { method: Method::Watch, message, more: Vec::new(), token: None, deadline };
         let mut stream = wire.stream(&call).unwrap();
         let mut record = Self::default();
         loop {
