@@ -20,9 +20,10 @@ use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Disk;
 use crate::lock::{
     BreakTarget, BrokenWait, Deadline, Deadlocks, KeeperPlace, Lifeline, Locks, MAX_LOCKS, Mode,
-    OnLost, RunSpec, owner,
+    Namespace, OnLost, RunSpec, owner,
 };
 use crate::name::{Name, nearest};
+use crate::owner_view::OwnerView;
 use crate::plural::count;
 use crate::store::FileStore;
 use crate::store::layout::STATE_FILE;
@@ -189,9 +190,9 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             let lifeline = Lifeline::of_waiter(id).ok_or_else(|| no_id(id))?;
             let BrokenWait { names, owner } = locks.break_waiter(&lifeline, soon)?;
             let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-            let pid = owner.pid;
             let facts = json!({"waiter": id, "locks": names, "owner": owner});
-            let text = format!("Wait broken: {} (waiter {id}, owner {pid})", names.join(","));
+            let text =
+                format!("Wait broken: {} (waiter {id}, owner {})", names.join(","), shown(&owner));
             output.confirm(&text, &facts);
             Ok(ExitCode::Success as u8)
         }
@@ -199,8 +200,8 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
             let name = name.as_deref().unwrap_or_default();
             let target = token.map_or(BreakTarget::All, BreakTarget::Token);
             for grant in locks.break_lock(&Name::parse("lock", name)?, target, soon)? {
-                let owner = grant.owner.as_ref().map(|owner| owner.pid);
-                let shown = owner.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+                let owner = grant.owner_view();
+                let shown = owner.as_ref().map_or_else(|| "unknown".to_owned(), shown);
                 let text = format!("Lock broken: {name} (token {}, owner {shown})", grant.token);
                 output.confirm_with(&text, || {
                     json!({"lock": name, "token": grant.token.get(), "owner": grant.owner_view()})
@@ -221,6 +222,15 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         }
         Lock::Status(watched) => status(locks, *watched, config, output).map(done),
         Lock::Run(arguments) => run_command(arguments, locks, config, output),
+    }
+}
+
+/// An owner's process id, and its host if that is another one.
+fn shown(owner: &OwnerView) -> String {
+    let is_here = Namespace::here().is_ok_and(|here| here.host == owner.host);
+    match is_here || owner.host.is_empty() {
+        true => owner.pid.to_string(),
+        false => format!("{} on {}", owner.pid, owner.host),
     }
 }
 

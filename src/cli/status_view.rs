@@ -205,6 +205,8 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
         let Some(first) = first else { return "it has no holder".to_owned() };
         let who =
             first.pid().map_or_else(|| command.to_owned(), |pid| describe_process(pid, command));
+        let place = first.namespace.as_ref();
+        let place = place.map_or_else(String::new, |place| format!(" in {place}"));
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let since = if first.since.is_empty() {
             String::new()
@@ -212,7 +214,7 @@ fn holder(output: &Output<'_>, lock: &str, entries: &[&LockEntry], now: SystemTi
             format!("for {} ", Moment::from(first.since.as_str()).age(now))
         };
         let share = if first.mode == Mode::Shared { "shared" } else { "held" };
-        format!("{share} {since}by {who}{more}")
+        format!("{share} {since}by {who}{place}{more}")
     };
     let room = terminal_width().unwrap_or(usize::MAX);
     // The ID of the first, where it leaves room for the rest.

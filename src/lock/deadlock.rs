@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 
-use super::describe::describe_process;
+use super::describe::describe_from_here;
 use super::identity::Identity;
 use super::liveness::{LivenessOracle, WaiterState};
 use super::process::owner_view;
@@ -46,6 +46,8 @@ struct CycleEdge {
     how: &'static str,
     blocker: Identity,
     blocker_command: String,
+    /// Both as messages name them.
+    described: [String; 2],
 }
 
 /// All waits in a root.
@@ -177,6 +179,8 @@ impl CycleEdge {
                 (earlier.owner, earlier.command)
             }
         };
+        let described = [(&waiter.owner, &waiter.command), (&blocker, &blocker_command)]
+            .map(|(process, command)| describe_from_here(process, command, oracle));
         Self {
             process: waiter.process,
             owner: waiter.owner,
@@ -186,6 +190,7 @@ impl CycleEdge {
             how: blocking.how,
             blocker,
             blocker_command,
+            described,
         }
     }
 
@@ -240,10 +245,7 @@ fn deadlock(edges: &[CycleEdge]) -> Error {
             Purpose::Hold => format!("waits for {}", edge.lock),
             Purpose::Commit => format!("waits to commit ({})", edge.lock),
         };
-        let (waiter, blocker) = (
-            describe_process(edge.owner.pid, &edge.command),
-            describe_process(edge.blocker.pid, &edge.blocker_command),
-        );
+        let [waiter, blocker] = &edge.described;
         format!("{waiter} {what}, {} {blocker}", edge.how)
     });
     let cycle = lines.collect::<Vec<_>>().join("; ");

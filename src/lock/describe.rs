@@ -51,15 +51,17 @@ impl BlockerInfo {
                 (Some(&waiter.owner), Some(&waiter.process), &waiter.command)
             }
         };
-        let elsewhere = process.filter(|process| oracle.process(process) == Liveness::Unknown);
-        let place = elsewhere.map_or_else(String::new, |process| {
-            format!(", in {},", oracle.describe_namespace(process))
-        });
+        let place = process.and_then(|process| place_of(process, oracle));
+        let place = place.map_or_else(String::new, |place| format!(", in {place},"));
         let (liveness, text, waiter) = match blocker {
             Blocker::Holder(grant) => {
                 let shared = if grant.mode == Mode::Shared { ", shared," } else { "" };
                 let holder = describe_holder(grant);
-                let text = format!("held by {holder}{place}{shared} since {}", grant.since);
+                let since = match grant.since.as_str() {
+                    "" => String::new(),
+                    since => format!(" since {since}"),
+                };
+                let text = format!("held by {holder}{place}{shared}{since}");
                 (oracle.grant(grant), text, None)
             }
             Blocker::Waiter(waiter) => {
@@ -126,6 +128,34 @@ pub fn describe_process(pid: u32, command: &str) -> String {
     format!("{pid} ({})", shorten(command))
 }
 
+/// Where a process is, if its id is not valid here.
+pub(super) fn place_of(process: &Identity, oracle: &dyn LivenessOracle) -> Option<String> {
+    let is_elsewhere = oracle.process(process) == Liveness::Unknown;
+    is_elsewhere.then(|| oracle.describe_namespace(process))
+}
+
+/// Describes a process as messages from here name it: `123 (bash deploy.sh)`, or
+/// `123 (bash deploy.sh) in another machine, ci-7`.
+pub(super) fn describe_from_here(
+    process: &Identity,
+    command: &str,
+    oracle: &dyn LivenessOracle,
+) -> String {
+    let described = describe_process(process.pid, command);
+    match place_of(process, oracle) {
+        Some(place) => format!("{described} in {place}"),
+        None => described,
+    }
+}
+
+/// The same of a holder.
+pub(super) fn describe_holder_from_here(grant: &Grant, oracle: &dyn LivenessOracle) -> String {
+    match &grant.owner {
+        Some(owner) => describe_from_here(owner, &grant.command, oracle),
+        None => describe_holder(grant),
+    }
+}
+
 /// Describes a holder.
 pub fn describe_holder(grant: &Grant) -> String {
     match (&grant.owner, &grant.quarantined) {
@@ -133,7 +163,8 @@ pub fn describe_holder(grant: &Grant) -> String {
         (None, Some(kept)) => {
             format!("an unknown owner (its record was damaged and is {LOCKS}/{kept})")
         }
-        (None, None) => "an unknown owner".to_owned(),
+        (None, None) if grant.command.is_empty() => "an unknown owner".to_owned(),
+        (None, None) => format!("an unknown owner ({})", grant.command),
     }
 }
 

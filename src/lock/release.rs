@@ -1,6 +1,6 @@
 //! The grant that a release or a renewal applies to.
 
-use super::describe::describe_holder;
+use super::describe::{describe_holder, describe_holder_from_here};
 use super::edit::RecordEdit;
 use super::identity::same_ancestry;
 use super::liveness::LivenessOracle;
@@ -64,7 +64,7 @@ impl Selection<'_> {
         };
         let holders: Vec<&Grant> = record.holders.iter().filter(|grant| !is_dead(grant)).collect();
         match holders.first() {
-            Some(first) => Err(self.not_owner(name, &holders, first.token)),
+            Some(first) => Err(self.not_owner(name, &holders, first.token, oracle)),
             None => Err(self.not_held(name)),
         }
     }
@@ -77,8 +77,15 @@ impl Selection<'_> {
             .detail("lock", name.as_str())
     }
 
-    fn not_owner(&self, name: &Name, holders: &[&Grant], first: Token) -> Error {
-        let by = holders.iter().map(|grant| describe_holder(grant)).collect::<Vec<_>>().join(", ");
+    fn not_owner(
+        &self,
+        name: &Name,
+        holders: &[&Grant],
+        first: Token,
+        oracle: &dyn LivenessOracle,
+    ) -> Error {
+        let by = holders.iter().map(|grant| describe_holder_from_here(grant, oracle));
+        let by = by.collect::<Vec<_>>().join(", ");
         let command = self.operation.command();
         let message = match self.token {
             Some(token) => {

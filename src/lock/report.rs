@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::describe::describe_holder;
+use super::describe::{describe_holder, place_of};
 use super::liveness::{Liveness, LivenessOracle, WaiterState};
 use super::process::owner_view;
 use super::queue::{Blocker, blockers_of_waiter};
@@ -231,8 +231,7 @@ impl LockEntry {
     fn of_grant(name: &Name, grant: &Grant, oracle: &dyn LivenessOracle) -> Self {
         let liveness = oracle.grant(grant);
         // Its pid may be another process's here, even if its live file proves that it lives.
-        let elsewhere =
-            grant.owner.as_ref().filter(|owner| oracle.process(owner) == Liveness::Unknown);
+        let place = grant.owner.as_ref().and_then(|owner| place_of(owner, oracle));
         let quarantined = grant.quarantined.as_ref().map(|kept| json!({"quarantined": kept}));
         Self {
             lock: name.to_string(),
@@ -255,14 +254,13 @@ impl LockEntry {
             until: grant.expires.and_then(from_epoch_seconds),
             waiting_for: Vec::new(),
             count: Some(grant.count),
-            namespace: elsewhere.map(|owner| oracle.describe_namespace(owner)),
+            namespace: place,
             metadata: grant.metadata.clone().or(quarantined),
         }
     }
 
     fn of_waiter(name: &Name, waiter: &Waiter, oracle: &dyn LivenessOracle) -> Self {
         let waiter = &oracle.detailed(waiter);
-        let is_elsewhere = oracle.process(&waiter.process) == Liveness::Unknown;
         Self {
             lock: name.to_string(),
             mode: waiter.mode,
@@ -287,7 +285,7 @@ impl LockEntry {
             until: from_epoch_seconds(waiter.until),
             waiting_for: Vec::new(),
             count: None,
-            namespace: is_elsewhere.then(|| oracle.describe_namespace(&waiter.process)),
+            namespace: place_of(&waiter.process, oracle),
             metadata: waiter.metadata.clone(),
         }
     }
