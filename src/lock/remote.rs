@@ -12,6 +12,8 @@
 //! 4. The request that closes a cycle leaves in a transaction that requires all others of the
 //!    cycle to be there still, so exactly one is refused.
 //! 5. Each change has a random id, which shows what became of one that lost its answer.
+//! 6. A grant is decided on a snapshot that shows the state to be here, and requires that to be so
+//!    still: while the state moves, and where it is elsewhere, no lock is granted.
 //!
 //! The decisions are those of the modules above: this one reads and changes keys.
 
@@ -24,6 +26,7 @@ mod keeper;
 mod keeper_process;
 mod keys;
 mod lost;
+mod mark;
 mod notes;
 mod operator;
 mod oracle;
@@ -31,6 +34,7 @@ mod owner;
 mod release;
 mod report;
 mod run;
+mod stand_in;
 mod wait;
 
 use std::cell::RefCell;
@@ -43,6 +47,8 @@ pub use self::commit::{Ahead, Committer, Obstacle};
 use self::keeper_process::Keeping;
 pub use self::keeper_process::{Host, KEEP, main as keep};
 pub use self::keys::LockKeys;
+pub use self::lost::Loss;
+pub use self::mark::StateMark;
 use super::edit::{Acquired, BreakTarget};
 use super::lifeline::Lifeline;
 use super::log::LockLog;
@@ -51,7 +57,7 @@ use super::record::{Grant, Token};
 use super::release::Released;
 use super::report::{LockEntry, LockSummary, Standing};
 use super::request::{Request, Requester};
-use super::run::{OnLost, RunSpec};
+use super::run::RunSpec;
 use super::{BrokenWait, describe};
 use crate::audit::Audit;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -74,6 +80,8 @@ pub struct Surroundings {
     pub audit: Rc<Audit>,
     /// The host of the owners; without it no lease is kept.
     pub host: Option<Host>,
+    /// The key that says where the state is.
+    pub mark: StateMark,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -92,6 +100,7 @@ pub struct RemoteLocks {
     log: LockLog,
     now: Box<dyn Fn() -> SystemTime>,
     host: Option<Host>,
+    mark: StateMark,
     warnings: RefCell<Vec<String>>,
     on_wait: RefCell<Option<WaitCallback>>,
 }
@@ -112,7 +121,7 @@ impl RemoteLocks {
         env: LockEnv,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { now, audit, host } = surroundings;
+        let Surroundings { now, audit, host, mark } = surroundings;
         Self {
             client,
             keys: LockKeys::new(prefix),
@@ -121,6 +130,7 @@ impl RemoteLocks {
             log: LockLog { audit, root: Path::new(shown).to_owned() },
             now,
             host,
+            mark,
             warnings: RefCell::default(),
             on_wait: RefCell::default(),
         }
@@ -151,8 +161,7 @@ impl RemoteLocks {
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
         self.revive(&request.requester);
-        let keeping = Keeping::InBackground(OnLost::Keep);
-        acquire::acquire(self, request, keeping).map(|(acquired, _)| acquired)
+        acquire::acquire(self, request, Keeping::Apart).map(|(acquired, _)| acquired)
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.

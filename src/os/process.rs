@@ -1,8 +1,11 @@
 //! Processes as the kernel shows them.
 
+use std::io;
 use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
 use std::time::Instant;
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -112,6 +115,26 @@ pub fn is_hidden(pid: u32) -> bool {
     is_invisible() && exists(pid) && is_invisible()
 }
 
+/// Starts a program that receives SIGTERM, SIGINT and SIGHUP only when it calls
+/// [`receive_signals`]: it does not die of one before it can handle it.
+pub fn spawn_holding_signals(mut command: Command) -> io::Result<Child> {
+    let before = held_signals().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let child = command.spawn();
+    let _ = before.thread_set_mask(); // it was this thread's
+    child
+}
+
+/// Lets this process receive the signals that were held.
+pub fn receive_signals() {
+    // It fails only for a set that is none.
+    let _ = held_signals().thread_unblock();
+}
+
+fn held_signals() -> SigSet {
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
+    [SIGTERM, SIGINT, SIGHUP].into_iter().collect()
+}
+
 /// Makes this process one that outlives its parent's terminal and keeps none of its parent's files
 /// open: a pipe of a script ends although this process lives. To be called before anything is
 /// opened.
@@ -138,6 +161,7 @@ fn is_readable(fd: &OwnedFd) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -147,5 +171,16 @@ mod tests {
             assert!(is_there(alive), "{alive:?}");
         }
         assert!(!is_there(Err(Errno::SRCH)));
+    }
+
+    #[test]
+    fn a_program_started_so_does_not_die_of_signals_before_it_can_handle_them() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "kill -TERM $$; kill -INT $$; kill -HUP $$; exit 7"]);
+        let status = spawn_holding_signals(shell).unwrap().wait().unwrap();
+        assert_eq!(status.code(), Some(7), "{status:?}");
+        // The next one gets them again.
+        let dies = Command::new("sh").args(["-c", "kill -TERM $$; exit 7"]).status().unwrap();
+        assert_eq!(dies.code(), None);
     }
 }

@@ -36,6 +36,7 @@ mod versions;
 mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
+pub use self::moving::mark_of_state;
 
 use std::cell::{OnceCell, RefCell};
 use std::time::{Duration, Instant, SystemTime};
@@ -48,8 +49,8 @@ use crate::error::{Error, Result};
 use crate::etcd::client::Client;
 use crate::etcd::messages::KeyValue;
 use crate::journal::Origin;
-use crate::lock;
 use crate::lock::remote::Committer;
+use crate::lock::{self, Fence};
 use crate::store::host::Host;
 use crate::store::options::check_deadline;
 use crate::store::{Settings, logged};
@@ -147,9 +148,26 @@ impl RemoteStore {
 
     /// Refuses a commit of a script that held the lock `state` and has lost it.
     fn check_lost(&self, holders: &[KeyValue]) -> Result<()> {
-        match self.grants.as_ref().filter(|grants| !grants.notes().is_empty()) {
+        match self.noted_grants() {
             Some(grants) => self.committer()?.check_lost(grants, holders, &self.client),
             None => Ok(()),
+        }
+    }
+
+    /// What owners have noted on this host, if they have noted anything.
+    fn noted_grants(&self) -> Option<&lock::remote::Host> {
+        self.grants.as_ref().filter(|grants| !grants.notes().is_empty())
+    }
+
+    /// What became of the grant of a fence, as far as its script has noted it on this host.
+    fn loss_of(&self, fence: &Fence) -> Option<lock::remote::Loss> {
+        self.committer().ok()?.loss_of(self.noted_grants()?, fence, &self.client)
+    }
+
+    /// Starts the keepers again that were killed, of leases of the script that runs this command.
+    fn revive_keepers(&self) {
+        if let (Some(grants), Ok(committer)) = (self.noted_grants(), self.committer()) {
+            committer.revive(grants);
         }
     }
 

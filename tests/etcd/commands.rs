@@ -226,7 +226,8 @@ fn a_watched_status_of_locks_follows_other_hosts() {
         .unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains(r#""held":0"#));
-    host.ok(&["lock", "run", "x", "--", "true"]);
+    // Until this test ends.
+    host.ok(&["lock", "acquire", "x", "--owner-pid", &std::process::id().to_string()]);
     assert!(lines.next().unwrap().unwrap().contains(r#""held":1"#));
     watch.kill().unwrap();
     watch.wait().unwrap();
@@ -328,6 +329,7 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
     let granted: Value = serde_json::from_str(&granted).unwrap();
     assert!(code == 0 && granted["token"].as_u64() > Some(1), "{granted}");
     assert_eq!(host.fails(&["state", "read"]), (3, "moved".to_owned()));
+    assert_eq!(host.fails(&["lock", "acquire", "deploy", "0"]), (3, "moved".to_owned()));
     assert_eq!(local(&["state", "validate"]).0, 0);
     let log = std::fs::read_to_string(host.dir.path().join("audit.log")).unwrap();
     assert!(log.contains("state-manager/push: moved"), "{log}");

@@ -17,6 +17,7 @@ use pipeline_state::lock::{
     Requester, Token,
 };
 use pipeline_state::name::Name;
+use pipeline_state::store::remote::mark_of_state;
 
 use crate::faults::{FaultyWire, Plan};
 use crate::server::{PATIENT, shared};
@@ -110,8 +111,12 @@ impl Place {
 
     fn locks_of(&self, client: Client) -> RemoteLocks {
         let audit = Audit::new(Disk::real(), "/dev/null".into(), Path::new("/nowhere"));
-        let surroundings =
-            Surroundings { now: Box::new(SystemTime::now), audit: Rc::new(audit), host: None };
+        let surroundings = Surroundings {
+            now: Box::new(SystemTime::now),
+            audit: Rc::new(audit),
+            host: None,
+            mark: mark_of_state(&self.prefix, &self.url),
+        };
         // Nothing renews these leases.
         let env = LockEnv { lease_ttl: Some(Duration::from_secs(600)), ..LockEnv::default() };
         RemoteLocks::new(client, &self.prefix, &self.url, env, surroundings)

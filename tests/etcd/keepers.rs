@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pipeline_state::etcd::address::Address;
 use rustix::process::{Pid, Signal, kill_process};
@@ -84,16 +84,9 @@ impl Host {
         let text = self.await_file("keeper-");
         let order: serde_json::Value =
             serde_json::from_slice(&std::fs::read(text).unwrap()).unwrap();
-        let lease = order["lease"].to_string();
         loop {
-            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-                let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line);
-                let status = std::fs::read_to_string(entry.path().join("status"));
-                if line.contains("__keep") && line.contains(&lease) && catches(status) {
-                    return Pid::from_raw(pid).unwrap();
-                }
+            if let Some(keeper) = keepers(order["lease"].as_i64().unwrap()).pop() {
+                return keeper;
             }
             std::thread::yield_now();
         }
@@ -121,6 +114,19 @@ impl Host {
     pub fn await_free(&self) {
         self.place.await_keys("hold/", <[_]>::is_empty);
     }
+}
+
+/// The processes that keep a lease.
+fn keepers(lease: i64) -> Vec<Pid> {
+    let keeper = |entry: std::fs::DirEntry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let status = std::fs::read_to_string(entry.path().join("status"));
+        let is_one = line.contains("__keep") && line.contains(&lease.to_string());
+        Pid::from_raw(pid).filter(|_| is_one && catches(status))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(keeper).collect()
 }
 
 /// Returns whether a process catches SIGTERM: a keeper is at work then.
@@ -207,8 +213,74 @@ fn the_locks_of_a_killed_keeper_end_with_its_lease_and_that_is_said() {
     host.await_free();
     let said = script.go_on();
     assert!(said.contains("1\n") && said.contains("nothing was changed"), "{said}");
-    assert!(said.contains("was lost: its lease ended while nothing renewed it"), "{said}");
+    assert!(said.contains("was lost at 20") && said.contains("its keeper had ended"), "{said}");
     assert!(said.contains("a is not held"), "it is said once: {said}");
+}
+
+#[test]
+fn a_lock_without_its_keeper_is_reported_and_a_commit_starts_it_again() {
+    let host = Host::new(LONG);
+    host.ok("$B -q state init");
+    let mut script =
+        host.script("$B -q lock acquire a; echo ready; read x; $B -q state set n=1; read y");
+    let lease = host.place.below("hold/a/")[0].lease;
+    let listed = || String::from_utf8(host.sh("$B lock list").stderr).unwrap();
+    assert_eq!(listed(), "");
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    let said = listed();
+    assert!(said.contains("the keeper of a:") && said.contains("its lease ends at 20"), "{said}");
+    script.send();
+    host.keeper();
+    assert_eq!((listed().as_str(), keepers(lease).len()), ("", 1));
+    script.kill();
+    host.await_free();
+}
+
+#[test]
+fn lock_run_takes_the_place_of_a_keeper_that_was_killed() {
+    let host = Host::new(SHORT);
+    let script = host.script(
+        "exec 5<&0; $B lock run a -- sh -c 'echo ready; read x; $B lock check a' <&5; echo $?",
+    );
+    let held = host.place.below("hold/a/").remove(0);
+    let killed = SystemTime::now();
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    // Twice as long as the lease lasts without it.
+    let renewed = || std::fs::metadata(host.await_file("keeper-")).unwrap().modified().unwrap();
+    while renewed() < killed + Duration::from_secs(4) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(host.place.below("hold/a/")[0].key, held.key);
+    let said = script.go_on();
+    assert!(said.starts_with("locked:exclusive:") && said.ends_with("\n0\n"), "{said}");
+    host.place.await_keys("owner/", <[_]>::is_empty);
+    // And it ends a command that loses its locks.
+    let script = host.script("$B lock run a -- sh -c 'echo ready; exec sleep 1000'; echo $?");
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
+    let said = script.go_on();
+    assert!(said.contains("143\n") && said.contains("a was lost at 20"), "{said}");
+}
+
+#[test]
+fn a_lease_in_the_foreground_has_no_keeper_in_the_background() {
+    let host = Host::new(LONG);
+    let script = host.script(
+        "exec 5<&0; $B lock run a --foreground -- sh -c '$B -q lock renew a; echo ready; read x' <&5",
+    );
+    assert_eq!(keepers(host.place.below("hold/a/")[0].lease), []);
+    script.go_on();
+}
+
+#[test]
+fn a_lease_that_etcd_does_not_keep_is_refused() {
+    let host = Host::new("1");
+    let refused = host.sh("$B --json lock acquire a --owner-pid $$; echo $?; $B lock list");
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert_eq!(said, "64\nno locks\n");
+    let host = Host::new(SHORT);
+    let said = host.sh("$B lock acquire a --ttl 1 --owner-pid $$; :").stderr;
+    assert!(String::from_utf8(said).unwrap().contains("1 s is too short: 2 s is the least"));
 }
 
 #[test]

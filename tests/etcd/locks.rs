@@ -300,13 +300,3 @@ fn operators_see_everything_and_may_end_it() {
     assert_eq!((broken.len(), broken[0].token), (1, held));
     assert!(place.below("hold/").is_empty() && place.below("wait/").is_empty());
 }
-
-#[test]
-fn grants_of_foreign_values_are_held_until_an_operator_breaks_them() {
-    let (place, one) = (Place::new(), Script::new());
-    let locks = place.locks();
-    place.put("hold/deploy/x", "?");
-    assert!(one.try_lock(&locks, "deploy", Shared).unwrap_err().message.contains("unknown owner"));
-    locks.break_lock(&name("deploy"), BreakTarget::All).unwrap();
-    one.try_lock(&locks, "deploy", Shared).unwrap();
-}

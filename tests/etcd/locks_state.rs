@@ -73,11 +73,26 @@ fn a_fence_holds_as_long_as_its_grant_and_no_longer() {
     let script = host.script(
         "t=$($B lock acquire deploy --print-token); echo ready; read x
          $B state set a=1 --fence deploy:$t; $B -q lock release deploy
-         $B -q lock acquire deploy; $B state set a=2 --fence deploy:$t; echo $?",
+         $B -q lock acquire deploy; $B state set a=2 --fence deploy:$t; echo $?
+         $B state set a=1 --fence deploy:$t; echo $?; $B state set a=3 --dry-run --fence deploy:$t; echo $?",
     );
     let said = script.go_on();
-    assert!(said.contains("State updated: revision 2\n1\n"), "{said}");
+    // Also where nothing would change, and where nothing is to be changed.
+    assert!(said.contains("State updated: revision 2\n1\n1\n1\n"), "{said}");
     assert!(said.contains("is no longer on record, so nothing was written"), "{said}");
+}
+
+#[test]
+fn a_fence_of_a_grant_that_was_lost_says_when() {
+    let host = initialized(SHORT);
+    let script = host.script(
+        "t=$($B lock acquire deploy --print-token); echo ready; read x
+         $B --json state set a=1 --fence deploy:$t",
+    );
+    shared().client().revoke(host.place.below("hold/deploy/")[0].lease).unwrap();
+    host.await_file("lost-");
+    let said = script.go_on();
+    assert!(said.contains("was lost at 20") && said.contains(r#""lost":"20"#), "{said}");
 }
 
 #[test]

@@ -24,6 +24,9 @@ mod keepers;
 mod leases;
 mod locks;
 mod locks_faults;
+mod locks_foreign;
+mod locks_hosts;
+mod locks_moved;
 mod locks_state;
 mod moving;
 #[path = "../suite/observed.rs"]

@@ -9,7 +9,8 @@ use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::Seal;
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::fs::Disk;
-use pipeline_state::lock::LockEnv;
+use pipeline_state::lock::Mode::Exclusive;
+use pipeline_state::lock::{Deadline, LockEnv, Request, RequestSpec, owner};
 use pipeline_state::store::change::Proposal;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::{AWAY, BACKUPS, MOVED, STATE_FILE};
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::faults::{FAULTS, Fault, IMPATIENT, Plan, Span};
+use crate::holders::names;
 use crate::observed::{self, Observed};
 use crate::server::PATIENT;
 use crate::stores::{Place, add_one, code, document, revision, settings};
@@ -94,11 +96,14 @@ enum Found {
     Nowhere,
 }
 
+/// Returns where it is, which is also where locks are granted.
 fn found(place: &Place) -> Found {
     let n = |value: &Value| value["n"].as_u64().unwrap();
     let local = root(place).read();
     let writable =
         place.store().change(&WriteOptions::of("set"), &mut |base| Ok(base.draft().into()));
+    let refusal = |error: Option<&Error>| error.map(|error| error.kind);
+    check_locks(place, [refusal(local.as_ref().err()), refusal(writable.as_ref().err())]);
     match (local, writable) {
         (Ok(local), Err(_)) => {
             local_set(&root(place), "probe", 1).unwrap();
@@ -119,6 +124,25 @@ fn found(place: &Place) -> Found {
         }
         (Ok(_), Ok(_)) => panic!("the state is in two places"),
     }
+}
+
+/// Where the state was moved away, or is on its way, a lock is refused with the same error: else
+/// the root and the store may both grant it.
+fn check_locks(place: &Place, refusals: [Option<Kind>; 2]) {
+    let requester = owner::self_and_ancestors(None, &LockEnv::default()).unwrap();
+    let name = names("probe");
+    let soon = Deadline::after(Duration::ZERO);
+    let request = Request::new(name.clone(), RequestSpec::hold(Exclusive), requester, soon);
+    let (root, locks) = (root(place), place.locks());
+    let granted = [root.locks().acquire(&request), locks.acquire(&request)];
+    for (granted, refusal) in granted.iter().zip(refusals) {
+        let is_away = refusal.is_some_and(|kind| matches!(kind, Kind::Moved | Kind::Moving));
+        let kind = granted.as_ref().err().map(|error| error.kind);
+        assert_eq!(kind, refusal.filter(|_| is_away));
+    }
+    let [here, there] = granted;
+    here.iter().for_each(|granted| root.locks().give_back(granted));
+    there.iter().for_each(|granted| locks.give_back(granted));
 }
 
 #[test]
@@ -181,8 +205,8 @@ fn what_cannot_move_is_refused_and_stays_usable() {
     local_set(&root(&place), "artifacts", vec!["x".repeat(1 << 20)]).unwrap();
     let refused = place.store().move_state(Direction::Push, &root(&place)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::TooLarge, 4));
-    assert_eq!(found(&place), Found::Root(1));
     assert!(place.below("").is_empty());
+    assert_eq!(found(&place), Found::Root(1));
     // A store that holds locks.
     let place = pushed();
     place.put("hold/deploy/1", "held");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pipeline_state::error::Kind;
 use pipeline_state::etcd::messages::KeyValue;
-use pipeline_state::etcd::txn::{Keys, delete};
+use pipeline_state::etcd::txn::{Keys, delete, put_with_lease};
 use pipeline_state::store::Settings;
 use pipeline_state::store::change::Outcome;
 use pipeline_state::store::options::WriteOptions;
@@ -30,6 +30,13 @@ fn await_queue(place: &Place, is_so: impl Fn(&[KeyValue]) -> bool) -> Vec<KeyVal
         let events = watch.next(Instant::now() + Duration::from_secs(60)).unwrap();
         assert!(!events.is_empty(), "the queue stays as it is: {queued:?}");
     }
+}
+
+/// Puts a place that is there before all others, and that nothing but its lease ends.
+fn put_ahead(place: &Place) {
+    let lease = i64::from_be_bytes([1; 8]);
+    shared().client().grant(lease, Duration::from_secs(3600)).unwrap();
+    place.edit(vec![put_with_lease(place.key(AHEAD), "", lease)]);
 }
 
 fn is_behind(kv: &KeyValue) -> bool {
@@ -63,7 +70,7 @@ fn thirty_two_writers_need_few_transactions_and_lose_no_update() {
 #[test]
 fn writers_commit_in_the_order_in_which_they_queued() {
     let place = Place::initialized();
-    place.put(AHEAD, "");
+    put_ahead(&place);
     let revisions: Vec<u64> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|i| {
@@ -81,7 +88,7 @@ fn writers_commit_in_the_order_in_which_they_queued() {
 #[test]
 fn a_writer_that_is_killed_leaves_the_queue_with_its_lease() {
     let place = Place::initialized();
-    place.put(AHEAD, "");
+    put_ahead(&place);
     // It reads, has a lease granted, queues, and does nothing from then on.
     let plan = Plan::new(Some((3, Fault::NotSent, Span::FromThenOn)));
     let error = add_one(&place.faulty(&plan, IMPATIENT), "n").unwrap_err();
@@ -104,7 +111,7 @@ fn a_writer_that_is_killed_leaves_the_queue_with_its_lease() {
 #[test]
 fn a_writer_whose_lease_ended_queues_again() {
     let place = Place::initialized();
-    place.put(AHEAD, "");
+    put_ahead(&place);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| add_one(&place.store(), "n").unwrap());
         let queued = await_queue(&place, |queued| queued.len() == 2);
@@ -119,7 +126,7 @@ fn a_writer_whose_lease_ended_queues_again() {
 #[test]
 fn a_writer_that_gives_up_leaves_the_queue_at_once() {
     let place = Place::initialized();
-    place.put(AHEAD, "");
+    put_ahead(&place);
     let impatient = Settings { lock_timeout: Duration::from_millis(200), ..settings() };
     let error = set(&place.store_with(impatient), "phase", "x").unwrap_err();
     assert_eq!((code(&error), error.kind), (2, Kind::LockTimeout));

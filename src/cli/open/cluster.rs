@@ -18,7 +18,7 @@ use crate::lock::remote::{Host as OwnersHost, RemoteLocks};
 use crate::lock::{self, origin};
 use crate::recovery::strategy::Member;
 use crate::store::host::Host;
-use crate::store::remote::{RemoteStore, StaleReads, Surroundings};
+use crate::store::remote::{RemoteStore, StaleReads, Surroundings, mark_of_state};
 
 /// How long a command tries to reach a cluster.
 const REACH: Duration = Duration::from_secs(5);
@@ -69,8 +69,10 @@ pub(super) fn locks(
     let env = config.settings.lock_env.clone();
     let now = Box::new(move || disk.now());
     let host = Some(owners_host(url, config));
-    let surroundings = lock::remote::Surroundings { now, audit, host };
-    Ok(RemoteLocks::new(client, &address.prefix, &url.to_string(), env, surroundings))
+    let shown = url.to_string();
+    let mark = mark_of_state(&address.prefix, &shown);
+    let surroundings = lock::remote::Surroundings { now, audit, host, mark };
+    Ok(RemoteLocks::new(client, &address.prefix, &shown, env, surroundings))
 }
 
 /// This host, as owners of locks see it.

@@ -1,13 +1,15 @@
 //! Acquires locks: several at once or none, in one transaction.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use super::encoding::grant_value;
 use super::ground::Ground;
 use super::keeper_process::Keeping;
 use super::oracle::ClusterOracle;
 use super::owner::{OwnerLease, name_of};
+use super::stand_in::StandIn;
 use super::wait::{Grantable, Wait};
 use super::{RemoteLocks, new_change};
 use crate::error::{Error, Kind, Result};
@@ -29,9 +31,9 @@ pub(super) fn acquire(
     locks: &RemoteLocks,
     request: &Request,
     keeping: Keeping,
-) -> Result<(Vec<Acquired>, Option<JoinHandle<()>>)> {
+) -> Result<(Vec<Acquired>, Option<StandIn>)> {
     let started = Instant::now();
-    let ttl = locks.ttl(request.ttl);
+    let ttl = locks.ttl(request.ttl)?;
     let owner = locks.keys.owner(&name_of(&request.requester.owner, ttl));
     let mut wait = Wait::new(locks, request, &owner);
     let result = until_granted(locks, request, ttl, &owner, &mut wait);
@@ -106,6 +108,7 @@ impl<'a> Grants<'a> {
         let mut transaction = TxnRequest::default();
         let (compare, success) = (&mut transaction.compare, &mut transaction.success);
         compare.push(created_at(lease.key.clone(), lease.created));
+        compare.push(locks.mark.is_as_in(ground));
         let mut acquired = Vec::new();
         for edit in edits {
             let one = edit.grant(request, Token::UNKNOWN, locks.now(), &oracle);
@@ -145,8 +148,7 @@ impl<'a> Grants<'a> {
 
     fn commit(mut self, wait: &mut Wait<'_>, owner: &str) -> Result<Landed> {
         let keys = &self.locks.keys;
-        let owner = Keys::one(owner.to_owned()).read();
-        let ranges = keys.ranges(&self.request.names).into_iter().chain([owner]);
+        let ranges = keys.ranges(&self.request.names).into_iter().chain(self.locks.beside(owner));
         self.transaction.failure = ranges.map(RequestOp::from).collect();
         let answer = match self.locks.client.commit(&self.transaction) {
             // The owner's lease has ended since.
@@ -206,6 +208,11 @@ impl RemoteLocks {
             let gone = gone.filter_map(|waiter| ground.waiting(name, &waiter.process));
             dead.extend(gone.map(|waiting| waiting.key.clone()));
         }
+        self.delete(dead)
+    }
+
+    /// Deletes keys; returns how many.
+    pub(super) fn delete(&self, dead: Vec<Bytes>) -> Result<usize> {
         for keys in dead.chunks(SWEEP) {
             let success = keys.iter().map(|key| delete(&Keys::one(key.clone()))).collect();
             let request = TxnRequest { success, ..TxnRequest::default() };

@@ -9,13 +9,15 @@ use super::encoding::{Held, Waiting, waiter_value};
 use super::ground::Ground;
 use super::keeper_process::Host;
 use super::keys::LockKeys;
+use super::lost::{Loss, lives};
 use super::oracle::ClusterOracle;
 use super::wait::line_of;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::client::Client;
 use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::snapshot;
-use crate::lock::describe::describe_holder;
+use crate::lock::Fence;
+use crate::lock::describe::describe_holder_from_here;
 use crate::lock::lifeline::Lifeline;
 use crate::lock::liveness::{Liveness, LivenessOracle as _, unix_seconds};
 use crate::lock::process::command_of;
@@ -89,9 +91,8 @@ impl Committer {
             !self.requester.covers(&name, &held.grant) && !oracle.is_dead(&held.grant)
         });
         Ok(others.map(|held| {
-            let host = held.grant.owner.as_ref().map(|owner| &owner.namespace.host);
-            let at = host.map_or_else(String::new, |host| format!(" on {host}"));
-            let holder = format!("{}{at} since {}", describe_holder(&held.grant), held.grant.since);
+            let holder = describe_holder_from_here(&held.grant, &oracle);
+            let holder = format!("{holder} since {}", held.grant.since);
             Obstacle { key: held.key, holder }
         }))
     }
@@ -131,8 +132,18 @@ impl Committer {
             let is_it = |kv: &KeyValue| u64::try_from(kv.create_revision) == Ok(noted.token.get());
             noted.lock.as_str() == STATE && !holders.iter().any(is_it)
         };
-        let lives = |lease| matches!(client.time_to_live(lease), Ok(Some(_)));
+        let lives = |lease| lives(client, lease);
         let lost = host.first_lost(&self.requester, is_gone, lives, Kind::Fenced);
         lost.map_or(Ok(()), |error: Error| Err(error))
+    }
+
+    /// What became of the grant of a fence, if it is noted on this host for its script.
+    pub fn loss_of(&self, host: &Host, fence: &Fence, client: &Client) -> Option<Loss> {
+        host.loss_of(&fence.name, fence.token, &self.requester, |lease| lives(client, lease))
+    }
+
+    /// Starts the keepers of its script again that were killed.
+    pub fn revive(&self, host: &Host) {
+        host.revive(&self.requester);
     }
 }

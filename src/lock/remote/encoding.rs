@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::KeyValue;
 use crate::lock::identity::Identity;
-use crate::lock::record::{Grant, Mode, Place, Token, Waiter};
+use crate::lock::record::{Grant, Place, Token, Waiter};
 
 /// A grant as its key has it.
 #[derive(Clone, Debug)]
@@ -81,8 +81,10 @@ impl Held {
     pub fn of(kv: &KeyValue) -> Option<Self> {
         let token = Token::new(u64::try_from(kv.create_revision).ok()?)?;
         let (grant, change) = stored_grant(&kv.value, token).unwrap_or_else(|| {
+            let key = String::from_utf8_lossy(&kv.key);
+            let command = format!("the key {key} has a value that this program cannot read");
             let unknown = Grant::of_unknown_owner(token, String::new(), String::new());
-            (Grant { quarantined: None, mode: Mode::Exclusive, ..unknown }, String::new())
+            (Grant { quarantined: None, command, ..unknown }, String::new())
         });
         let (key, lease, put_at) = (kv.key.clone(), kv.lease, kv.mod_revision);
         Some(Self { key, lease, put_at, change, grant })
@@ -96,8 +98,11 @@ fn stored_grant(value: &[u8], token: Token) -> Option<(Grant, String)> {
 }
 
 impl Waiting {
-    /// Reads a key; `None` if it has the value of something else.
+    /// Reads a key; `None` if it has the value of something else, or no waiter's lease ends it.
     pub fn of(kv: &KeyValue) -> Option<Self> {
+        if kv.lease == 0 {
+            return None;
+        }
         let StoredWaiter { waiter, line } = serde_json::from_slice(&kv.value).ok()?;
         let ticket = u64::try_from(kv.create_revision).ok()?;
         let size = u32::try_from(kv.value.len()).unwrap_or(u32::MAX);
@@ -117,6 +122,7 @@ impl Waiting {
 mod tests {
     use super::*;
     use crate::lock::queue::tests;
+    use crate::lock::record::Mode;
 
     #[test]
     fn a_grant_and_a_waiter_are_read_as_they_were_put() {
@@ -132,14 +138,16 @@ mod tests {
         let waiter = tests::waiter(Mode::Exclusive, 7);
         let line = vec![waiter.process.clone(), waiter.owner.clone()];
         let value = waiter_value(&waiter, &line).unwrap();
-        let kv = KeyValue { value, create_revision: 9, ..KeyValue::default() };
+        let kv = KeyValue { value, create_revision: 9, lease: 3, ..KeyValue::default() };
         let waiting = Waiting::of(&kv).unwrap();
         assert_eq!((waiting.line, waiting.waiter.ticket()), (line, Some(9)));
+        assert!(Waiting::of(&KeyValue { lease: 0, ..kv }).is_none(), "nothing would end it");
     }
 
     #[test]
     fn an_unreadable_grant_is_held_and_an_unreadable_waiter_is_none() {
-        let kv = KeyValue { value: "?".into(), create_revision: 9, ..KeyValue::default() };
+        let kv =
+            KeyValue { value: "?".into(), create_revision: 9, lease: 3, ..KeyValue::default() };
         let grant = Held::of(&kv).unwrap().grant;
         assert_eq!((grant.owner, grant.mode), (None, Mode::Exclusive));
         assert!(Waiting::of(&kv).is_none());

@@ -23,6 +23,8 @@ pub struct Ground {
     /// The cluster's revision.
     pub at: i64,
     locks: BTreeMap<String, Lock>,
+    /// Keys in queues that are no places.
+    pub strays: Vec<KeyValue>,
     others: Vec<KeyValue>,
 }
 
@@ -70,15 +72,24 @@ impl RemoteLocks {
         self.read(self.keys.ranges(names).into_iter().chain(other))
     }
 
-    /// Reads these locks for the waiter whose place was created at this revision, and another key.
-    pub(super) fn observe_until(
+    /// Reads what a grant of these locks depends on; for a waiter only what is before its place,
+    /// which was created at this revision.
+    pub(super) fn observe_to_grant(
         &self,
         names: &[Name],
-        created: i64,
-        other: &str,
+        place: Option<i64>,
+        owner: &str,
     ) -> Result<Ground> {
-        let other = Keys::one(other.to_owned()).read();
-        self.read(self.keys.ranges_until(names, created).into_iter().chain([other]))
+        let ranges = match place {
+            Some(created) => self.keys.ranges_until(names, created),
+            None => self.keys.ranges(names),
+        };
+        self.read(ranges.into_iter().chain(self.beside(owner)))
+    }
+
+    /// What a grant depends on besides locks: its owner's lease, and where the state is.
+    pub(super) fn beside(&self, owner: &str) -> [RangeRequest; 2] {
+        [owner, &self.mark.key].map(|key| Keys::one(key.to_owned()).read())
     }
 
     /// Reads the grants of all locks.
@@ -103,7 +114,10 @@ impl Ground {
         for kv in answer.ranges().flat_map(|range| range.kvs) {
             match keys.parse(&kv.key) {
                 Some(Entry::Grant(name)) => ground.lock(&name).held.extend(Held::of(&kv)),
-                Some(Entry::Waiter(name)) => ground.lock(&name).waiting.extend(Waiting::of(&kv)),
+                Some(Entry::Waiter(name)) => match Waiting::of(&kv) {
+                    Some(waiting) => ground.lock(&name).waiting.push(waiting),
+                    None => ground.strays.push(kv),
+                },
                 None => ground.others.push(kv),
             }
         }
@@ -154,6 +168,13 @@ impl Ground {
     /// The grants of a lock.
     pub fn all_held(&self, name: &Name) -> &[Held] {
         self.locks.get(name.as_str()).map_or(&[], |lock| &lock.held)
+    }
+
+    /// All grants, with their locks.
+    pub fn everything_held(&self) -> impl Iterator<Item = (&str, &Held)> {
+        self.locks
+            .iter()
+            .flat_map(|(name, lock)| lock.held.iter().map(move |held| (name.as_str(), held)))
     }
 
     /// The place of a process in the queue of a lock.

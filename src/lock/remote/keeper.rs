@@ -4,20 +4,21 @@
 //! are woken at once. If its host is cut off from the cluster, the lease ends by itself; the keeper
 //! counts that on a clock which goes on while the machine sleeps, from the moment at which it sent
 //! the last request that was answered, so it never believes in a lease that the cluster has ended.
-//! A keeper that was killed is started again by the next command of its owner.
+//! A keeper that was killed is started again by the next command of its owner; that of a command of
+//! `lock run` is replaced at once by the process that started the command.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::keys::LockKeys;
-use super::notes::{Lost, NotesDir};
+use super::notes::{Kept, Lost, NotesDir};
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::Result;
 use crate::etcd::address::Address;
@@ -85,12 +86,14 @@ enum End {
 }
 
 /// A keeper at work.
-pub(super) struct Keeper {
+pub(super) struct Keeper<'a> {
     order: Order,
     client: Client,
     keys: LockKeys,
-    audit: Audit,
+    audit: &'a Audit,
     notes: NotesDir,
+    /// The order on this host; none where nothing can be noted.
+    kept: Option<Kept>,
     /// Readable when this process is asked to end.
     stop: UnixStream,
     /// Until when the lease certainly lasts, by [`uptime`].
@@ -108,9 +111,15 @@ enum Woken {
     Asked,
 }
 
-impl Keeper {
+impl<'a> Keeper<'a> {
     /// A keeper with this order, until `stop` can be read.
-    pub fn new(order: Order, notes: NotesDir, audit: Audit, stop: UnixStream) -> Result<Self> {
+    pub fn new(
+        order: Order,
+        notes: NotesDir,
+        kept: Option<Kept>,
+        audit: &'a Audit,
+        stop: UnixStream,
+    ) -> Result<Self> {
         let address = Address::parse(&order.url)?;
         let credentials =
             Credentials::of(|name| std::env::var_os(name).filter(|text| !text.is_empty()))?;
@@ -118,9 +127,12 @@ impl Keeper {
         let wire = Endpoints::new(&address, credentials)?;
         let client = Client::new(Box::new(wire), user, PATIENCE);
         let keys = LockKeys::new(&address.prefix);
-        let valid = uptime() + Duration::from_millis(order.ttl);
-        let logged = String::new();
-        Ok(Self { order, client, keys, audit, notes, stop, valid, idle: None, logged })
+        // An earlier keeper may have ended long ago.
+        let renewed = kept.as_ref().and_then(Kept::renewed);
+        let age = renewed.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let left = Duration::from_millis(order.ttl).saturating_sub(age.unwrap_or_default());
+        let (valid, logged) = (uptime() + left, String::new());
+        Ok(Self { order, client, keys, audit, notes, kept, stop, valid, idle: None, logged })
     }
 
     /// Keeps the lease until the owner ends, or it is lost.
@@ -180,6 +192,9 @@ impl Keeper {
         let ended = || Ok(Some(End::Lost("its lease had ended on the cluster".to_owned())));
         let Some(left) = self.client.renew(lease)? else { return ended() };
         self.valid = sent + left;
+        if let Some(kept) = &self.kept {
+            kept.set_renewed(SystemTime::now() - uptime().saturating_sub(sent));
+        }
         self.logged.clear();
         let Some((_, keys)) = self.client.time_to_live(lease)? else { return ended() };
         let own = self.keys.owner(&self.order.name);
@@ -259,13 +274,12 @@ impl Keeper {
 
     /// The lease is lost: its owner's next command says so, and a command of `lock run` is ended.
     fn lost(&self, why: &str) {
-        let time = rfc3339_millis(std::time::SystemTime::now());
+        let time = rfc3339_millis(SystemTime::now());
         let lost = Lost { time, why: why.to_owned() };
         if let Ok(Some(notes)) = self.notes.of(&self.order.owner) {
             let _ = notes.set_lost(self.order.lease, &lost);
         }
         self.log(Level::Error, &format!("locks were lost: {why}"));
-        self.forget();
         if self.order.on_lost == OnLost::End {
             let owner = Handle::of(self.order.owner.pid);
             let is_it = Process::of(self.order.owner.pid)
@@ -277,6 +291,7 @@ impl Keeper {
                 }
             }
         }
+        self.forget();
     }
 
     /// No keeper is missing where this one was.

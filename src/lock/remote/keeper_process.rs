@@ -3,15 +3,17 @@
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::RemoteLocks;
 use super::keeper::{Keeper, Order};
-use super::notes::{Noted, NotesDir};
+use super::notes::{Kept, Noted, Notes, NotesDir};
 use super::owner::OwnerLease;
+use super::stand_in::StandIn;
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
@@ -22,9 +24,12 @@ use crate::lock::identity::Identity;
 use crate::lock::request::Requester;
 use crate::lock::run::OnLost;
 use crate::os::files::own_program;
+use crate::os::process::spawn_holding_signals;
 
 /// The first argument of a keeper; after it comes its order.
 pub const KEEP: &str = "__keep";
+/// How long a look at the flock of an order may take, which takes it.
+const A_LOOK: Duration = Duration::from_secs(1);
 
 /// What a keeper learns of this host.
 #[derive(Clone, Debug)]
@@ -62,6 +67,18 @@ impl Host {
         noted
     }
 
+    /// Starts the keepers again that were killed while the requester's owner, or an ancestor, lives.
+    pub(crate) fn revive(&self, requester: &Requester) {
+        let all = self.notes();
+        for owner in &requester.ancestry {
+            let notes = all.of(owner).ok().flatten();
+            for order in notes.and_then(|notes| notes.orphans().ok()).unwrap_or_default() {
+                // If it cannot be started, the lease ends, and that is said then.
+                let _ = start(&order);
+            }
+        }
+    }
+
     fn order(&self, lease: &OwnerLease, owner: &Identity, on_lost: OnLost) -> Order {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Order {
@@ -82,10 +99,22 @@ impl Host {
 /// How the lease of an owner is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keeping {
-    /// By a process of its own.
-    InBackground(OnLost),
-    /// By a thread of this process, which lives as long as the owner.
-    InForeground(OnLost),
+    /// By a process of its own, which outlives this one.
+    Apart,
+    /// By a process of its own. This one lives as long as the owner, and takes its place if it ends
+    /// before.
+    Watched(OnLost),
+    /// By this process, which lives as long as the owner.
+    Here(OnLost),
+}
+
+impl Keeping {
+    fn on_lost(self) -> OnLost {
+        match self {
+            Self::Apart => OnLost::Keep,
+            Self::Watched(on_lost) | Self::Here(on_lost) => on_lost,
+        }
+    }
 }
 
 impl RemoteLocks {
@@ -97,12 +126,11 @@ impl RemoteLocks {
         acquired: &[Acquired],
         owner: &Identity,
         keeping: Keeping,
-    ) -> Result<Option<JoinHandle<()>>> {
+    ) -> Result<Option<StandIn>> {
         let Some(host) = &self.host else { return Ok(None) };
         let all = host.notes();
         let notes = all.make(owner);
-        let (Keeping::InBackground(on_lost) | Keeping::InForeground(on_lost)) = keeping;
-        let order = host.order(lease, owner, on_lost);
+        let order = host.order(lease, owner, keeping.on_lost());
         match &notes {
             Ok(notes) => {
                 notes.set_order(&order)?;
@@ -114,64 +142,108 @@ impl RemoteLocks {
                 "a lock that is lost will not be said to be lost, since nothing can be noted: {error}"
             )),
         }
-        if let Keeping::InForeground(_) = keeping {
-            return keep_in_foreground(order, all).map(Some);
-        }
-        let is_kept = notes.is_ok_and(|notes| notes.is_kept(lease.id).unwrap_or(false));
-        if !is_kept {
-            start(&order)?;
-        }
-        Ok(None)
+        Ok(match keeping {
+            Keeping::Apart => {
+                start(&order)?;
+                None
+            }
+            Keeping::Watched(_) => Some(StandIn::after(start(&order)?, order)?),
+            Keeping::Here(_) => Some(StandIn::at_once(order)?),
+        })
     }
 
     /// Starts the keepers again that were killed while the requester's owner, or an ancestor, lives.
     pub(super) fn revive(&self, requester: &Requester) {
-        let Some(host) = &self.host else { return };
-        let all = host.notes();
-        for owner in &requester.ancestry {
-            let notes = all.of(owner).ok().flatten();
-            for order in notes.and_then(|notes| notes.orphans().ok()).unwrap_or_default() {
-                // If it cannot be started, the lease ends, and that is said then.
-                let _ = start(&order);
-            }
-        }
+        self.host.iter().for_each(|host| host.revive(requester));
     }
 }
 
-/// Starts a keeper. Nothing of this process stays open in it: a script may wait for that.
-fn start(order: &Order) -> Result<()> {
+/// Starts a keeper, unless there is one. It has the order from its first moment on. Nothing else of
+/// this process stays open in it: a script may wait for that.
+fn start(order: &Order) -> Result<Option<Child>> {
+    let kept = match Taken::of(order) {
+        Taken::Own(kept) => Stdio::from(kept.into_file()),
+        Taken::Unnoted => Stdio::null(),
+        Taken::No => return Ok(None),
+    };
     let text = serde_json::to_string(order)
         .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
     let program = own_program().map_err(not_started)?;
     let mut command = Command::new(program);
     command.arg0("pipeline-state").args([KEEP, &text]).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(kept).stdout(Stdio::null()).stderr(Stdio::null());
     for name in credentials::FILES {
         if let Some(path) = std::env::var_os(name).filter(|path| !path.is_empty()) {
             command.env(name, std::path::absolute(&path).unwrap_or(path.into()));
         }
     }
-    command.spawn().map(drop).map_err(not_started)
+    spawn_holding_signals(command).map(Some).map_err(not_started)
 }
 
-fn keep_in_foreground(order: Order, notes: NotesDir) -> Result<JoinHandle<()>> {
-    let (runtime, audit_log, root) =
-        (order.runtime.clone(), order.audit_log.clone(), order.root.clone());
-    drop(notes);
-    let (inside, outside) = UnixStream::pair().map_err(not_started)?;
-    let keep = move || {
-        let _outside = outside; // never asked to end
-        let disk = Disk::real();
-        let (notes, audit) =
-            (NotesDir::new(disk.clone(), runtime), Audit::new(disk, audit_log, &root));
-        if let Ok(keeper) = Keeper::new(order, notes, audit, inside) {
-            keeper.run();
+/// An order as a process has taken it.
+pub(super) enum Taken {
+    /// No other keeper carries it out.
+    Own(Kept),
+    /// Nothing can be noted on this host. There may be two keepers, which harm nothing.
+    Unnoted,
+    /// It was carried out, or another keeper has it.
+    No,
+}
+
+impl Taken {
+    /// Takes an order that no keeper has.
+    pub fn of(order: &Order) -> Self {
+        Self::by(order, |own| match own.is_kept(order.lease)? {
+            true => Ok(None),
+            false => own.keep(order.lease, A_LOOK),
+        })
+    }
+
+    /// Takes an order when no keeper has it any more.
+    pub fn after_others(order: &Order) -> Self {
+        Self::by(order, |own| own.keep(order.lease, Duration::MAX))
+    }
+
+    fn by(order: &Order, take: impl FnOnce(Notes<'_>) -> Result<Option<Kept>>) -> Self {
+        let notes = NotesDir::new(Disk::real(), order.runtime.clone());
+        match notes.of(&order.owner).ok().flatten().map(take) {
+            Some(Ok(Some(kept))) => Self::Own(kept),
+            Some(Ok(None)) => Self::No,
+            Some(Err(error)) if error.kind == Kind::NotFound => Self::No,
+            Some(Err(_)) | None => Self::Unnoted,
         }
-    };
-    std::thread::Builder::new().spawn(keep).map_err(not_started)
+    }
+
+    /// The order that this process was started with.
+    fn inherited() -> Self {
+        match Kept::inherited(Disk::real()) {
+            Some(kept) => Self::Own(kept),
+            None => Self::Unnoted,
+        }
+    }
+
+    /// Carries the order out, until `stop` can be read.
+    pub fn carry_out(self, order: Order, stop: UnixStream) {
+        let kept = match self {
+            Self::Own(kept) => Some(kept),
+            Self::Unnoted => None,
+            Self::No => return,
+        };
+        let (disk, root) = (Disk::real(), order.root.clone());
+        let audit = Audit::new(disk.clone(), order.audit_log.clone(), &root);
+        let notes = NotesDir::new(disk, order.runtime.clone());
+        match Keeper::new(order, notes, kept, &audit, stop) {
+            Ok(keeper) => keeper.run(),
+            Err(error) => {
+                // The lease ends by itself.
+                let entry = AuditEntry::new(Level::Error, "lock-manager/keeper", &error.message);
+                audit.record(&entry.with("root", root.display()));
+            }
+        }
+    }
 }
 
-fn not_started(error: std::io::Error) -> Error {
+pub(super) fn not_started(error: std::io::Error) -> Error {
     let kind = Kind::of_io(&error);
     Error::new(kind, format!("the keeper of the lock's lease cannot be started: {error}"))
         .hint_shell("ulimit -a", "see which limit was reached")
@@ -182,30 +254,14 @@ pub fn main(order: &str) -> Result<()> {
     crate::os::process::detach();
     let order: Order =
         serde_json::from_str(order).map_err(|error| Error::new(Kind::Usage, error.to_string()))?;
-    let disk = Disk::real();
-    let notes = NotesDir::new(disk.clone(), order.runtime.clone());
-    let audit = Audit::new(disk, order.audit_log.clone(), &order.root);
     let (inside, outside) = UnixStream::pair().map_err(not_started)?;
     inside.set_nonblocking(true).map_err(not_started)?;
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        let pipe = outside.try_clone().map_err(not_started)?;
-        signal_hook::low_level::pipe::register(signal, pipe).map_err(not_started)?;
+    signal_hook::low_level::pipe::register(SIGTERM, outside).map_err(not_started)?;
+    for signal in [SIGINT, SIGHUP] {
+        // These are meant for a terminal's programs.
+        signal_hook::flag::register(signal, Arc::default()).map_err(not_started)?;
     }
-    // Without notes there may be two keepers, which harm nothing.
-    let own = notes.of(&order.owner).ok().flatten();
-    let kept = own.map(|notes| notes.keep(order.lease));
-    if let Some(Ok(None)) = &kept {
-        return Ok(()); // another keeper has the order
-    }
-    let (log, disk) = (order.audit_log.clone(), Disk::real());
-    let root = order.root.clone();
-    match Keeper::new(order, notes.clone(), audit, inside) {
-        Ok(keeper) => keeper.run(),
-        Err(error) => {
-            // The lease ends by itself.
-            let entry = AuditEntry::new(Level::Error, "lock-manager/keeper", &error.message);
-            Audit::new(disk, log, &root).record(&entry.with("root", root.display()));
-        }
-    }
+    crate::os::process::receive_signals();
+    Taken::inherited().carry_out(order, inside);
     Ok(())
 }

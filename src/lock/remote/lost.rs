@@ -1,12 +1,13 @@
 //! Grants that this host has noted and the cluster no longer has.
 
-use serde_json::json;
+use std::fmt;
 
 use super::RemoteLocks;
 use super::ground::Ground;
 use super::keeper_process::Host;
-use super::notes::{Lost, Noted};
+use super::notes::{Lost, Noted, Notes};
 use crate::error::{Error, Kind};
+use crate::etcd::client::Client;
 use crate::lock::describe::join;
 use crate::lock::identity::Identity;
 use crate::lock::record::Token;
@@ -30,8 +31,7 @@ impl RemoteLocks {
                 && token.is_none_or(|token| token == noted.token)
                 && ground.held(&noted.lock, noted.token).is_none()
         };
-        let lives = |lease| matches!(self.client.time_to_live(lease), Ok(Some(_)));
-        host.first_lost(requester, is_it, lives, Kind::NotOwner)
+        host.first_lost(requester, is_it, |lease| lives(&self.client, lease), Kind::NotOwner)
     }
 
     /// Forgets the grants that were given back.
@@ -70,24 +70,77 @@ impl Host {
         let all = self.notes();
         let (owner, noted) = self.noted(requester).into_iter().find(|(_, noted)| is_gone(noted))?;
         let notes = all.of(&owner).ok()??;
-        let lost = notes.lost(noted.lease).ok().flatten();
+        let loss = self.loss(&notes, &noted, lives);
         let _ = notes.remove(&noted);
         let Noted { lock, token, .. } = &noted;
-        let how = match &lost {
-            Some(Lost { time, why }) => format!("was lost at {time}: {why}"),
-            None if lives(noted.lease) => "was taken away, or given back by its token".to_owned(),
-            None => "was lost: its lease ended while nothing renewed it".to_owned(),
-        };
-        let message = format!("the grant {lock}:{token} {how}; nothing was changed");
+        let message = format!("the grant {lock}:{token} {loss}; nothing was changed");
         let again = format!("acquire it again: others may have held {lock} since");
         Some(
             Error::new(kind, message)
                 .hint_command(format!("lock acquire {lock}"), again)
                 .detail("lock", lock.as_str())
                 .detail("token", token.get())
-                .detail("lost", json!(lost.map(|lost| lost.time))),
+                .detail("lost", loss.time()),
         )
     }
+
+    /// What became of a noted grant that is gone; `None` if it is not noted here.
+    pub(crate) fn loss_of(
+        &self,
+        lock: &Name,
+        token: Token,
+        requester: &Requester,
+        lives: impl Fn(i64) -> bool,
+    ) -> Option<Loss> {
+        let is_it = |noted: &Noted| noted.lock == *lock && noted.token == token;
+        let (owner, noted) = self.noted(requester).into_iter().find(|(_, noted)| is_it(noted))?;
+        Some(self.loss(&self.notes().of(&owner).ok()??, &noted, lives))
+    }
+
+    fn loss(&self, notes: &Notes<'_>, noted: &Noted, lives: impl Fn(i64) -> bool) -> Loss {
+        let is_seen = matches!(notes.lost(noted.lease), Ok(Some(_)));
+        match notes.loss(noted.lease) {
+            _ if !is_seen && lives(noted.lease) => Loss::Taken,
+            Ok(Some(lost)) => Loss::Ended(lost),
+            _ => Loss::Unseen,
+        }
+    }
+}
+
+/// What became of a grant that its owner has not given back.
+#[derive(Debug)]
+pub enum Loss {
+    /// Its lease ended, then and for this reason.
+    Ended(Lost),
+    /// Its lease lives.
+    Taken,
+    /// Nothing on this host shows it.
+    Unseen,
+}
+
+impl Loss {
+    /// When it was lost, if that is known.
+    pub fn time(&self) -> Option<&str> {
+        match self {
+            Self::Ended(Lost { time, .. }) => Some(time),
+            Self::Taken | Self::Unseen => None,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(Lost { time, why }) => write!(f, "was lost at {time}: {why}"),
+            Self::Taken => f.write_str("was taken away, or given back by its token"),
+            Self::Unseen => f.write_str("was lost: its lease ended while nothing renewed it"),
+        }
+    }
+}
+
+/// Returns whether a lease certainly lives.
+pub(super) fn lives(client: &Client, lease: i64) -> bool {
+    matches!(client.time_to_live(lease), Ok(Some(_)))
 }
 
 impl RunSpec {

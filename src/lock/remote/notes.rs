@@ -4,7 +4,7 @@
 //! | file | |
 //! |---|---|
 //! | `owner` | the owner: when it has ended, the directory goes |
-//! | `keeper-LEASE` | the order of a keeper, which holds an flock on it while it lives |
+//! | `keeper-LEASE` | the order of a keeper, which holds an flock on it while it lives; its time is that of the last renewal |
 //! | `grant-STORE-LEASE-TOKEN-LOCK` | a grant; empty |
 //! | `lost-LEASE` | when and why a lease was lost |
 //!
@@ -12,8 +12,9 @@
 //! missing; without them nothing of that is said.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,7 @@ use crate::lock::liveness::{Lookup, RunState};
 use crate::lock::process::lookup;
 use crate::lock::record::Token;
 use crate::name::Name;
+use crate::time::rfc3339_millis;
 
 /// The longest file that is read.
 const LIMIT: u64 = 64 << 10;
@@ -36,6 +38,60 @@ const OWNER: &str = "owner";
 const KEEPER: &str = "keeper-";
 const GRANT: &str = "grant-";
 const LOST: &str = "lost-";
+
+/// The order of a keeper that this process carries out: no other one does.
+#[derive(Debug)]
+pub struct Kept {
+    disk: Disk,
+    file: File,
+    path: PathBuf,
+}
+
+impl Kept {
+    /// The order that this process was started with, as its standard input.
+    pub fn inherited(disk: Disk) -> Option<Self> {
+        let file = File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?);
+        let path = PathBuf::from("/dev/stdin");
+        let is_order = disk.fstat(&file, &path).is_ok_and(|stat| stat.kind == FileKind::Regular);
+        is_order.then_some(Self { disk, file, path })
+    }
+
+    /// The file: a process that has it open has the order.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// When the lease was last renewed.
+    pub fn renewed(&self) -> Option<SystemTime> {
+        self.disk.fstat(&self.file, &self.path).ok().map(|stat| time_of(stat.mtime))
+    }
+
+    /// Notes when the lease was renewed.
+    pub fn set_renewed(&self, at: SystemTime) {
+        let Ok(since) = at.duration_since(SystemTime::UNIX_EPOCH) else { return };
+        let time = (i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos().into());
+        // Without it, it is only less well known when the lease was lost.
+        let _ = self.disk.set_mtime_of(self.file.as_fd(), &self.path, time);
+    }
+}
+
+/// What is known of a lease on this host.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal {
+    /// When it was last renewed.
+    pub at: SystemTime,
+    /// When it ends, if nothing renews it again.
+    pub until: SystemTime,
+    /// Whether its keeper lives.
+    pub is_kept: bool,
+}
+
+fn time_of((seconds, nanoseconds): (i64, i64)) -> SystemTime {
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    SystemTime::UNIX_EPOCH
+        + Duration::from_secs(part(seconds))
+        + Duration::from_nanos(part(nanoseconds))
+}
 
 /// The directory of all notes of this user, and the disk that it is on.
 #[derive(Clone, Debug)]
@@ -215,18 +271,45 @@ impl Notes<'_> {
         Ok(self.disk.probe(&self.dir, order_file(lease))? == Probe::Locked)
     }
 
-    /// Takes the flock of a keeper; `None` if another keeper has it.
-    pub fn keep(&self, lease: i64) -> Result<Option<File>> {
+    /// The last renewal of a lease that has an order.
+    pub fn renewal(&self, lease: i64) -> Result<Option<Renewal>> {
+        let name = order_file(lease);
+        let Some(stat) = self.disk.stat(&self.dir, &name)? else { return Ok(None) };
+        let Some(order) = self.get::<Order>(&name)? else { return Ok(None) };
+        let (at, is_kept) = (time_of(stat.mtime), self.is_kept(lease)?);
+        Ok(Some(Renewal { at, until: at + Duration::from_millis(order.ttl), is_kept }))
+    }
+
+    /// When and why a lease that has ended was lost, as far as that is known here.
+    pub fn loss(&self, lease: i64) -> Result<Option<Lost>> {
+        if let Some(lost) = self.lost(lease)? {
+            return Ok(Some(lost));
+        }
+        Ok(self.renewal(lease)?.map(|Renewal { at, until, is_kept }| {
+            let at = rfc3339_millis(at);
+            let why = match is_kept {
+                true => format!("its lease had ended on the cluster; it was last renewed at {at}"),
+                false => format!("its keeper had ended; its lease was last renewed at {at}"),
+            };
+            let now = self.disk.now();
+            let time = if is_kept { now } else { until.min(now) };
+            Lost { time: rfc3339_millis(time), why }
+        }))
+    }
+
+    /// Takes an order, when no other keeper has it; `None` if one has it for this long.
+    pub fn keep(&self, lease: i64, patience: Duration) -> Result<Option<Kept>> {
         let name = order_file(lease);
         let path = self.dir.path_of(&name);
         let Some(file) = self.disk.open(&self.dir, &name, Access::Read)? else {
-            return Err(Error::new(Kind::NotFound, "a keeper has no order"));
+            return Err(no_order());
         };
-        // A look at the flock takes it for a moment.
-        Ok(match self.disk.lock(file, &path, Duration::from_secs(1))? {
-            Locked::Yes(file) => Some(file),
-            Locked::TimedOut => None,
-        })
+        let Locked::Yes(file) = self.disk.lock(file, &path, patience)? else { return Ok(None) };
+        // The keeper that had it may have removed it at the end of its work.
+        if self.disk.fstat(&file, &path)?.nlink == 0 {
+            return Err(no_order());
+        }
+        Ok(Some(Kept { disk: self.disk.clone(), file, path }))
     }
 
     /// Removes the order of a keeper that has done its work.
@@ -256,6 +339,10 @@ impl Notes<'_> {
         let content = self.disk.read(&self.dir, name, LIMIT)?;
         Ok(content.and_then(|content| serde_json::from_slice(&content.bytes).ok()))
     }
+}
+
+fn no_order() -> Error {
+    Error::new(Kind::NotFound, "a keeper has no order")
 }
 
 fn order_file(lease: i64) -> String {

@@ -96,7 +96,8 @@ pub(super) fn break_waiter(locks: &RemoteLocks, lifeline: &Lifeline) -> Result<B
     }
 }
 
-/// Deletes the keys of owners and waiters that have ended on this host; returns how many.
+/// Deletes the keys of owners and waiters that have ended on this host, and keys in queues that no
+/// lease ends; returns how many.
 pub(super) fn clean(locks: &RemoteLocks) -> Result<usize> {
     let ground = locks.observe_all()?;
     let oracle = ClusterOracle::new()?;
@@ -106,5 +107,7 @@ pub(super) fn clean(locks: &RemoteLocks) -> Result<usize> {
         drop_dead(&mut edit.record, &oracle);
         edits.push(edit);
     }
-    locks.sweep(&ground, &edits)
+    // Of the others a lease ends each.
+    let strays = ground.strays.iter().filter(|kv| kv.lease == 0).map(|kv| kv.key.clone()).collect();
+    Ok(locks.sweep(&ground, &edits)? + locks.delete(strays)?)
 }

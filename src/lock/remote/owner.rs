@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{RemoteLocks, new_lease};
 use crate::digest::Digest;
 use crate::document::seal::to_bytes;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::etcd::txn::{Keys, put_at, put_with_lease};
+use crate::lock::LEASE_TTL;
 use crate::lock::identity::{Identity, Namespace};
 
 /// The lease of an owner.
@@ -40,13 +41,16 @@ pub(super) fn name_of(owner: &Identity, ttl: Duration) -> String {
 
 impl RemoteLocks {
     /// The time to live of the grants of a request.
-    pub(super) fn ttl(&self, wanted: Option<Duration>) -> Duration {
+    pub(super) fn ttl(&self, wanted: Option<Duration>) -> Result<Duration> {
         let ttl = wanted.or(self.env.lease_ttl).unwrap_or(super::TTL);
-        Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(FLOOR)
+        if ttl < SHORTEST {
+            return Err(too_short(ttl, wanted.is_some()));
+        }
+        Ok(Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// The owner's lease, in which `found` is its key, if there is one. A new one is granted where
-    /// there is none.
+    /// there is none, or the key was put by something else and ends with no lease.
     pub(super) fn lease_of(
         &self,
         owner: &Identity,
@@ -63,7 +67,7 @@ impl RemoteLocks {
             key,
             created: kv.create_revision,
         };
-        if let Some(kv) = found {
+        if let Some(kv) = found.filter(|kv| kv.lease != 0) {
             return Ok(of(kv, key));
         }
         let id = new_lease()?;
@@ -74,7 +78,7 @@ impl RemoteLocks {
         });
         let read = RequestOp::from(Keys::one(key.clone()).read());
         let claim = TxnRequest {
-            compare: vec![absent(key.clone())],
+            compare: vec![put_at(key.clone(), found.map_or(0, |kv| kv.mod_revision))],
             success: vec![
                 put_with_lease(key.clone(), to_bytes(&value).unwrap_or_default(), id),
                 read.clone(),
@@ -91,4 +95,14 @@ impl RemoteLocks {
 }
 
 /// The shortest time to live: etcd grants none that is shorter.
-const FLOOR: Duration = Duration::from_secs(2);
+const SHORTEST: Duration = Duration::from_secs(2);
+
+fn too_short(ttl: Duration, is_option: bool) -> Error {
+    let (ttl, least) = (ttl.as_secs_f64(), SHORTEST.as_secs());
+    let message = format!("a lease of {ttl} s is too short: {least} s is the least on a cluster");
+    let error = Error::new(Kind::Usage, message);
+    match is_option {
+        true => error.hint_command("lock acquire --help", "see what --ttl means on a cluster"),
+        false => error.hint_shell(format!("unset {LEASE_TTL}"), "take the default, 30 s"),
+    }
+}

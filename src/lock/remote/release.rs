@@ -17,7 +17,6 @@ use crate::lock::liveness::{Liveness, LivenessOracle as _, unix_seconds};
 use crate::lock::record::{Grant, Token};
 use crate::lock::release::{Operation, Released, Selection, check_ancestry, release_one};
 use crate::lock::request::Requester;
-use crate::lock::run::OnLost;
 use crate::name::Name;
 
 /// Gives locks back, all or none: the grants of the requester or its nearest ancestor, or the one
@@ -140,7 +139,7 @@ pub(super) fn renew(
     let grant = found.map_err(lost)?;
     let Some(held) = ground.held(name, grant.token) else { return Err(selection.not_held(name)) };
     let now = locks.now();
-    let left = match ttl.map(|ttl| locks.ttl(Some(ttl))) {
+    let left = match ttl.map(|ttl| locks.ttl(Some(ttl))).transpose()? {
         Some(ttl) if grant.ttl != Some(ttl.as_secs_f64()) => {
             let owner = grant.owner.as_ref().filter(|one| oracle.process(one) == Liveness::Alive);
             let Some(owner) = owner else { return Err(on_another_host(name)) };
@@ -190,8 +189,7 @@ fn move_to(
             .hint_command(format!("lock renew {name}"), "try again"));
     }
     let acquired = Acquired { name: name.clone(), grant, before: None };
-    let keeping = Keeping::InBackground(OnLost::Keep);
-    locks.keep(&lease, std::slice::from_ref(&acquired), owner, keeping).map(drop)
+    locks.keep(&lease, std::slice::from_ref(&acquired), owner, Keeping::Apart).map(drop)
 }
 
 fn on_another_host(name: &Name) -> Error {

@@ -1,4 +1,5 @@
-//! `lock run`: the locks are the command's, which a keeper of its own watches.
+//! `lock run`: the locks are the command's, which a keeper of its own watches. This process watches
+//! the keeper.
 
 use std::process::ExitStatus;
 
@@ -15,8 +16,8 @@ use crate::lock::run::{KeeperPlace, RunSpec};
 pub(super) fn run(locks: &RemoteLocks, spec: &RunSpec) -> Result<ExitStatus> {
     let waiting = WaitingChild::start(spec, None)?;
     let keeping = match spec.keeper {
-        KeeperPlace::Background => Keeping::InBackground(spec.on_lost),
-        KeeperPlace::Foreground => Keeping::InForeground(spec.on_lost),
+        KeeperPlace::Background => Keeping::Watched(spec.on_lost),
+        KeeperPlace::Foreground => Keeping::Here(spec.on_lost),
     };
     let request = spec.request_for(waiting.id(), &locks.env);
     let acquired = request.and_then(|request| {
@@ -37,7 +38,7 @@ pub(super) fn run(locks: &RemoteLocks, spec: &RunSpec) -> Result<ExitStatus> {
     // Its keeper does the same: this is sooner.
     give_back(locks, &acquired);
     if let Some(keeper) = keeper {
-        let _ = keeper.join();
+        keeper.end();
     }
     ended
 }

@@ -10,8 +10,8 @@ use super::oracle::ClusterOracle;
 use super::{RemoteLocks, failed, new_lease};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, LeaseTrouble};
-use crate::etcd::messages::{RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, absent, put_with_lease, snapshot};
 use crate::lock::admission::{Admission, Now, Queued, admit, first_blocker, processes_to_watch};
 use crate::lock::deadlock::{Ancestry as _, may_close_cycle};
 use crate::lock::describe::Blockers;
@@ -84,17 +84,18 @@ impl<'a> Wait<'a> {
         loop {
             let ground = match next.take() {
                 Some(ground) => ground,
-                None => match self.place.as_ref().and_then(|place| place.created) {
-                    Some(created) => locks.observe_until(names, created, self.owner)?,
-                    None => locks.observe(names, Some(self.owner))?,
-                },
+                None => {
+                    let created = self.place.as_ref().and_then(|place| place.created);
+                    locks.observe_to_grant(names, created, self.owner)?
+                }
             };
+            locks.mark.check(&ground)?;
             let oracle = ClusterOracle::new()?;
             let mut edits = ground.edits(names);
             match self.admit(&mut edits, &oracle)? {
                 None => return Ok(Grantable { ground, edits }),
                 Some(Queued::Newly) => {
-                    if let Some(all) = self.join(&edits)? {
+                    if let Some(all) = self.join(&ground, &edits)? {
                         self.leave_cycle(&all, &oracle)?;
                         next = Some(all);
                     }
@@ -127,9 +128,9 @@ impl<'a> Wait<'a> {
         Ok(queued)
     }
 
-    /// Takes the last place in all queues. Returns all locks as they are then; `None` if the place
-    /// was lost before that.
-    fn join(&mut self, edits: &[RecordEdit]) -> Result<Option<Ground>> {
+    /// Takes the last place in all queues, if the state has stayed where it was. Returns all locks
+    /// as they are then; `None` if the place was lost before that.
+    fn join(&mut self, ground: &Ground, edits: &[RecordEdit]) -> Result<Option<Ground>> {
         let (locks, request) = (self.locks, self.request);
         let client = &locks.client;
         if let Some(lost) = self.place.take() {
@@ -151,11 +152,12 @@ impl<'a> Wait<'a> {
             first = first.or(Some(key));
         }
         let everything = || locks.keys.everything().into_iter();
-        let owner = Keys::one(self.owner.to_owned()).read();
-        let read: Vec<RequestOp> = everything().chain([owner]).map(RequestOp::from).collect();
+        let beside = locks.beside(self.owner);
+        let read: Vec<RequestOp> = everything().chain(beside).map(RequestOp::from).collect();
         success.extend(read.iter().cloned());
         // A place that was taken and not acknowledged fails the guard when it is sent again.
-        let compare = first.into_iter().map(absent).collect();
+        let own = first.into_iter().map(absent);
+        let compare = own.chain([locks.mark.is_as_in(ground)]).collect();
         match client.commit(&TxnRequest { compare, success, failure: read }) {
             Ok(answer) => {
                 let all = Ground::of(&locks.keys, answer);
@@ -171,14 +173,20 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Sleeps until the key that blocks the request is gone, its process has ended, the place must
-    /// be renewed, or time is up.
+    /// Sleeps until the key that blocks the request is gone, its process has ended, its own place
+    /// was changed or must be renewed, or time is up.
     fn sleep(&mut self, ground: &Ground, oracle: &ClusterOracle) -> Result<()> {
         let client = &self.locks.client;
         let Some((key, processes)) = self.blocking(ground, oracle) else { return Ok(()) };
-        let key = Keys::one(key);
-        let mut watch = client.watch(&key)?;
-        if client.range(&key.list())?.kvs.is_empty() {
+        let name = self.request.names.first();
+        let own = name.and_then(|name| ground.waiting(name, &self.request.requester.process));
+        let Some(own) = own else { return Ok(()) };
+        let keys = [Keys::one(key), Keys::one(own.key.clone())];
+        let mut watch = client.watch_all(&keys)?;
+        let found = client.snapshot(&snapshot(keys.iter().map(Keys::list)))?;
+        let found: Vec<_> = found.ranges().flat_map(|range| range.kvs).collect();
+        let is_as_seen = |kv: &KeyValue| kv.key != own.key || kv.mod_revision == own.put_at;
+        if found.len() < keys.len() || !found.iter().all(is_as_seen) {
             return Ok(());
         }
         let Some(place) = &mut self.place else { return Ok(()) };
@@ -256,14 +264,17 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Leaves the queues. Where the cluster is lost, the lease does that.
+    /// Leaves the queues. Where the cluster is lost, the lease may have to do that.
     pub fn end(&mut self, error: Option<&Error>) {
         let is_lost = error.is_some_and(|error| {
             matches!(error.kind, Kind::Unreachable | Kind::Tls | Kind::DurabilityUnknown)
         });
-        if let (false, Some(place)) = (is_lost, self.place.take()) {
+        let Some(place) = self.place.take() else { return };
+        let client = &self.locks.client;
+        match is_lost {
+            true => client.abandon(place.lease),
             // If that fails, the lease ends by itself.
-            let _ = self.locks.client.revoke(place.lease);
+            false => drop(client.revoke(place.lease)),
         }
     }
 

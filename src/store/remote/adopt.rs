@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::RemoteStore;
-use super::change::check_revision;
 use super::commit::{Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
@@ -40,12 +39,12 @@ impl<'s> Ground<'s> {
     fn adopt(&self, options: &WriteOptions, place: Option<&Place>) -> Result<Attempt<'s, Outcome>> {
         match &self.health {
             Health::Foreign(edit) => {
-                check_revision(options, self.revision())?;
+                self.check_conditions(options)?;
                 self.adopt_edit(edit, options, place)
             }
             Health::Healthy(document) => {
                 let revision = document.seal.revision;
-                check_revision(options, revision.get())?;
+                self.check_conditions(options)?;
                 Ok(Attempt::Ended(Outcome::Unchanged { revision }))
             }
             Health::Legacy(_) => {

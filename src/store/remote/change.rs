@@ -42,7 +42,7 @@ impl RemoteStore {
     fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
         let ground = self.observe(&options.fences)?;
         let base = ground.base()?;
-        check_revision(options, ground.revision())?;
+        ground.check_conditions(options)?;
         let proposal = make(&base)?;
         base.plan(proposal, ground.text(), options.author)
     }
@@ -65,17 +65,18 @@ impl RemoteStore {
     }
 }
 
-/// Refuses to continue unless the current revision is the required one.
-pub(super) fn check_revision(options: &WriteOptions, current: u64) -> Result<()> {
-    match options.if_revision {
-        Some(wanted) if wanted != current => {
-            Err(conflict(&format!("the state is at revision {current}, not {wanted}"), current))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl<'s> Ground<'s> {
+    /// Refuses to continue unless the current revision is the required one and the fences hold. A
+    /// commit's transaction checks both again.
+    pub(super) fn check_conditions(&self, options: &WriteOptions) -> Result<()> {
+        let current = self.revision();
+        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
+            let message = format!("the state is at revision {current}, not {wanted}");
+            return Err(conflict(&message, current));
+        }
+        self.fence_guards(&options.fences).map(drop)
+    }
+
     /// The document to start from, or the error that there is none.
     fn base(&self) -> Result<Base> {
         let base = Base::of(&self.health, self.store.settings.foreign_edits)
@@ -99,7 +100,7 @@ impl<'s> Ground<'s> {
         place: Option<&Place>,
     ) -> Result<Attempt<'s, Outcome>> {
         let base = self.base()?;
-        check_revision(options, self.revision())?;
+        self.check_conditions(options)?;
         let proposal = make(&base)?;
         let mut draft = proposal.draft;
         draft.set_schema();

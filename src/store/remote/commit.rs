@@ -14,10 +14,11 @@ use crate::document::seal::{Digest, Revision, Seal, Sealed, full_size, to_bytes}
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{Compare, RequestOp, TxnRequest, TxnResponse};
+use crate::etcd::messages::{Compare, KeyValue, RequestOp, TxnRequest, TxnResponse};
 use crate::etcd::txn::{Keys, absent, created_at, created_before, delete, put, put_at};
 use crate::journal::{Changes, Commit};
 use crate::lock::Fence;
+use crate::lock::remote::Loss;
 use crate::store::layout::{BackupName, EVIDENCE_PREFIX};
 use crate::store::logged;
 use crate::store::options::WriteOptions;
@@ -160,14 +161,33 @@ impl<'s> Ground<'s> {
         if let Some((created, key)) = self.own_grant()? {
             guards.push(created_at(key, created));
         }
-        for (fence, holders) in fences.iter().zip(&self.fenced) {
-            let token = i64::try_from(fence.token.get()).unwrap_or(i64::MAX);
-            let Some(held) = holders.iter().find(|kv| kv.create_revision == token) else {
-                return Err(fenced(fence));
-            };
-            guards.push(created_at(held.key.clone(), token));
-        }
+        guards.extend(self.fence_guards(fences)?);
         Ok(guards)
+    }
+
+    /// Guards that the grants of these fences are still on record; an error if one is not now.
+    pub(super) fn fence_guards(&self, fences: &[Fence]) -> Result<Vec<Compare>> {
+        let guard = |(fence, holders): (&Fence, &Vec<KeyValue>)| {
+            let token = i64::try_from(fence.token.get()).unwrap_or(i64::MAX);
+            let held = holders.iter().find(|kv| kv.create_revision == token);
+            let held = held.ok_or_else(|| self.fenced(fence))?;
+            Ok(created_at(held.key.clone(), token))
+        };
+        fences.iter().zip(&self.fenced).map(guard).collect()
+    }
+
+    /// The error of a commit that a grant was to fence which is gone.
+    fn fenced(&self, fence: &Fence) -> Error {
+        let loss = self.store.loss_of(fence);
+        let message = match &loss {
+            Some(loss) => format!("the grant {fence} {loss}; nothing was written"),
+            None => format!("the grant {fence} is no longer on record, so nothing was written"),
+        };
+        Error::new(Kind::Fenced, message)
+            .hint_command("lock list", "see which locks are held now")
+            .detail("lock", fence.name.as_str())
+            .detail("token", fence.token.get())
+            .detail("lost", loss.as_ref().and_then(Loss::time))
     }
 
     /// The operations of a commit, but for its backup and its record.
@@ -271,12 +291,4 @@ fn unknown(seal: &Seal, operation: &Operation, why: &str) -> Error {
         .hint_command("state history", "see whether it is; do not repeat the change blindly")
         .detail("revision", revision.get())
         .detail("operation", operation.as_str())
-}
-
-fn fenced(fence: &Fence) -> Error {
-    let message = format!("the grant {fence} is no longer on record, so nothing was written");
-    Error::new(Kind::Fenced, message)
-        .hint_command("lock list", "see which locks are held now")
-        .detail("lock", fence.name.as_str())
-        .detail("token", fence.token.get())
 }

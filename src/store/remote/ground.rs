@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::RemoteStore;
 use super::log::Record;
+use super::queue::places;
 use crate::document::seal::{Lineage, Revision};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
@@ -83,7 +84,7 @@ impl RemoteStore {
         let newest = next().pop();
         let listed = next();
         let state_holders = next();
-        let writers = next();
+        let writers = places(next());
         let prefix = self.keys.backup_prefix();
         let name = |kv: &KeyValue| {
             let key = std::str::from_utf8(&kv.key).ok()?;

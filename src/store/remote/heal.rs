@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::RemoteStore;
-use super::change::check_revision;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
@@ -64,7 +63,7 @@ impl Ground<'_> {
         if let Health::TooNew(_) | Health::NotInitialized = self.health {
             return Err(self.refusal());
         }
-        check_revision(options, self.revision())?;
+        self.check_conditions(options)?;
         let copy = match wanted {
             Wanted::Newest if is_valid => {
                 let mut backups = self.backups.iter().rev();

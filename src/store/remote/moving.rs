@@ -13,12 +13,15 @@ use serde_json::json;
 
 use self::meta::{Meta, Standing};
 use super::RemoteStore;
+use super::ground::lineage_in;
+use super::keys::KeySpace;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{RangeResponse, TxnRequest};
+use crate::etcd::messages::{KeyValue, RangeResponse, TxnRequest};
 use crate::etcd::txn::Keys;
+use crate::lock::remote::StateMark;
 use crate::store::FileStore;
 use crate::store::logged::entry;
 use crate::store::moving::{Contents, Direction, GivenUp, Mark, Moved, Phase};
@@ -138,36 +141,11 @@ impl RemoteStore {
 
     /// Refuses to work with a state that is not here.
     pub(super) fn check_standing(&self, meta: &[u8]) -> Result<()> {
-        match meta::standing_in(meta) {
-            Standing::Here { .. } => Ok(()),
-            standing => Err(self.not_here(&standing)),
-        }
+        check_standing(meta, &self.shown)
     }
 
     fn not_here(&self, standing: &Standing) -> Error {
-        let (shown, url) = (&self.shown, quote(&self.shown));
-        let root = standing.root().unwrap_or("another root");
-        let error = match standing {
-            Standing::Here { .. } => {
-                Error::new(Kind::Exists, format!("{shown} has a state already"))
-                    .hint_command("state push --help", "name another prefix in the address")
-            }
-            Standing::Arriving { .. } => {
-                Error::new(Kind::Moving, format!("the state of {root} is being moved to {shown}"))
-                    .hint_command(format!("state push {url}"), "go on with it, in that root")
-            }
-            Standing::Departing { .. } => {
-                let message = format!("the state of {shown} is being brought back to {root}");
-                Error::new(Kind::Moving, message)
-                    .hint_command(format!("state pull {url}"), "go on with it, in that root")
-            }
-            Standing::Departed { .. } => {
-                let message = format!("the state of {shown} was brought back to {root}");
-                Error::new(Kind::Moved, message)
-                    .hint_shell("unset PIPELINE_STORE", "work with it there")
-            }
-        };
-        error.detail("store", shown.as_str())
+        not_here(standing, &self.shown)
     }
 
     /// The error of a move that has begun: it says how to go on.
@@ -199,6 +177,48 @@ impl RemoteStore {
             "time": origin.time,
         })
     }
+}
+
+/// What refuses grants of locks in the store below `prefix` as commits are refused there: where its
+/// state moves or is elsewhere, and where a newer program keeps it.
+pub fn mark_of_state(prefix: &str, shown: &str) -> StateMark {
+    let shown = shown.to_owned();
+    let check = move |meta: &KeyValue| {
+        lineage_in(meta)?;
+        check_standing(&meta.value, &shown)
+    };
+    StateMark { key: KeySpace::new(prefix).meta(), check: Box::new(check) }
+}
+
+fn check_standing(meta: &[u8], shown: &str) -> Result<()> {
+    match meta::standing_in(meta) {
+        Standing::Here { .. } => Ok(()),
+        standing => Err(not_here(&standing, shown)),
+    }
+}
+
+fn not_here(standing: &Standing, shown: &str) -> Error {
+    let url = quote(shown);
+    let root = standing.root().unwrap_or("another root");
+    let error = match standing {
+        Standing::Here { .. } => Error::new(Kind::Exists, format!("{shown} has a state already"))
+            .hint_command("state push --help", "name another prefix in the address"),
+        Standing::Arriving { .. } => {
+            Error::new(Kind::Moving, format!("the state of {root} is being moved to {shown}"))
+                .hint_command(format!("state push {url}"), "go on with it, in that root")
+        }
+        Standing::Departing { .. } => {
+            let message = format!("the state of {shown} is being brought back to {root}");
+            Error::new(Kind::Moving, message)
+                .hint_command(format!("state pull {url}"), "go on with it, in that root")
+        }
+        Standing::Departed { .. } => {
+            let message = format!("the state of {shown} was brought back to {root}");
+            Error::new(Kind::Moved, message)
+                .hint_shell("unset PIPELINE_STORE", "work with it there")
+        }
+    };
+    error.detail("store", shown)
 }
 
 /// The failure of a step of which it is open whether it was carried out.

@@ -55,6 +55,12 @@ impl Place {
     }
 }
 
+/// The keys that are places of writers: each ends with its writer's lease.
+pub(super) fn places(mut keys: Vec<KeyValue>) -> Vec<KeyValue> {
+    keys.retain(|kv| kv.lease != 0);
+    keys
+}
+
 /// What became of an attempt of a writer.
 pub(super) enum Attempt<'s, T> {
     /// It has a result.
@@ -84,6 +90,7 @@ impl RemoteStore {
         let mut turn = Turn { store: self, deadline, lost: 0, place: None };
         let result = turn.run(options, attempt);
         turn.end(result.as_ref().err());
+        self.revive_keepers(); // not before: what was lost is said
         result
     }
 }
@@ -180,7 +187,7 @@ impl<'s> Turn<'s> {
         };
         match client.commit(&request) {
             Ok(answer) => {
-                let writers = answer.ranges().next().unwrap_or_default().kvs;
+                let writers = places(answer.ranges().next().unwrap_or_default().kvs);
                 let place = Place { key, is_left: Cell::new(false), lease, renewed };
                 Ok(Some((place, writers)))
             }
@@ -219,14 +226,17 @@ impl<'s> Turn<'s> {
         Ok(())
     }
 
-    /// Leaves the queue, if no commit did. Where the cluster is lost, the lease does.
+    /// Leaves the queue, if no commit did. Where the cluster is lost, the lease may have to do that.
     fn end(self, error: Option<&Error>) {
         let is_lost = error.is_some_and(|error| {
             matches!(error.kind, Kind::Unreachable | Kind::Tls | Kind::DurabilityUnknown)
         });
-        if let Some(place) = self.place.filter(|place| !is_lost && !place.is_left.get()) {
+        let Some(place) = self.place.filter(|place| !place.is_left.get()) else { return };
+        let client = &self.store.client;
+        match is_lost {
+            true => client.abandon(place.lease),
             // If that fails, the lease ends by itself.
-            let _ = self.store.client.revoke(place.lease);
+            false => drop(client.revoke(place.lease)),
         }
     }
 }

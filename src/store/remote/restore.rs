@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::RemoteStore;
-use super::change::check_revision;
 use super::checkpoint::{Checkpoint, Moment, state_of};
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
@@ -299,7 +298,7 @@ impl RemoteStore {
         if let Health::TooNew(_) = ground.health {
             return Err(ground.refusal());
         }
-        check_revision(options, ground.revision())?;
+        ground.check_conditions(options)?;
         if let Some(claim) = &work.claim {
             self.check_claim(claim)?;
         }
