@@ -68,7 +68,7 @@ pub(super) fn files(config: &Config, disk: Disk) -> Result<FileStore> {
 pub(super) fn try_members(config: &Config) -> Result<Vec<Member>> {
     #[cfg(feature = "etcd")]
     if let Some(url) = &config.store {
-        return cluster::try_members(url, config);
+        return cluster::try_members(url);
     }
     let _ = config;
     Ok(Vec::new())

@@ -99,7 +99,7 @@ fn dispatch(command: &Recover, config: &Config, store: &Store, output: &Output<'
             let answer = degraded(feature.as_deref(), store, output)?;
             Ok(if answer || *exit_zero { ExitCode::Success as u8 } else { ExitCode::General as u8 })
         }
-        Recover::Guard(arguments) => retry::guard(arguments, store.files()?, output),
+        Recover::Guard(arguments) => retry::guard(arguments, store, output),
         Recover::Retry(arguments) => retry::retry(arguments, store, output),
         Recover::Handle(arguments) => doctor::handle(arguments, config, store, output),
         Recover::Doctor { fix } => doctor::doctor(*fix, config, store, output),

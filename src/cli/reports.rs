@@ -7,13 +7,13 @@ use super::moment::Moment;
 use super::output::Output;
 use super::style::Paint;
 use super::table::{Cell, Column, Table, dash};
-use crate::error::{ExitCode, one_line};
+use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::journal::changes::Change;
 use crate::lock::LockSummary;
 use crate::os::Confirmation;
 use crate::owner_view::OwnerView;
 use crate::store::Store;
-use crate::store::report::Validation;
+use crate::store::report::{Remembered, Validation};
 use crate::time::rfc3339;
 
 type Run = anyhow::Result<ExitCode>;
@@ -83,7 +83,10 @@ pub(super) fn backups(store: &Store, output: &Output<'_>) -> Run {
 }
 
 pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run {
-    let revisions = store.report().history(args.limit, args.since)?;
+    let revisions = match &args.operation {
+        None => store.report().history(args.limit, args.since)?,
+        Some(operation) => made_by(operation, store.report().history(None, args.since)?)?,
+    };
     if output.is_json() {
         output.json(&json!(revisions))?;
         return Ok(ExitCode::Success);
@@ -113,6 +116,17 @@ pub(super) fn history(args: &History, store: &Store, output: &Output<'_>) -> Run
     }
     output.table(table)?;
     Ok(ExitCode::Success)
+}
+
+/// The revision that an operation made.
+fn made_by(operation: &str, mut revisions: Vec<Remembered>) -> Result<Vec<Remembered>> {
+    revisions.retain(|revision| revision.operation.as_deref() == Some(operation));
+    if !revisions.is_empty() {
+        return Ok(revisions);
+    }
+    let message = format!("no revision on record was made by the operation {operation}");
+    Err(Error::new(Kind::NotFound, message)
+        .hint_command("state history -n 3", "if its number is there, it was made by another one"))
 }
 
 /// An owner in a table: `alice@host deploy.sh`.

@@ -26,9 +26,7 @@ pub(super) fn with_store<T>(
     work: impl FnOnce(&Store) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let store = open::store(config, disk)?;
-    if let Some(files) = store.as_files() {
-        files.locks().on_wait(output.wait_notice());
-    }
+    store.on_wait(output.wait_notice());
     let result = work(&store);
     if let (Some(action), Err(error)) = (action, &result)
         && let Some(error) = error.downcast_ref::<Error>()

@@ -1,6 +1,7 @@
 //! Requests, repeated until their fate is known.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::messages::{
     RangeRequest, RangeResponse, StatusResponse, TxnRequest, TxnResponse, WatchCreateRequest,
     WatchRequest,
 };
-use super::txn::Keys;
+use super::txn::{Keys, snapshot};
 use super::watch::Watch;
 use super::wire::{Call, Method, Wire};
 
@@ -38,19 +39,33 @@ pub struct Patience {
     pub settle: Duration,
 }
 
+/// Called with what a request waits for.
+pub type OnWait = Box<dyn Fn(&str)>;
+
 /// A client of a cluster.
-#[derive(Debug)]
 pub struct Client {
     wire: Box<dyn Wire>,
     user: Option<User>,
     token: RefCell<Option<String>>,
     patience: Patience,
+    on_wait: RefCell<Option<OnWait>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("wire", &self.wire).finish_non_exhaustive()
+    }
 }
 
 impl Client {
     /// A client that speaks through `wire`, as `user`.
     pub fn new(wire: Box<dyn Wire>, user: Option<User>, patience: Patience) -> Self {
-        Self { wire, user, token: RefCell::new(None), patience }
+        Self { wire, user, token: RefCell::new(None), patience, on_wait: RefCell::new(None) }
+    }
+
+    /// Calls this once for each request that waits to learn whether it was carried out.
+    pub fn on_wait(&self, notify: OnWait) {
+        self.on_wait.replace(Some(notify));
     }
 
     /// Reads keys.
@@ -58,10 +73,13 @@ impl Client {
         self.ask(Method::Range, request, Repetition::Read)
     }
 
-    /// Reads keys as a member that can be reached has them, however old that is.
-    pub fn range_of_member(&self, keys: &Keys) -> Result<RangeResponse, Failure> {
-        let request = RangeRequest { serializable: true, ..keys.read() };
-        self.ask(Method::RangeOfMember, &request, Repetition::Read)
+    /// Reads several ranges as a member that can be reached has them, however old that is.
+    pub fn snapshot_of_member(
+        &self,
+        ranges: impl IntoIterator<Item = RangeRequest>,
+    ) -> Result<TxnResponse, Failure> {
+        let ranges = ranges.into_iter().map(|range| RangeRequest { serializable: true, ..range });
+        self.ask(Method::TxnOfMember, &snapshot(ranges), Repetition::Read)
     }
 
     /// Reads several ranges at one revision.
@@ -182,6 +200,7 @@ impl Client {
         let mut fate = Fate::NotSent;
         let mut pause = FIRST_PAUSE;
         let mut may_log_in = self.user.is_some();
+        let mut is_said = false;
         loop {
             let limit = start + self.limit(fate);
             let failure = match attempt(limit.min(Instant::now() + ATTEMPT)) {
@@ -200,8 +219,18 @@ impl Client {
             if !failure.is_transient() || next >= start + self.limit(fate) {
                 return Err(failure);
             }
+            if fate == Fate::Unknown && !std::mem::replace(&mut is_said, true) {
+                self.say_wait(&failure);
+            }
             std::thread::sleep(pause);
             pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    fn say_wait(&self, failure: &Failure) {
+        if let Some(notify) = &*self.on_wait.borrow() {
+            let most = self.patience.settle.as_secs();
+            notify(&format!("an answer, for {most} s at most: it may be done, and {failure}"));
         }
     }
 

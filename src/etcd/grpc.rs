@@ -84,7 +84,7 @@ fn request(base: &str, call: &Call, end: &End) -> Result<Request<()>, http::Erro
         .uri(format!("{base}{}", call.method.path()))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers");
-    if call.method != Method::RangeOfMember {
+    if call.method != Method::TxnOfMember {
         // A member without a leader refuses at once, instead of waiting for one.
         request = request.header("hasleader", "true");
     }

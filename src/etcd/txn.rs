@@ -76,6 +76,11 @@ pub fn put_at(key: impl Into<Bytes>, revision: i64) -> Compare {
     compare(key.into(), Relation::Equal, Operand::Mod(revision))
 }
 
+/// A guard: `key` is there and ends with this lease.
+pub fn leased(key: impl Into<Bytes>, lease: i64) -> Compare {
+    compare(key.into(), Relation::Equal, Operand::Lease(lease))
+}
+
 /// A guard: there is no `key`.
 pub fn absent(key: impl Into<Bytes>) -> Compare {
     compare(key.into(), Relation::Equal, Operand::Version(0))

@@ -16,10 +16,10 @@ use super::failure::Failure;
 pub enum Method {
     /// Reads.
     Range,
-    /// Reads what any member has, even one without a leader.
-    RangeOfMember,
     /// A transaction.
     Txn,
+    /// Reads what any member has, even one without a leader.
+    TxnOfMember,
     /// Grants a lease.
     LeaseGrant,
     /// Ends a lease.
@@ -42,8 +42,8 @@ impl Method {
     /// The path of its HTTP request.
     pub fn path(self) -> &'static str {
         match self {
-            Self::Range | Self::RangeOfMember => "/etcdserverpb.KV/Range",
-            Self::Txn => "/etcdserverpb.KV/Txn",
+            Self::Range => "/etcdserverpb.KV/Range",
+            Self::Txn | Self::TxnOfMember => "/etcdserverpb.KV/Txn",
             Self::LeaseGrant => "/etcdserverpb.Lease/LeaseGrant",
             Self::LeaseRevoke => "/etcdserverpb.Lease/LeaseRevoke",
             Self::LeaseKeepAlive => "/etcdserverpb.Lease/LeaseKeepAlive",

@@ -46,7 +46,7 @@ use std::time::{Duration, SystemTime};
 pub use self::commit::{Ahead, Committer, Obstacle};
 use self::keeper_process::Keeping;
 pub use self::keeper_process::{Host, KEEP, main as keep};
-pub use self::keys::LockKeys;
+pub use self::keys::{Entry, LockKeys};
 pub use self::lost::Loss;
 pub use self::mark::StateMark;
 use super::edit::{Acquired, BreakTarget};

@@ -18,6 +18,7 @@ use crate::error::{Error, ExitCode, Hint, Result};
 use crate::fs::{Dir, FileKind};
 use crate::lock::Deadline;
 use crate::store::FileStore;
+use crate::store::guard::{OnRecord, Standing};
 use crate::{side, user};
 
 pub use self::trials::{Answer, Place, Trial, Trials};
@@ -250,6 +251,16 @@ impl Finding {
         let remedies = error.hints.iter().map(remedy).collect();
         let cause = Some(error.message.clone());
         Self { remedies, cause, ..Self::new(subject, error.code(), error.message) }
+    }
+
+    /// The problem with a guard on record, if there is one.
+    fn of_guard(guard: &OnRecord) -> Option<Self> {
+        let problem = guard.problem()?;
+        let code = match guard.standing {
+            Standing::Unknown => ExitCode::General,
+            _ => ExitCode::StateCorruption,
+        };
+        Some(Self { remedies: guard.hints(), ..Self::new(Subject::Guards, code, problem) })
     }
 
     /// Returns whether it reports this error.

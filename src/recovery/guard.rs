@@ -6,10 +6,10 @@ use super::retry::{Ended, Policy};
 use crate::child::Forwarder;
 use crate::error::{Error, Kind, Result};
 use crate::journal::event::RESTORE;
+use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
 use crate::store::guard::{GUARD_TOKEN, OnRecord, Settlement};
 use crate::store::options::WriteOptions;
-use crate::store::{FileStore, Probe};
 
 /// A progress event, for people.
 #[derive(Clone, Debug)]
@@ -50,14 +50,12 @@ pub struct Guarded {
 /// Makes a checkpoint, runs the command, and puts its changes back if it failed for good. An error
 /// means that the guard could not begin, and the command was not run.
 pub fn guard(
-    store: &FileStore,
+    store: &Store,
     snapshot: &Snapshot,
     policy: &Policy,
     command: &[OsString],
     notify: &dyn Fn(GuardStep<'_>),
 ) -> Result<Guarded> {
-    // A root where changes could not be put back refuses the command now.
-    Probe::of(store).plan()?;
     let begun = store.guards().begin(snapshot)?;
     let (id, shown) = (&begun.id, &begun.shown);
     notify(GuardStep::Created(id));
@@ -75,7 +73,9 @@ pub fn guard(
         return Ok(Guarded { ended, unrestored: None });
     }
     let why = format!("the command {}; what it changed is put back to {id}", ended.outcome());
-    store.logs().note_command(snapshot.operation.as_str(), &why);
+    if let Some(files) = store.as_files() {
+        files.logs().note_command(snapshot.operation.as_str(), &why);
+    }
     let order = WriteOptions {
         reason: Some(format!("guard {}", snapshot.operation)),
         ..WriteOptions::of_restore()
@@ -104,7 +104,7 @@ pub fn guard(
     Ok(Guarded { ended, unrestored })
 }
 
-fn unrestored(store: &FileStore, id: &str, why: String) -> Error {
+fn unrestored(store: &Store, id: &str, why: String) -> Error {
     let guard: OnRecord = store.guards().unrestored(id.to_owned(), why);
     let error = Error::new(Kind::Unrestored, guard.problem().unwrap_or_default())
         .detail("guard", guard.id.as_str());

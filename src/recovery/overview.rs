@@ -98,7 +98,7 @@ impl Overview {
             }
             None => None,
         };
-        let guards = store.report().guards().unwrap_or_default();
+        let guards = store.guards().list().unwrap_or_default();
         next.extend(guards.iter().flat_map(OnRecord::hints));
         let degraded = document.map(|document| Degraded::of(&document)).unwrap_or_default();
         if degraded.is_on {

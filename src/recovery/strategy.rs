@@ -97,9 +97,17 @@ pub fn handle(
             );
         }
         Some(ExitCode::NetworkError) => {
-            report_members(&try_members()?, &mut handled);
+            let members = try_members()?;
+            report_members(&members, &mut handled);
             handled.next("recover retry -n 5 -- COMMAND", "try it again, waiting longer each time");
-            handled.next("recover degrade network-unavailable", "or work without it meanwhile");
+            match members.iter().all(|member| member.obstacle.is_none()) {
+                true => {
+                    let why = "or work without it meanwhile";
+                    handled.next("recover degrade network-unavailable", why);
+                }
+                // Degraded mode would be kept there, too.
+                false => advise_on_members(&mut handled),
+            }
         }
         Some(ExitCode::ResourceExhausted) => await_resources(&mut handled),
         Some(ExitCode::PermissionDenied) => {
@@ -268,6 +276,16 @@ fn report_members(members: &[Member], handled: &mut Handled) {
         (_, 0) => handled.ask_operator("nothing: this program cannot repair the network"),
         _ => {}
     }
+}
+
+/// What helps while members of the cluster that keeps the state do not answer.
+fn advise_on_members(handled: &mut Handled) {
+    let commands = [
+        ("etcdctl endpoint health --cluster", "see which members are ill"),
+        ("export PIPELINE_STALE_READS=accept", "let readers take what one member has meanwhile"),
+    ];
+    let shell = |(command, why): (&str, &str)| Hint::Shell(command.to_owned(), why.to_owned());
+    handled.next.extend(commands.map(shell));
 }
 
 fn explain_quota(handled: &mut Handled) {

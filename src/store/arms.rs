@@ -2,12 +2,14 @@
 //! promises; what each does is in [`files`](super::files) and `remote`.
 
 mod checkpoints;
+mod guards;
 mod logs;
 mod report;
 
 use std::time::SystemTime;
 
 use self::checkpoints::{Checkpoints, Restores};
+use self::guards::Guards;
 use self::logs::Logs;
 use self::report::Report;
 use super::change::{Change, Outcome};
@@ -41,6 +43,18 @@ impl Store {
             #[cfg(feature = "etcd")]
             remote @ Self::Remote(_) => remote,
         }
+    }
+
+    /// Calls this with what a command waits for, where that takes long.
+    pub fn on_wait(&self, notify: impl Fn(&str) + 'static) {
+        each!(Self: self,
+            store => store.locks().on_wait(notify),
+            store => store.on_wait(Box::new(notify)));
+    }
+
+    /// The guards of this store.
+    pub fn guards(&self) -> Guards<'_> {
+        Guards { store: self }
     }
 
     /// Returns whether a reader would find no restore to finish, as far as this host shows; of

@@ -20,6 +20,17 @@ pub struct Initialized {
     pub revision: Revision,
     /// The change to the document.
     pub done: Done,
+    /// What a store on a cluster keeps of the document that a new lineage replaced.
+    pub replaced: Option<Replaced>,
+}
+
+/// Where a store on a cluster keeps a document that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is this backup.
+    Backup(String),
+    /// It was damaged or changed by something else, and is the value of this key.
+    Evidence(String),
 }
 
 /// The change that `state init` made to the document.

@@ -5,8 +5,9 @@ pub mod verdict;
 
 use serde::Serialize;
 
+use super::checkpoint::id::{Named, named};
 pub use super::files::guard::Begun;
-use crate::error::Hint;
+use crate::error::{Error, Hint, Kind, Result};
 use crate::journal::event::RESTORE;
 
 /// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
@@ -113,4 +114,25 @@ pub enum Settlement {
     Finished,
     /// Not everything was put back; the reason.
     Unrestored(String),
+}
+
+/// The guard on record that a word names; 1 `not_found` where it names none, or several.
+pub(super) fn on_record<'a>(word: &str, ids: &'a [String]) -> Result<&'a str> {
+    let not_found = |what: String| {
+        Error::new(Kind::NotFound, format!("{what}; nothing was changed"))
+            .hint_command("recover status", "see which ones are")
+    };
+    match named(word, ids) {
+        Named::One(id) => Ok(id),
+        Named::None => Err(not_found(format!("no guard {word} is on record"))),
+        Named::Several(_, count) => {
+            Err(not_found(format!("{count} guards on record begin with {word:?}")))
+        }
+    }
+}
+
+/// The refusal to forget a guard that runs.
+pub(super) fn still_runs(id: &str) -> Error {
+    Error::new(Kind::NotOwner, format!("the guard {id} runs; it ends with its command"))
+        .hint_command("recover status", "see the state and its guards")
 }

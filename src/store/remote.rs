@@ -14,21 +14,27 @@
 //!    [`StaleReads::Accept`], and a warning.
 
 mod adopt;
+mod ahead;
 mod backups;
 mod change;
 mod checkpoint;
 mod commit;
 mod ground;
+mod guard;
 mod heal;
 mod history;
 mod init;
 mod keys;
 mod log;
+mod meta;
 mod moving;
+mod neighbours;
+mod oddities;
 mod queue;
 mod read;
 mod report;
 mod restore;
+mod source;
 mod status;
 mod trees;
 mod undo;
@@ -36,17 +42,19 @@ mod versions;
 mod watch;
 
 pub use self::checkpoint::{Checkpoint, Checkpoints};
+pub use self::guard::Guards;
 pub use self::moving::mark_of_state;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::keys::KeySpace;
+pub use self::oddities::{OddKey, Oddity};
 pub use self::status::Condition;
 pub use self::watch::KeyWatch;
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::{Error, Result};
-use crate::etcd::client::Client;
+use crate::etcd::client::{Client, OnWait};
 use crate::etcd::messages::KeyValue;
 use crate::journal::Origin;
 use crate::lock::remote::Committer;
@@ -106,6 +114,8 @@ pub struct RemoteStore {
     /// This command as a writer.
     committer: OnceCell<Committer>,
     warnings: RefCell<Vec<String>>,
+    /// Until when reports ask a member at once.
+    cut_off: Cell<Option<Instant>>,
 }
 
 impl RemoteStore {
@@ -129,6 +139,7 @@ impl RemoteStore {
             grants: None,
             committer: OnceCell::new(),
             warnings: RefCell::default(),
+            cut_off: Cell::new(None),
         }
     }
 
@@ -175,6 +186,11 @@ impl RemoteStore {
     #[must_use]
     pub fn with_host(self, host: Host) -> Self {
         Self { host: Some(host), ..self }
+    }
+
+    /// Calls this once for each request that waits to learn whether it was carried out.
+    pub fn on_wait(&self, notify: OnWait) {
+        self.client.on_wait(notify);
     }
 
     /// Its address, as it is shown.
@@ -227,6 +243,13 @@ impl RemoteStore {
 
     fn warn(&self, warning: impl Into<String>) {
         self.warnings.borrow_mut().push(warning.into());
+    }
+
+    fn warn_once(&self, warning: String) {
+        let is_known = self.warnings.borrow().contains(&warning);
+        if !is_known {
+            self.warn(warning);
+        }
     }
 
     /// The time of its records.

@@ -198,6 +198,8 @@ pub struct Remembered {
     pub repeats: Option<u64>,
     /// The file that holds a copy of it.
     pub file: Option<String>,
+    /// The operation that made it, in a store on a cluster.
+    pub operation: Option<String>,
 }
 
 /// Checks a document that is input rather than the live file: each problem is a broken rule. A

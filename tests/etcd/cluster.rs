@@ -148,6 +148,20 @@ fn without_a_quorum_a_stale_answer_is_given_only_where_it_is_accepted() {
     let answer = run(get, "accept");
     assert_eq!((answer.status.code(), &answer.stdout[..]), (Some(0), &b"1\n"[..]), "{answer:?}");
     assert!(String::from_utf8_lossy(&answer.stderr).contains("it may be old"), "{answer:?}");
+    for report in [&["state", "status"][..], &["state", "history"], &["recover", "list"]] {
+        assert_eq!(run(report, "refuse").status.code(), Some(8), "{report:?}");
+        let answer = run(report, "accept");
+        assert_eq!(answer.status.code(), Some(0), "{report:?}: {answer:?}");
+        assert!(String::from_utf8_lossy(&answer.stderr).contains("it may be old"), "{answer:?}");
+    }
     assert_eq!(run(&["state", "set", "n:=1"], "accept").status.code(), Some(8));
+    // The members are asked all at once, and degraded mode is no way out.
+    let doctor = run(&["--json", "recover", "doctor"], "refuse");
+    let found: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(found["findings"].as_array().unwrap().len(), 3, "{found}");
+    let handled = run(&["recover", "handle", "8"], "refuse");
+    let handled = String::from_utf8_lossy(&handled.stdout);
+    assert!(handled.contains("PIPELINE_STALE_READS=accept"), "{handled}");
+    assert!(!handled.contains("degrade"), "{handled}");
     assert_eq!(run(get, "perhaps").status.code(), Some(64));
 }

@@ -59,7 +59,7 @@ fn n_is_2(place: &Place) -> bool {
     document(&place.store())["n"] == 2
 }
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 21] = [
     Case {
         name: "init",
         prepare: |_| {},
@@ -112,6 +112,28 @@ const CASES: [Case; 19] = [
         run: |store| store.read().map(drop),
         revisions: 1,
         is_done: |place| place.value("state").unwrap() != b"torn",
+    },
+    Case {
+        name: "read that heals a large document",
+        prepare: |place| {
+            initialize(place);
+            set(&place.store(), "artifacts", "x".repeat(900_000)).unwrap();
+            place.store().backup(None).unwrap();
+            place.put("state", "y".repeat(900_000));
+        },
+        run: |store| store.read().map(drop),
+        revisions: 1,
+        is_done: |place| place.value("state").unwrap()[0] != b'y',
+    },
+    Case {
+        name: "read that heals meta",
+        prepare: |place| {
+            initialize(place);
+            place.delete("meta");
+        },
+        run: |store| store.read().map(drop),
+        revisions: 1,
+        is_done: |place| place.value("meta").is_some(),
     },
     Case {
         name: "adopt",

@@ -191,3 +191,20 @@ fn a_fault_that_stays_has_the_fate_of_all_attempts() {
         assert_eq!(failure.kind().code() as u8, 8, "{fault:?}");
     }
 }
+
+#[test]
+fn a_request_that_waits_to_learn_its_fate_says_so_once_and_names_its_operation() {
+    let place = crate::stores::Place::initialized();
+    let plan = Plan::new(Some((1, Fault::AnswerLost, Span::FromThenOn)));
+    let store = place.faulty(&plan, IMPATIENT);
+    let said: Rc<RefCell<Vec<String>>> = Rc::default();
+    let listener = said.clone();
+    store.on_wait(Box::new(move |what| listener.borrow_mut().push(what.to_owned())));
+    let error = crate::stores::set(&store, "n", 1).unwrap_err();
+    assert_eq!(said.borrow().len(), 1);
+    let operation = error.details["operation"].as_str().unwrap().to_owned();
+    let shown = error.to_text("", "p");
+    assert!(shown.contains(&format!("state history --operation {operation}")), "{shown}");
+    let history = place.store().history(Some(1), None).unwrap();
+    assert_eq!(history[0].operation.as_deref(), Some(&operation[..]));
+}

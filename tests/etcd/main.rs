@@ -14,6 +14,7 @@ mod dice;
 mod documents;
 mod documents_faults;
 mod faults;
+mod guards;
 mod histories;
 mod history;
 #[path = "../suite/history_checker.rs"]
@@ -29,15 +30,18 @@ mod locks_hosts;
 mod locks_moved;
 mod locks_state;
 mod moving;
+mod neighbours;
 #[path = "../suite/observed.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod observed;
+mod odd_keys;
 #[path = "../suite/operations.rs"]
 #[allow(dead_code, reason = "histories of other kinds use the rest")]
 mod operations;
 mod page;
 #[path = "../suite/permitted.rs"]
 mod permitted;
+mod pushes;
 mod quota;
 mod security;
 mod server;

@@ -209,7 +209,8 @@ JSON:
     owner: OWNER|null, pid: number|null, command: string|null,
     changes: [{path: string, old?: string|null, new?: string|null,
     added?: string, removed?: string}]|null, more_changes: number,
-    repeats: number|null, file: string|null}]")]
+    repeats: number|null, file: string|null,
+    operation: string|null}]")]
     History(History),
     /// Go back to the revision before, as a new one
     #[command(after_help = "\

@@ -22,13 +22,17 @@ use crate::store::remote::{RemoteStore, StaleReads, Surroundings, mark_of_state}
 
 /// How long a command tries to reach a cluster.
 const REACH: Duration = Duration::from_secs(5);
+/// How long a command asks what became of a request that may have been carried out.
+const SETTLE: Duration = Duration::from_secs(10);
+/// How long a member has to answer that is asked for its condition.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// The store at `url`. Nothing is sent yet.
 pub(in crate::cli) fn open(url: &StoreUrl, config: &Config, disk: Disk) -> Result<RemoteStore> {
     let audit = super::audit(config, &disk);
     let host = Host::new(disk.clone(), &config.settings, super::audit(config, &disk));
     let address = Address::parse(url.as_str())?;
-    let client = client(&address, config)?;
+    let client = client(&address, patience(config))?;
     let owner = config.settings.lock_env.owner.unwrap_or_else(parent_id);
     let surroundings = Surroundings {
         now: Box::new(move || disk.now()),
@@ -65,7 +69,7 @@ pub(super) fn locks(
     audit: Rc<Audit>,
 ) -> Result<RemoteLocks> {
     let address = Address::parse(url.as_str())?;
-    let client = client(&address, config)?;
+    let client = client(&address, patience(config))?;
     let env = config.settings.lock_env.clone();
     let now = Box::new(move || disk.now());
     let host = Some(owners_host(url, config));
@@ -85,17 +89,23 @@ fn owners_host(url: &StoreUrl, config: &Config) -> OwnersHost {
     }
 }
 
-/// Asks each member by itself for something that only a cluster with a leader answers.
-pub(super) fn try_members(url: &StoreUrl, config: &Config) -> Result<Vec<Member>> {
+/// Asks each member by itself, all at once, for something that only a cluster with a leader answers.
+pub(super) fn try_members(url: &StoreUrl) -> Result<Vec<Member>> {
     let address = Address::parse(url.as_str())?;
+    let patience = Patience { reach: PROBE, settle: PROBE };
     let ask = |endpoint: &Endpoint| {
         let one = Address { endpoints: vec![endpoint.clone()], ..address.clone() };
         let meta = Keys::one(format!("{}/meta", address.prefix)).read();
-        let answer = client(&one, config)?.range(&meta);
+        let answer = client(&one, patience)?.range(&meta);
         let obstacle = answer.err().map(|failure| failure.to_string());
         Ok(Member { endpoint: endpoint.to_string(), obstacle })
     };
-    address.endpoints.iter().map(ask).collect()
+    let failed = || Error::new(Kind::Internal, "a thread that asked a member panicked");
+    std::thread::scope(|scope| {
+        let asked = address.endpoints.iter().map(|endpoint| scope.spawn(move || ask(endpoint)));
+        let asked: Vec<_> = asked.collect(); // all have begun
+        asked.into_iter().map(|thread| thread.join().map_err(|_| failed())?).collect()
+    })
 }
 
 /// The warning that members are spoken to in the clear over a network, if any are.
@@ -110,12 +120,15 @@ pub(super) fn exposure(url: &StoreUrl) -> Option<String> {
     })
 }
 
-fn client(address: &Address, config: &Config) -> Result<Client> {
+/// How long commands ask.
+fn patience(config: &Config) -> Patience {
+    Patience { reach: REACH.min(config.settings.lock_timeout), settle: SETTLE }
+}
+
+fn client(address: &Address, patience: Patience) -> Result<Client> {
     let credentials =
         Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;
     let user = credentials.user.clone();
     let wire = Endpoints::new(address, credentials)?;
-    let reach = REACH.min(config.settings.lock_timeout);
-    let patience = Patience { reach, settle: config.settings.lock_timeout.max(REACH) };
     Ok(Client::new(Box::new(wire), user, patience))
 }

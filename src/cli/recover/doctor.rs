@@ -28,7 +28,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
                 // A reader heals the document, and finishes a restore.
                 let _ = store.read();
             }
-            cluster::examine(store, &open::try_members(config)?, remote.condition())
+            cluster::examine(store, remote, &open::try_members(config)?)
         }
     };
     report.add(Subject::Settings, &config.errors);

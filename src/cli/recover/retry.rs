@@ -15,8 +15,8 @@ use crate::journal::event::RetryStep;
 use crate::name::Name;
 use crate::recovery::guard::{GuardStep, guard as run_guarded};
 use crate::recovery::retry::{Ended, Policy, Schedule};
+use crate::store::Store;
 use crate::store::checkpoint::Snapshot;
-use crate::store::{FileStore, Store};
 
 fn policy(attempts: u32, pauses: &Pauses) -> Policy {
     let schedule = Schedule { base: pauses.base_delay, max: pauses.max_delay };
@@ -81,7 +81,7 @@ fn program_of(command: &[OsString]) -> String {
     command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -> Run {
+pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Run {
     if let Some(word) = &arguments.forget {
         let id = store.guards().forget(word)?;
         output.confirm(&format!("Guard forgotten: {id}"), &json!({"id": id}));
@@ -122,7 +122,7 @@ pub(super) fn guard(arguments: &Guard, store: &FileStore, output: &Output<'_>) -
     let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &report)?;
     let (program, ended) = (program_of(&arguments.command), &guarded.ended);
     store.logs().record_retries(&program, ended.attempts.saturating_sub(1), ended.code);
-    store.logs().record_guard(snapshot.operation.as_str(), guarded.ended.code);
+    store.guards().record(snapshot.operation.as_str(), guarded.ended.code);
     let code = code(&guarded.ended, output);
     let Some(error) = guarded.unrestored else { return Ok(code) };
     // this comes last

@@ -8,10 +8,10 @@ use super::Run;
 use crate::cli::ask;
 use crate::cli::input::input;
 use crate::cli::output::Output;
-use crate::error::{Error, ExitCode, Hint, Kind, Result, quote_path};
+use crate::error::{Error, ExitCode, Hint, Kind, Result, quote, quote_path};
 use crate::side::warning_for_root;
 use crate::store::Store;
-use crate::store::fresh::{Done, InitMode};
+use crate::store::fresh::{Done, InitMode, Replaced};
 use crate::store::options::WriteOptions;
 use crate::store::report::validate_input;
 
@@ -52,26 +52,45 @@ fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
     let (archive, archived_state) =
         archive.map_or((None, None), |(archive, state)| (Some(archive), state));
     let (path, done) = (store.place(), initialized.done);
+    let kept = match &initialized.replaced {
+        Some(Replaced::Backup(name) | Replaced::Evidence(name)) => Some(name.clone()),
+        None => archived_state.as_ref().map(|path| path.display().to_string()),
+    };
     let facts = json!({
         "path": path, "revision": initialized.revision.get(), "created": done == Done::Created,
         "done": done.words(), "archive": archive.as_ref().map(|path| path.display().to_string()),
-        "archived_state": archived_state.as_ref().map(|path| path.display().to_string()),
+        "archived_state": kept,
     });
     let mut lines =
         vec![format!("State {}: {path} (revision {})", done.words(), initialized.revision)];
     lines.extend(
         archive.map(|archive| format!("The history before it is kept in {}", archive.display())),
     );
-    lines.extend(archived_state.map(|state| {
-        let (kept, place) = (quote_path(&state), quote_path(Path::new(&path)));
-        let is_a_state = input(&state).is_ok_and(|bytes| validate_input(&bytes).error.is_none());
-        let way_back = match is_a_state {
-            true => Hint::Command(format!("state write --force {kept}"), String::new()),
-            // it was damaged, or of another program
-            false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
-        };
-        format!("The way back: {}", output.command(&way_back))
-    }));
+    if let (Some(_), Some(kept)) = (&initialized.replaced, &kept) {
+        lines.push(format!("The state before it is kept as {kept}"));
+    }
+    let way_back = match (initialized.replaced, archived_state) {
+        (Some(Replaced::Backup(name)), _) => {
+            Some(Hint::Command(format!("state recover {name}"), String::new()))
+        }
+        (Some(Replaced::Evidence(key)), _) => {
+            let key = quote(&key);
+            Some(Hint::Shell(format!("etcdctl get --print-value-only {key}"), String::new()))
+        }
+        (None, Some(state)) => Some(way_back_to(&state, &path)),
+        (None, None) => None,
+    };
+    lines.extend(way_back.map(|hint| format!("The way back: {}", output.command(&hint))));
     output.confirm_in_lines(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &facts);
     Ok(ExitCode::Success)
+}
+
+/// The command that brings back a state in an archive.
+fn way_back_to(state: &Path, path: &str) -> Hint {
+    let (kept, place) = (quote_path(state), quote_path(Path::new(path)));
+    match input(state).is_ok_and(|bytes| validate_input(&bytes).error.is_none()) {
+        true => Hint::Command(format!("state write --force {kept}"), String::new()),
+        // It was damaged, or of another program.
+        false => Hint::Shell(format!("cp {kept} {place}"), String::new()),
+    }
 }

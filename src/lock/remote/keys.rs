@@ -64,7 +64,8 @@ impl LockKeys {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;
         let mut parts = key.strip_prefix('/')?.splitn(3, '/');
         let (kind, lock) = (parts.next()?, Name::parse("lock", parts.next()?).ok()?);
-        parts.next()?;
+        // What has more parts is of another store.
+        parts.next().filter(|id| !id.contains('/'))?;
         match kind {
             "hold" => Some(Entry::Grant(lock)),
             "wait" => Some(Entry::Waiter(lock)),
@@ -86,7 +87,13 @@ mod tests {
         assert_eq!(parse(keys.grant("deploy", "1f")), Some(Entry::Grant(deploy.clone())));
         assert_eq!(parse(keys.waiter("deploy", 31)), Some(Entry::Waiter(deploy)));
         assert_eq!(keys.waiter("deploy", 31), "/p/q/wait/deploy/000000000000001f");
-        for other in ["/p/q/hold/deploy", "/p/q/hold/../x", "/p/q/state", "/p/hold/deploy/1"] {
+        for other in [
+            "/p/q/hold/deploy",
+            "/p/q/hold/deploy/1/meta",
+            "/p/q/hold/../x",
+            "/p/q/state",
+            "/p/hold/deploy/1",
+        ] {
             assert_eq!(parse(other.to_owned()), None, "{other}");
         }
     }

@@ -22,7 +22,6 @@ use crate::recovery::degraded::Degraded;
 use crate::store::FileStore;
 use crate::store::checkpoint::id::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};
-use crate::store::guard::Standing;
 use crate::store::layout::{BACKUPS, BackupName, CHECKPOINTS, CONFIG, MIRROR, WORKSHOP};
 use crate::store::report::{DocumentFacts, Status};
 use crate::store::restore::Interrupted;
@@ -227,13 +226,7 @@ impl Examination<'_> {
 
     fn guards(&mut self) -> Result<()> {
         for guard in self.store.guards().list()? {
-            let Some(problem) = guard.problem() else { continue };
-            let code = match guard.standing {
-                Standing::Unknown => ExitCode::General,
-                _ => ExitCode::StateCorruption,
-            };
-            let finding = Finding::new(Subject::Guards, code, problem);
-            self.add(Finding { remedies: guard.hints(), ..finding });
+            Finding::of_guard(&guard).into_iter().for_each(|finding| self.add(finding));
         }
         Ok(())
     }

@@ -1,19 +1,19 @@
 //! A check of a state on a cluster: the document, its checkpoints, and the members.
 
 use super::{Finding, Report, Subject, severity};
-use crate::error::{Error, ExitCode, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, quote};
 use crate::recovery::degraded::Degraded;
 use crate::recovery::strategy::Member;
 use crate::store::Store;
-use crate::store::remote::Condition;
+use crate::store::remote::{Condition, OddKey, Oddity, RemoteStore};
 use crate::store::restore::Interrupted;
 
 /// Versions that may lose what they acknowledged, by their beginnings (etcd-io/etcd#13766).
 const FAULTY: [&str; 3] = ["3.5.0", "3.5.1", "3.5.2"];
 
-/// Checks everything, and changes nothing. `members` were asked one by one; `condition` is that of
-/// the member that answers.
-pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) -> Report {
+/// Checks everything, and changes nothing. `members` were asked each by itself; `remote` is what
+/// `store` is.
+pub fn examine(store: &Store, remote: &RemoteStore, members: &[Member]) -> Report {
     let mut findings = Vec::new();
     let silent = members.iter().filter_map(|member| Some((member, member.obstacle.as_ref()?)));
     for (Member { endpoint, .. }, why) in silent {
@@ -23,13 +23,13 @@ pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) 
                 .hint_command("recover handle 8", "try each member again"),
         );
     }
-    match condition {
-        Ok(condition) => findings.extend(of_condition(&condition)),
-        // Said of each member already.
-        Err(_) if !findings.is_empty() => {}
-        Err(error) => findings.push(Finding::of(Subject::Members, error)),
-    }
     if members.iter().any(|member| member.obstacle.is_none()) {
+        match remote.condition() {
+            Ok(condition) => findings.extend(of_condition(&condition)),
+            // Said of each member already.
+            Err(_) if !findings.is_empty() => {}
+            Err(error) => findings.push(Finding::of(Subject::Members, error)),
+        }
         let mut add = |subject, error: Error| findings.push(Finding::of(subject, error));
         match store.report().status() {
             Ok((_, refusal)) => refusal.into_iter().for_each(|error| add(Subject::State, error)),
@@ -49,6 +49,10 @@ pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) 
                 add(Subject::Checkpoints, error);
             }
         }
+        let guards = store.guards().list().unwrap_or_default();
+        findings.extend(guards.iter().filter_map(Finding::of_guard));
+        let oddities = remote.oddities().unwrap_or_default();
+        findings.extend(oddities.into_iter().map(of_oddity));
         let document = store.report().read_as_it_is().ok().flatten();
         if let Some(mode) = document.map(|it| Degraded::of(&it)).filter(|mode| mode.is_on) {
             let message = format!("degraded mode is on since {}: {}", mode.since, mode.reason);
@@ -60,6 +64,23 @@ pub fn examine(store: &Store, members: &[Member], condition: Result<Condition>) 
     }
     findings.sort_by_key(|finding| severity(finding.code));
     Report { findings, ..Report::default() }
+}
+
+fn of_oddity(oddity: Oddity) -> Finding {
+    let Oddity { key, of, why } = oddity;
+    let subject = match of {
+        OddKey::Signal(_) | OddKey::UnknownSignal => Subject::Signals,
+        OddKey::Backup => Subject::Backups,
+        OddKey::Record => Subject::Logs,
+    };
+    let delete = format!("etcdctl del {}", quote(&key));
+    let finding = Finding::new(subject, ExitCode::General, format!("the key {key}: {why}"));
+    match of {
+        OddKey::Signal(name) => finding
+            .hint_command(format!("state signal {name}"), "writes it, and sets the signal to now"),
+        OddKey::UnknownSignal => finding.hint_shell(delete, "the state is the truth"),
+        OddKey::Backup | OddKey::Record => finding.hint_shell(delete, "if it is of no use"),
+    }
 }
 
 fn of_condition(condition: &Condition) -> Vec<Finding> {

@@ -10,7 +10,6 @@ use crate::document::schema::OldForm;
 use crate::error::{Error, Result};
 use crate::journal::Events;
 use crate::store::backups::Listed;
-use crate::store::guard::OnRecord;
 use crate::store::report::{Remembered, Status, Validation};
 use crate::time::Since;
 
@@ -52,11 +51,6 @@ impl Report<'_> {
     /// The events on record.
     pub fn events(&self) -> Result<Events> {
         each!(Store: self.store, store => store.report().events(), store => store.events())
-    }
-
-    /// The guards on record; those of a cluster are with their checkpoints.
-    pub fn guards(&self) -> Result<Vec<OnRecord>> {
-        each!(Store: self.store, store => store.guards().list(), _store => Ok(Vec::new()))
     }
 
     /// Checks the document as every command would.

@@ -75,10 +75,12 @@ impl Lineages<'_> {
                 }
             };
             match attempt_init(tx, mode, options)? {
-                Init::Created(revision) => Ok(Some(Initialized { revision, done: Done::Created })),
+                Init::Created(revision) => {
+                    Ok(Some(Initialized { revision, done: Done::Created, replaced: None }))
+                }
                 Init::Ready(revision) => {
                     let done = if was_sealed { Done::Migrated } else { found };
-                    Ok(Some(Initialized { revision, done }))
+                    Ok(Some(Initialized { revision, done, replaced: None }))
                 }
                 Init::Overtaken => Ok(None),
                 Init::Unsealed => {

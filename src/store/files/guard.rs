@@ -23,14 +23,13 @@ use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, GuardStep, Journal};
-use crate::lock::{BootMatch, GuardLifeline, Identity, Liveness, Namespace, ancestry};
+use crate::lock::{BootMatch, GuardLifeline, Liveness, Namespace, ancestry};
 use crate::name::Name;
 use crate::store::checkpoint::Snapshot;
-use crate::store::checkpoint::id::{Named, named};
 use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::Health;
 use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
-use crate::store::guard::{OnRecord, Standing};
+use crate::store::guard::{OnRecord, Standing, on_record, still_runs};
 use crate::store::options::LockPurpose;
 use crate::time::rfc3339_millis;
 
@@ -46,6 +45,18 @@ pub struct Begun<'s> {
     _lifeline: Option<GuardLifeline<'s>>,
 }
 
+impl<'s> Begun<'s> {
+    /// The guard with this record. It runs as long as its lifeline is there.
+    pub(in crate::store) fn new(
+        record: Record,
+        token: &str,
+        lifeline: Option<GuardLifeline<'s>>,
+    ) -> Self {
+        let id = record.id.clone();
+        Self { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline }
+    }
+}
+
 /// The guards of a root.
 #[derive(Clone, Copy, Debug)]
 pub struct Guards<'s> {
@@ -59,29 +70,25 @@ impl<'s> Guards<'s> {
         // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
         let lifeline = self.store.locks.guard_lifeline(StateLocks::of(self.store).deadline()).ok();
         let mut begun_record = None;
-        let id = self
-            .store
-            .checkpoints()
-            .create_then(snapshot, Retention::Automatic, &mut |tx, made| {
-                let record = Record {
-                    lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
-                    ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
-                };
-                let backup_dir = &tx.seen.backup_dir;
-                put_record(&tx.lock, backup_dir, &record)?;
-                let begun = announce(&tx.lock, backup_dir, &record.id);
-                if begun.is_err()
-                    && let Some(dir) = backup_dir.dir()
-                {
-                    self.drop_record(dir, &record.id)?;
-                }
-                begun_record = Some(record);
-                begun
-            })?
-            .id;
+        self.store.checkpoints().create_then(snapshot, Retention::Automatic, &mut |tx, made| {
+            let record = Record {
+                lifeline: lifeline.as_ref().map(|lifeline| lifeline.name().clone()),
+                ..self.new_record(tx, (&made.id, &snapshot.operation), &token)?
+            };
+            let backup_dir = &tx.seen.backup_dir;
+            put_record(&tx.lock, backup_dir, &record)?;
+            let begun = announce(&tx.lock, backup_dir, &record.id);
+            if begun.is_err()
+                && let Some(dir) = backup_dir.dir()
+            {
+                self.drop_record(dir, &record.id)?;
+            }
+            begun_record = Some(record);
+            begun
+        })?;
         let record =
             begun_record.ok_or_else(|| Error::new(Kind::Internal, "a guard without a record"))?;
-        Ok(Begun { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline })
+        Ok(Begun::new(record, &token, lifeline))
     }
 
     fn new_record(
@@ -90,12 +97,7 @@ impl<'s> Guards<'s> {
         named: (&str, &Name),
         token: &str,
     ) -> Result<Record> {
-        let process = Identity::of(std::process::id())?.ok_or_else(|| {
-            Error::new(
-                Kind::DependencyMissing,
-                format!("{} does not show this process", crate::os::hints::PROCESSES),
-            )
-        })?;
+        let process = Record::own_process()?;
         let root = DirId::of(&self.store.disk, &tx.lock.root)?;
         let root =
             root.ok_or_else(|| Error::new(Kind::Conflict, "the root was removed meanwhile"))?;
@@ -188,23 +190,9 @@ impl<'s> Guards<'s> {
         let lock = StateLocks::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let backup_dir = Root::of(self.store).backup_dir_of(&lock.root)?;
-        let not_found = |what: String| {
-            Error::new(Kind::NotFound, format!("{what}; nothing was changed"))
-                .hint_command("recover status", "see which ones are")
-        };
-        let id = match named(word, &backup_dir.guards) {
-            Named::One(id) => id,
-            Named::None => return Err(not_found(format!("no guard {word} is on record"))),
-            Named::Several(_, count) => {
-                return Err(not_found(format!("{count} guards on record begin with {word:?}")));
-            }
-        };
+        let id = on_record(word, &backup_dir.guards)?;
         if self.standing_of(&lock.root, &backup_dir, id)? == Some(Standing::Running) {
-            return Err(Error::new(
-                Kind::NotOwner,
-                format!("the guard {id} runs; it ends with its command"),
-            )
-            .hint_command("recover status", "see the state and its guards"));
+            return Err(still_runs(id));
         }
         if let Some(dir) = backup_dir.dir() {
             self.drop_record(dir, id)?;
@@ -287,7 +275,7 @@ impl<'s> Guards<'s> {
     }
 
     /// Returns whether a record was made in another root or on another machine.
-    fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
+    pub(super) fn is_foreign(&self, root: &Dir, record: &Record) -> Result<bool> {
         let Some(found) = DirId::of(&self.store.disk, root)? else { return Ok(true) };
         let (here, there) = (Namespace::here()?, &record.process.namespace);
         let is_other_machine = here.compare_boot(&there.boot) == BootMatch::Different
@@ -296,7 +284,7 @@ impl<'s> Guards<'s> {
     }
 
     /// The liveness of the process of a guard of this root.
-    fn liveness(&self, record: &Record) -> Result<Liveness> {
+    pub(super) fn liveness(&self, record: &Record) -> Result<Liveness> {
         self.store.locks.guard_liveness(&record.process, record.lifeline.as_ref())
     }
 
@@ -415,10 +403,6 @@ pub(in crate::store::files) fn guards_of_commit(
     let running = lock.store.guards().running(&lock.root, backup_dir).unwrap_or_default();
     let ancestors = ancestry(std::process::id()).unwrap_or_default();
     let shown = &lock.store.settings.lock_env.guards;
-    let is_under = |record: &Record| {
-        let token = shown.iter().find(|(id, _)| *id == record.id);
-        token.is_some_and(|(_, token)| record.is_shown(token))
-            || ancestors.iter().any(|ancestor| ancestor.is(&record.process))
-    };
+    let is_under = |record: &Record| record.encloses(&ancestors, shown);
     running.into_iter().filter(is_under).map(|record| record.id).collect()
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::FileStore;
+use super::moving::mark_in;
 use super::restore::{Before, Probe, Tree};
 use super::root::Root;
 use super::staging::Staging;
@@ -22,12 +23,16 @@ use super::state_lock::{StateLock, StateLocks};
 use crate::audit::Audit;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::fs::identity::DirId;
 use crate::fs::{Dir, Disk};
+use crate::lock::{GuardLifeline, Liveness};
 use crate::side;
 use crate::store::Settings;
 use crate::store::checkpoint::archive::{Archive, LIMIT, too_large};
 use crate::store::checkpoint::manifest;
+use crate::store::guard::record::Record;
 use crate::store::layout::{CONFIG, GITIGNORE, HOST};
+use crate::store::moving::Mark;
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{Intent, OperationId};
 use crate::tree::{self, Listing, What};
@@ -74,6 +79,16 @@ impl Host {
         self.store.take_warnings()
     }
 
+    /// The mark of a state that was moved away from this root, or is on its way.
+    pub fn mark(&self) -> Result<Option<Mark>> {
+        mark_in(&self.store.disk, &self.store.settings.root)
+    }
+
+    /// The root, as it is shown.
+    pub fn root(&self) -> String {
+        self.store.settings.root.display().to_string()
+    }
+
     /// `config/` as it is now; `None` if there is none.
     pub fn config(&self) -> Result<Option<Archive>> {
         let mut attempt = 0;
@@ -103,6 +118,40 @@ impl Host {
             contents.insert(format!("{}/{}", manifest::CONFIG, entry.path), content);
         }
         Ok(Some(Archive::new(listing.under(manifest::CONFIG), contents)))
+    }
+
+    /// Returns whether `config/` differs from that of a checkpoint.
+    pub fn is_config_changed(&self, checkpoint: &Listing) -> Result<bool> {
+        self.store.guards().is_config_changed(checkpoint)
+    }
+
+    /// The identity of the root.
+    pub fn root_id(&self) -> Result<DirId> {
+        let gone = || Error::new(Kind::Conflict, "the root was removed meanwhile");
+        let root = Staging::of(&self.store).config_root()?.ok_or_else(gone)?;
+        DirId::of(&self.store.disk, &root)?.ok_or_else(gone)
+    }
+
+    /// Shows to other pid namespaces of this host that a guard runs; none where that is not
+    /// possible.
+    pub fn guard_lifeline(&self) -> Option<GuardLifeline<'_>> {
+        self.store.locks.guard_lifeline(StateLocks::of(&self.store).deadline()).ok()
+    }
+
+    /// The liveness of a guard's process: unknown where it guards another root, or on another
+    /// machine.
+    pub fn liveness_of(&self, guard: &Record) -> Result<Liveness> {
+        match self.is_of_this_root(guard)? {
+            true => self.store.guards().liveness(guard),
+            false => Ok(Liveness::Unknown),
+        }
+    }
+
+    /// Returns whether a guard was begun in this root of this machine.
+    pub fn is_of_this_root(&self, guard: &Record) -> Result<bool> {
+        let root = Staging::of(&self.store).config_root()?;
+        let is_foreign = root.map(|root| self.store.guards().is_foreign(&root, guard));
+        Ok(is_foreign.transpose()? == Some(false))
     }
 
     /// Returns whether a restore is not finished, with one lookup.
@@ -183,6 +232,11 @@ impl HostLock<'_> {
     /// The restore that is not finished.
     pub fn pending(&self) -> Option<Pending> {
         self.pending.get().and_then(Pending::of)
+    }
+
+    /// Refuses where `config/` could not be put back.
+    pub fn probe(&self) -> Result<()> {
+        Probe::of(&self.host.store).under(&self.lock).map(drop)
     }
 
     /// Stages the `config/` of a checkpoint and puts the intent in place. `before` is the

@@ -38,7 +38,7 @@ impl Root<'_> {
     }
 }
 
-fn mark_in(disk: &Disk, directory: &Path) -> Result<Option<Mark>> {
+pub(super) fn mark_in(disk: &Disk, directory: &Path) -> Result<Option<Mark>> {
     let found = disk.read(&Dir::working(), directory.join(MOVED), moving::LIMIT)?;
     found.map(|Content { bytes, .. }| Mark::read(&bytes)).transpose()
 }

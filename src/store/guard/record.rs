@@ -99,6 +99,22 @@ impl Record {
         Digest::of(token.as_bytes()) == self.token
     }
 
+    /// Returns whether a process with these ancestors that shows these tokens commits under the
+    /// guard: it descends from it, or shows its token.
+    pub fn encloses(&self, ancestors: &[Identity], shown: &[(String, String)]) -> bool {
+        let token = shown.iter().find(|(id, _)| *id == self.id);
+        token.is_some_and(|(_, token)| self.is_shown(token))
+            || ancestors.iter().any(|ancestor| ancestor.is(&self.process))
+    }
+
+    /// This process, as the record of its guard names it.
+    pub fn own_process() -> Result<Identity> {
+        Identity::of(std::process::id())?.ok_or_else(|| {
+            let message = format!("{} does not show this process", crate::os::hints::PROCESSES);
+            Error::new(Kind::DependencyMissing, message)
+        })
+    }
+
     /// The content of its file.
     pub fn write(&self) -> Result<Vec<u8>> {
         let document = |base: &Base| {

@@ -1,6 +1,6 @@
 //! `state adopt`: accepts a foreign edit as the next revision.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::RemoteStore;
 use super::commit::{Landed, Plan};
@@ -56,7 +56,7 @@ impl<'s> Ground<'s> {
         }
     }
 
-    fn adopt_edit(
+    pub(super) fn adopt_edit(
         &self,
         edit: &ForeignEdit,
         options: &WriteOptions,
@@ -66,17 +66,9 @@ impl<'s> Ground<'s> {
         let created = migrated.value.pointer("/metadata/created").cloned();
         let sealed = self.seal(migrated.value, created.as_ref())?;
         let revision = sealed.document.seal.revision;
-        let plan = Plan {
-            sealed: &sealed,
-            kept: self.kept_of(edit),
-            // It may be an older revision.
-            signals: self.files_of(&Signals::Follow, sealed.document.value.skeleton())?,
-            options,
-            repeats: None,
-            waited: Duration::ZERO,
-            place,
-            claim: None,
-        };
+        // It may be an older revision.
+        let signals = self.files_of(&Signals::Follow, sealed.document.value.skeleton())?;
+        let plan = Plan { kept: self.kept_of(edit), ..Plan::of(&sealed, signals, options, place) };
         if let Landed::Overtaken(ground) = self.publish(plan)? {
             return Ok(Attempt::Overtaken(Some(ground)));
         }

@@ -18,6 +18,8 @@ use crate::store::options::WriteOptions;
 
 /// Pinned backups that are kept.
 const PINNED_KEPT: usize = 20;
+/// Backups that are kept for running guards, which attribute changes by them.
+const GUARDED: usize = 200;
 /// The most backups that one commit removes: a transaction has 128 operations.
 const REMOVED: usize = 32;
 
@@ -56,10 +58,10 @@ impl RemoteStore {
 
     /// The backups, newest first.
     pub fn backups(&self) -> Result<Vec<Listed>> {
-        let ground = self.observe(&[])?;
+        let ground = self.observe_to_report()?;
         let reasons = Reasons::of(self.history(None, None).unwrap_or_default());
         let listed = ground.backups.iter().rev().map(|name| {
-            let text = self.value_of(self.keys.backup(name.as_str()))?;
+            let text = self.value_in(ground.source, self.keys.backup(name.as_str()))?;
             let bytes = text.as_ref().map_or(0, |text| text.len() as u64);
             let copy = copy_of(name.as_str(), text);
             Ok(Listed::of(name, &copy, bytes, &reasons))
@@ -80,7 +82,14 @@ impl Ground<'_> {
         let is_old = |name: &BackupName| {
             !made.is_pinned() && now.duration_since(name.time).is_ok_and(|age| age > oldest)
         };
-        let falls_out = |(place, name): &(usize, &BackupName)| *place < over || is_old(name);
+        let guarded = self.first_guarded_revision();
+        let is_guarded = |name: &BackupName| {
+            guarded.is_some_and(|first| name.revision.is_some_and(|it| it.get() >= first))
+        };
+        let falls_out = |(place, name): &(usize, &BackupName)| {
+            let is_needed = is_guarded(name) && place + GUARDED >= over;
+            !is_needed && (*place < over || is_old(name))
+        };
         let out = like.into_iter().enumerate().filter(falls_out).take(REMOVED);
         out.map(|(_, name)| name.as_str().to_owned()).collect()
     }

@@ -28,7 +28,11 @@ impl RemoteStore {
         }
         let start = Instant::now();
         self.in_turn(options, |ground, place| {
-            self.undamaged(ground, options)?.change(options, make, start, place)
+            let ground = self.undamaged(ground, options)?;
+            if ground.seals_apart(options, make, place)? {
+                return Ok(Attempt::Overtaken(None));
+            }
+            ground.change(options, make, start, place)
         })
     }
 
@@ -91,6 +95,27 @@ impl<'s> Ground<'s> {
         Ok(base)
     }
 
+    /// A guard undoes what its command changed. An edit that is accepted is not its work: it becomes
+    /// a revision of its own first. Returns whether that was done.
+    fn seals_apart(
+        &self,
+        options: &WriteOptions,
+        make: &mut Change<'_>,
+        place: Option<&Place>,
+    ) -> Result<bool> {
+        match &self.health {
+            Health::Foreign(edit)
+                if accepts_edits(self.store) && !self.guards_of_commit().is_empty() =>
+            {
+                check_document(&make(&self.base()?)?.draft)?; // refused before the edit is sealed
+                let fences = options.fences.clone();
+                let adoption = WriteOptions { fences, ..WriteOptions::of("adopt") };
+                self.adopt_edit(edit, &adoption, place).map(|_| true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// One attempt of a change.
     pub(super) fn change(
         &self,
@@ -118,15 +143,12 @@ impl<'s> Ground<'s> {
             given if given.are_needed() || base.edit.is_none() => given,
             _ => Signals::Follow,
         };
+        let files = self.files_of(&signals, sealed.document.value.skeleton())?;
         let plan = Plan {
             kept: self.replaced(options, &base),
-            signals: self.files_of(&signals, sealed.document.value.skeleton())?,
-            options,
             repeats: proposal.repeats,
             waited: start.elapsed(),
-            place,
-            sealed: &sealed,
-            claim: None,
+            ..Plan::of(&sealed, files, options, place)
         };
         Ok(match self.publish(plan)? {
             Landed::Done => {
@@ -174,7 +196,7 @@ impl<'s> Ground<'s> {
             let name = BackupName::new(self.store.now(), revision, pinned::PRE_ADOPT);
             Some(Kept::Backup(name, Bytes::from(text)))
         });
-        kept.unwrap_or(Kept::Evidence)
+        kept.unwrap_or_else(|| self.evidence())
     }
 }
 

@@ -1,15 +1,13 @@
 //! Checkpoints on the cluster: state and signals at one revision, and this host's `config/`.
 //!
-//! A checkpoint is an [`Archive`] in chunks, and a head that says what it is. Where there are
-//! several chunks, they are put ahead under a lease; the transaction that puts the head detaches
-//! them from it. So a checkpoint is complete or absent, and what a killed command left ends with
-//! the lease.
+//! A checkpoint is an [`Archive`] in chunks, and a head that says what it is. Several chunks are
+//! put [`ahead`](super::ahead) of their head: a checkpoint is complete or absent.
 
 mod catalog;
 mod head;
 mod retention;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -17,15 +15,16 @@ pub use self::catalog::Checkpoint;
 pub(super) use self::catalog::state_of;
 use self::head::Head;
 use super::RemoteStore;
+use super::ahead::Ahead;
 use super::change::accepts_edits;
-use super::ground::Ground;
+use super::ground::{Ground, name_in};
 use crate::audit::Level;
 use crate::document::inspect_text;
 use crate::error::{Error, Kind, Result};
-use crate::etcd::failure::{Cause, Failure};
+use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, detach, put, put_with_lease, snapshot};
+use crate::etcd::messages::{Compare, KeyValue, RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, absent, put, snapshot};
 use crate::store::checkpoint::archive::Archive;
 use crate::store::checkpoint::catalog::{Made, Snapshot};
 use crate::store::checkpoint::id;
@@ -38,8 +37,6 @@ use crate::time::rfc3339;
 
 /// The size of a chunk: etcd takes requests of 1.5 MiB.
 const CHUNK: usize = 512 << 10;
-/// How long the chunks of a checkpoint last that is not complete.
-const LEASE: Duration = Duration::from_secs(600);
 /// The ids that are tried: another command may take the same one.
 const ATTEMPTS: usize = 16;
 
@@ -48,6 +45,16 @@ const ATTEMPTS: usize = 16;
 pub struct Checkpoints<'s> {
     pub(super) store: &'s RemoteStore,
 }
+
+/// What goes into the transaction of a checkpoint.
+#[derive(Debug, Default)]
+pub(super) struct Also {
+    pub compare: Vec<Compare>,
+    pub success: Vec<RequestOp>,
+}
+
+/// Makes that for the checkpoint of this name.
+pub(super) type With<'w> = dyn FnMut(&Ground<'_>, &str) -> Result<Also> + 'w;
 
 /// What a checkpoint holds of the cluster.
 pub(super) struct Moment<'s> {
@@ -91,9 +98,7 @@ impl RemoteStore {
         let given = ranges.next().unwrap_or_default();
         let listed = ranges.next().unwrap_or_default();
         let trees = self.tree_ranges().map(|_| ranges.next().unwrap_or_default()).collect();
-        let name = |key: &[u8], prefix: &str| {
-            std::str::from_utf8(key).ok()?.strip_prefix(prefix).map(str::to_owned)
-        };
+        let name = |key: &[u8], prefix: &str| name_in(key, prefix).map(str::to_owned);
         Ok(Moment {
             signals: given
                 .into_iter()
@@ -109,11 +114,16 @@ impl RemoteStore {
 impl Checkpoints<'_> {
     /// Makes a checkpoint. A damaged state is healed first.
     pub fn create(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.create_as(snapshot, Retention::Manual)
+        self.create_with(snapshot, Retention::Manual, &mut |_, _| Ok(Also::default()))
     }
 
-    /// As [`Self::create`], retained as `retention` says.
-    pub(super) fn create_as(&self, snapshot: &Snapshot, retention: Retention) -> Result<Made> {
+    /// As [`Self::create`], retained as `retention` says, with what goes into the same transaction.
+    pub(super) fn create_with(
+        &self,
+        snapshot: &Snapshot,
+        retention: Retention,
+        with: &mut With<'_>,
+    ) -> Result<Made> {
         let options = WriteOptions::of("checkpoint");
         self.store.retry(|| {
             let moment = self.store.free_moment()?;
@@ -130,9 +140,8 @@ impl Checkpoints<'_> {
                 _ => return Err(moment.ground.refusal()),
             }
             let archive = self.archive(&moment)?;
-            let Some(made) = self.take(&moment, &archive, snapshot, retention)? else {
-                return Ok(None);
-            };
+            let made = self.take_with(&moment, &archive, snapshot, retention, with)?;
+            let Some(made) = made else { return Ok(None) };
             if retention == Retention::Automatic {
                 self.retire(&made.id);
             }
@@ -148,6 +157,17 @@ impl Checkpoints<'_> {
         archive: &Archive,
         snapshot: &Snapshot,
         retention: Retention,
+    ) -> Result<Option<Made>> {
+        self.take_with(moment, archive, snapshot, retention, &mut |_, _| Ok(Also::default()))
+    }
+
+    fn take_with(
+        &self,
+        moment: &Moment<'_>,
+        archive: &Archive,
+        snapshot: &Snapshot,
+        retention: Retention,
+        with: &mut With<'_>,
     ) -> Result<Option<Made>> {
         let content = Bytes::from(archive.write()?);
         let now = self.store.now();
@@ -170,7 +190,9 @@ impl Checkpoints<'_> {
         metadata.write()?; // refuses what could not be read back
         let head = Head::new(metadata, archive, &content, CHUNK)?;
         let (files, bytes) = (head.files, head.size);
-        let Some(id) = self.upload(head, content, moment, now, snapshot)? else { return Ok(None) };
+        let Some(id) = self.upload(head, content, (moment, now), snapshot, with)? else {
+            return Ok(None);
+        };
         let entry = recovery(Level::Info, "checkpoint", "created").with("id", &id);
         let entry = entry.with("files", files).with("bytes", bytes);
         self.store.log(entry.with("pid", std::process::id()));
@@ -202,32 +224,38 @@ impl Checkpoints<'_> {
         &self,
         mut head: Head,
         content: Bytes,
-        moment: &Moment<'_>,
-        now: SystemTime,
+        (moment, now): (&Moment<'_>, SystemTime),
         snapshot: &Snapshot,
+        with: &mut With<'_>,
     ) -> Result<Option<String>> {
         let keys = &self.store.keys;
         let chunks: Vec<Bytes> = (0..head.chunks)
             .map(|number| content.slice(number * CHUNK..content.len().min((number + 1) * CHUNK)))
             .collect();
-        let key = |number: usize| keys.chunk(&head.blob, number);
+        let chunks = chunks.into_iter().enumerate();
+        let mut chunks = chunks.map(|(number, chunk)| (keys.chunk(&head.blob, number), chunk));
         // One chunk goes with its head.
-        let with_head: Vec<RequestOp> = match chunks.as_slice() {
-            [only] => vec![put(key(0), only.clone())],
-            _ => {
-                self.put_ahead(&chunks, key)?;
-                (0..chunks.len()).map(|number| detach(key(number))).collect()
-            }
+        let ahead = match head.chunks {
+            1 => None,
+            _ => self.store.put_ahead(chunks.by_ref(), None)?,
         };
+        let ahead = ahead.as_ref();
+        let with_head: Vec<RequestOp> = chunks
+            .map(|(key, chunk)| put(key, chunk))
+            .chain(ahead.into_iter().flat_map(Ahead::operations))
+            .collect();
         let mut ids = moment.ids.clone();
         for _ in 0..ATTEMPTS {
             let id = head.metadata.id.clone();
             let (head_key, value) = (keys.checkpoint(&id), head.value()?);
+            let also = with(&moment.ground, &id)?;
             let mut success = vec![put(head_key.clone(), value.clone())];
-            success.extend(with_head.iter().cloned());
+            success.extend(with_head.iter().cloned().chain(also.success));
             let request = TxnRequest {
                 compare: std::iter::once(absent(head_key.clone()))
                     .chain(self.store.tree_guards(moment.ground.at))
+                    .chain(ahead.into_iter().flat_map(Ahead::guards))
+                    .chain(also.compare)
                     .collect(),
                 success,
                 failure: vec![Keys::one(head_key).read().into()],
@@ -243,7 +271,10 @@ impl Checkpoints<'_> {
             match found {
                 Some(found) if found == value => return Ok(Some(id)),
                 Some(_) => {}
-                None => return Ok(None),
+                None => {
+                    ahead.inspect(|ahead| self.store.take_back_ahead(ahead));
+                    return Ok(None);
+                }
             }
             ids.push(id);
             catalog::sort(&mut ids);
@@ -252,36 +283,15 @@ impl Checkpoints<'_> {
         Err(Error::new(Kind::Conflict, "other commands make checkpoints all the time")
             .hint_command("recover list", "see them; nothing was made"))
     }
-
-    /// Puts chunks under a lease.
-    fn put_ahead(&self, chunks: &[Bytes], key: impl Fn(usize) -> String) -> Result<()> {
-        let client = &self.store.client;
-        let lease = self.store.random_lease()?;
-        client.grant(lease, LEASE).map_err(Failure::of_read)?;
-        for (number, chunk) in chunks.iter().enumerate() {
-            let success = vec![put_with_lease(key(number), chunk.clone(), lease)];
-            // A chunk without a head is no checkpoint.
-            let request = TxnRequest { success, ..TxnRequest::default() };
-            client.commit(&request).map_err(Failure::of_read)?;
-        }
-        Ok(())
-    }
 }
 
 fn failed(failure: Failure, id: &str) -> Error {
-    match (&failure.cause, failure.fate) {
-        (Cause::Protocol(why), Fate::Refused) if why.contains("key not found") => {
-            let message = "the parts of the checkpoint have expired before it was complete";
-            Error::new(Kind::Conflict, message)
-                .hint_command("recover checkpoint --help", "make it again; nothing was made")
-        }
-        (_, Fate::Unknown) => {
-            let message = format!("the checkpoint {id} may be in place: {failure}");
-            Error::new(Kind::DurabilityUnknown, message)
-                .hint_command(format!("recover verify {id}"), "see whether it is")
-                .detail("checkpoint", id)
-                .caused_by(failure)
-        }
-        _ => failure.into(),
+    if failure.fate != Fate::Unknown {
+        return failure.into();
     }
+    let message = format!("the checkpoint {id} may be in place: {failure}");
+    Error::new(Kind::DurabilityUnknown, message)
+        .hint_command(format!("recover verify {id}"), "see whether it is")
+        .detail("checkpoint", id)
+        .caused_by(failure)
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::ground::Ground;
+use super::keys::KeySpace;
 use super::log::{Operation, Record, last_dropped};
 use super::queue::Place;
 use super::restore::Claim;
@@ -19,14 +20,15 @@ use crate::etcd::txn::{Keys, absent, created_at, created_before, delete, put, pu
 use crate::journal::{Changes, Commit};
 use crate::lock::Fence;
 use crate::lock::remote::Loss;
+use crate::store::fresh::Replaced;
 use crate::store::layout::{BackupName, EVIDENCE_PREFIX};
 use crate::store::logged;
 use crate::store::options::WriteOptions;
 use crate::store::signal::SignalFile;
 use crate::time::{compact, rfc3339};
 
-/// A backup that is larger together with the new document goes ahead in a request of its own: etcd
-/// takes 1.5 MiB.
+/// The most bytes of values in one request: etcd takes 1.5 MiB. What is kept of the replaced
+/// document goes ahead of a commit that would be larger, in parts of this size.
 const REQUEST_ROOM: usize = 1_400_000;
 
 /// What is kept of the document that a commit replaces.
@@ -34,10 +36,45 @@ const REQUEST_ROOM: usize = 1_400_000;
 pub(super) enum Kept {
     /// These bytes become a backup.
     Backup(BackupName, Bytes),
-    /// It is kept as evidence of what was wrong.
-    Evidence,
+    /// These bytes become evidence of what was wrong, under this name.
+    Evidence(String, Bytes),
     /// There is none.
     Nothing,
+}
+
+impl Kept {
+    fn size(&self) -> usize {
+        match self {
+            Self::Backup(_, bytes) | Self::Evidence(_, bytes) => bytes.len(),
+            Self::Nothing => 0,
+        }
+    }
+
+    /// Where it is found.
+    pub(super) fn replaced(&self, keys: &KeySpace) -> Option<Replaced> {
+        match self {
+            Self::Backup(name, _) => Some(Replaced::Backup(name.as_str().to_owned())),
+            Self::Evidence(name, _) => Some(Replaced::Evidence(keys.evidence(name))),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The keys that hold it. Evidence may be larger than any document: it may have several.
+    fn values(&self, keys: &KeySpace) -> Vec<(String, Bytes)> {
+        match self {
+            Self::Backup(name, bytes) => vec![(keys.backup(name.as_str()), bytes.clone())],
+            Self::Evidence(name, bytes) if bytes.len() <= REQUEST_ROOM => {
+                vec![(keys.evidence(name), bytes.clone())]
+            }
+            Self::Evidence(name, bytes) => (0..bytes.len())
+                .step_by(REQUEST_ROOM)
+                .map(|start| bytes.slice(start..bytes.len().min(start + REQUEST_ROOM)))
+                .enumerate()
+                .map(|(number, part)| (keys.evidence(&format!("{name}.{number}")), part))
+                .collect(),
+            Self::Nothing => Vec::new(),
+        }
+    }
 }
 
 /// A document to be committed.
@@ -54,6 +91,36 @@ pub(super) struct Plan<'a> {
     pub place: Option<&'a Place>,
     /// What the commit decides besides, if it does.
     pub claim: Option<&'a Claim>,
+    /// What becomes of guards on record.
+    pub guards: Vec<RequestOp>,
+}
+
+impl<'a> Plan<'a> {
+    /// A commit that keeps nothing and decides nothing besides.
+    pub(super) fn of(
+        sealed: &'a Sealed,
+        signals: Vec<SignalFile>,
+        options: &'a WriteOptions,
+        place: Option<&'a Place>,
+    ) -> Self {
+        Self {
+            sealed,
+            kept: Kept::Nothing,
+            signals,
+            options,
+            repeats: None,
+            waited: Duration::ZERO,
+            place,
+            claim: None,
+            guards: Vec::new(),
+        }
+    }
+
+    /// The bytes of the values that it puts, but for its record.
+    fn size(&self) -> usize {
+        let signals = self.signals.iter().flat_map(|file| file.content.as_ref());
+        self.sealed.text.size() + self.kept.size() + signals.map(Vec::len).sum::<usize>()
+    }
 }
 
 /// What became of a commit.
@@ -71,39 +138,48 @@ impl<'s> Ground<'s> {
     pub(super) fn publish(&self, plan: Plan<'_>) -> Result<Landed<'s>> {
         let seal = &plan.sealed.document.seal;
         check_size(plan.sealed)?;
-        let mut success = self.operations(&plan)?;
-        if let Kept::Backup(name, text) = &plan.kept {
-            let is_first = plan.sealed.text.size() + text.len() > REQUEST_ROOM;
-            let backup = put(self.store.keys.backup(name.as_str()), text.clone());
-            match is_first {
-                false => success.push(backup),
-                true if self.put_ahead(backup)? => {}
-                true => return Ok(Landed::Overtaken(Box::new(self.again(plan.options)?))),
-            }
-        }
         let operation = Operation::new()?;
         let record = Record { operation: operation.clone(), commit: self.record(&plan) };
-        success.push(put(self.store.keys.log(seal.revision), record.value()?));
+        let record = record.value()?;
+        let mut compare = self.guards(seal.revision, &plan.options.fences)?;
+        compare.extend(plan.claim.into_iter().flat_map(|claim| claim.guards(self.store)));
+        let mut success = self.operations(&plan)?;
+        let kept = plan.kept.values(&self.store.keys);
+        let ahead = match plan.size() + record.len() <= REQUEST_ROOM {
+            true => {
+                success.extend(kept.into_iter().map(|(key, value)| put(key, value)));
+                None
+            }
+            false => {
+                let still = put_at(self.store.keys.state(), self.state_put_at());
+                let Some(ahead) = self.store.put_ahead(kept, Some(&still))? else {
+                    return Ok(Landed::Overtaken(Box::new(self.again(plan.options)?)));
+                };
+                compare.extend(ahead.guards());
+                success.extend(ahead.operations());
+                Some(ahead)
+            }
+        };
+        success.push(put(self.store.keys.log(seal.revision), record));
         let own_record = Keys::one(self.store.keys.log(seal.revision)).read();
         let next = self.store.ranges(&plan.options.fences);
-        let request = TxnRequest {
-            compare: self
-                .guards(seal.revision, &plan.options.fences)?
-                .into_iter()
-                .chain(plan.claim.into_iter().flat_map(|claim| claim.guards(self.store)))
-                .collect(),
-            success,
-            failure: std::iter::once(own_record).chain(next).map(RequestOp::from).collect(),
-        };
+        let failure = std::iter::once(own_record).chain(next).map(RequestOp::from).collect();
+        let request = TxnRequest { compare, success, failure };
         let answer = self.store.client.commit(&request);
         let answer = answer.map_err(|failure| failed(failure, seal, &operation))?;
         let landed = match answer.succeeded {
             true => Landed::Done,
             false => self.overtaken(answer, seal, &operation)?,
         };
-        if let Landed::Done = landed {
-            plan.place.inspect(|place| place.is_left.set(true));
-            self.store.log(logged::commit(plan.options, plan.sealed, plan.waited));
+        match &landed {
+            Landed::Done => {
+                plan.place.inspect(|place| place.is_left.set(true));
+                self.store.log(logged::commit(plan.options, plan.sealed, plan.waited));
+                self.warn_of_guards(plan.options.guard.as_deref());
+            }
+            Landed::Overtaken(_) => {
+                ahead.inspect(|ahead| self.store.take_back_ahead(ahead));
+            }
         }
         Ok(landed)
     }
@@ -125,7 +201,7 @@ impl<'s> Ground<'s> {
             return Ok(Landed::Done);
         }
         let ground = self.store.ground(at, ranges)?;
-        let newest = ground.newest.as_ref().map(|record| record.commit.revision);
+        let newest = ground.newest.as_ref().map(|newest| newest.revision);
         if recorded.is_empty() && newest > Some(seal.revision) {
             // So long overtaken that the log no longer reaches back.
             return Err(unknown(seal, operation, "the log no longer has its record"));
@@ -137,23 +213,11 @@ impl<'s> Ground<'s> {
         self.store.observe(&options.fences)
     }
 
-    /// Puts a backup before its commit; false if the document is no longer the one to back up.
-    fn put_ahead(&self, backup: RequestOp) -> Result<bool> {
-        let request = TxnRequest {
-            compare: vec![put_at(self.store.keys.state(), self.state_put_at())],
-            success: vec![backup],
-            failure: Vec::new(),
-        };
-        // A backup that was made and not acknowledged changes no document.
-        let answer = self.store.client.commit(&request);
-        Ok(answer.map_err(Failure::of_read)?.succeeded)
-    }
-
     fn guards(&self, revision: Revision, fences: &[Fence]) -> Result<Vec<Compare>> {
         let keys = &self.store.keys;
         let mut guards = vec![
             put_at(keys.state(), self.state_put_at()),
-            put_at(keys.meta(), self.meta_put_at),
+            put_at(keys.meta(), self.meta_put_at()),
             absent(keys.log(revision)),
             created_before(&keys.holders("state"), self.at + 1),
         ];
@@ -190,7 +254,15 @@ impl<'s> Ground<'s> {
             .detail("lost", loss.as_ref().and_then(Loss::time))
     }
 
-    /// The operations of a commit, but for its backup and its record.
+    /// What is damaged, as evidence.
+    pub(super) fn evidence(&self) -> Kept {
+        let Some(text) = self.damaged() else { return Kept::Nothing };
+        let tag: String = Digest::of(text).as_str().chars().take(16).collect();
+        let name = format!("{EVIDENCE_PREFIX}{}-{tag}.json", compact(self.store.now()));
+        Kept::Evidence(name, text.clone())
+    }
+
+    /// The operations of a commit, but for what it keeps and its record.
     fn operations(&self, plan: &Plan<'_>) -> Result<Vec<RequestOp>> {
         let keys = &self.store.keys;
         let now = self.store.now();
@@ -198,16 +270,11 @@ impl<'s> Ground<'s> {
         let mut operations = vec![put(keys.state(), plan.sealed.text.whole())];
         if self.lineage.as_ref() != Some(&seal.lineage) {
             let meta = json!({
-                "format": super::ground::FORMAT,
+                "format": super::meta::FORMAT,
                 "lineage": seal.lineage.as_str(),
                 "created": rfc3339(now),
             });
             operations.push(put(keys.meta(), to_bytes(&meta).unwrap_or_default()));
-        }
-        if let (Kept::Evidence, Some(text)) = (&plan.kept, self.text()) {
-            let tag: String = Digest::of(text).as_str().chars().take(16).collect();
-            let name = format!("{EVIDENCE_PREFIX}{}-{tag}.json", compact(now));
-            operations.push(put(keys.evidence(&name), text.clone()));
         }
         for file in &plan.signals {
             let key = keys.signal(file.name.as_str());
@@ -222,12 +289,13 @@ impl<'s> Ground<'s> {
         if let Some(claim) = plan.claim {
             operations.push(delete(&Keys::one(claim.key.clone())));
         }
+        operations.extend(plan.guards.iter().cloned());
         if let Some(last) = last_dropped(seal.revision) {
             operations.push(delete(&keys.logs_until(last)));
         }
         let surplus = match &plan.kept {
             Kept::Backup(made, _) => self.surplus(made, now),
-            Kept::Evidence | Kept::Nothing => Vec::new(),
+            Kept::Evidence(..) | Kept::Nothing => Vec::new(),
         };
         operations.extend(surplus.iter().map(|name| delete(&Keys::one(keys.backup(name)))));
         Ok(operations)
@@ -248,7 +316,7 @@ impl<'s> Ground<'s> {
             bytes: plan.sealed.text.size() as u64,
             repeats: plan.repeats,
             changes,
-            guards: Vec::new(),
+            guards: self.guards_of_commit(),
         }
     }
 }
@@ -285,10 +353,13 @@ fn failed(failure: Failure, seal: &Seal, operation: &Operation) -> Error {
 
 /// The error of a commit of which nothing shows whether it was carried out.
 fn unknown(seal: &Seal, operation: &Operation, why: &str) -> Error {
-    let revision = seal.revision;
-    let message = format!("revision {revision} may be committed: {why}");
+    let (revision, operation) = (seal.revision, operation.as_str());
+    let message = format!("revision {revision} may be committed by operation {operation}: {why}");
     Error::new(Kind::DurabilityUnknown, message)
-        .hint_command("state history", "see whether it is; do not repeat the change blindly")
+        .hint_command(
+            format!("state history --operation {operation}"),
+            "see whether it is; do not repeat the change blindly",
+        )
         .detail("revision", revision.get())
-        .detail("operation", operation.as_str())
+        .detail("operation", operation)
 }

@@ -6,45 +6,51 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::RemoteStore;
-use super::log::Record;
+use super::guard::OnFile;
+use super::log::Newest;
 use super::queue::places;
-use crate::document::seal::{Lineage, Revision};
+use super::source::Source;
+use crate::document::seal::{Document, Lineage, Revision};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RangeRequest};
-use crate::etcd::txn::{Keys, snapshot};
+use crate::etcd::txn::Keys;
 use crate::lock::Fence;
+use crate::name::is_plain;
 use crate::store::copies::{BackupCopy, Copies, CopyState};
 use crate::store::diagnosis::{ForeignEdit, Health, Mirror, diagnose};
 use crate::store::layout::BackupName;
 use crate::store::trace::Trace;
 
-/// The format of the keys, in `meta`.
-pub(super) const FORMAT: u64 = 1;
-
 /// The keys of a store at one revision of the cluster, and their diagnosis.
 #[derive(Debug)]
 pub(super) struct Ground<'s> {
     pub store: &'s RemoteStore,
+    /// What answered.
+    pub source: Source,
     /// The cluster's revision.
     pub at: i64,
-    /// The revision that last put `meta`; 0 if there is none.
-    pub meta_put_at: i64,
-    /// The lineage in `meta`.
+    /// The key `meta`, if there is one.
+    pub meta: Option<KeyValue>,
+    /// The lineage in `meta`; none where it is damaged or there is none.
     pub lineage: Option<Lineage>,
     /// The document's key, if there is one.
     pub state: Option<KeyValue>,
-    /// The newest record of the log.
-    pub newest: Option<Record>,
+    /// The end of the log.
+    pub newest: Option<Newest>,
     /// The backups, oldest first.
     pub backups: Vec<BackupName>,
     /// The holders of the lock `state`.
     pub state_holders: Vec<KeyValue>,
     /// The places of writers in the queue.
     pub writers: Vec<KeyValue>,
+    /// The guards on record.
+    pub guards: Vec<OnFile>,
     /// The holders of the lock of each fence, in the order of the fences.
     pub fenced: Vec<Vec<KeyValue>>,
     pub health: Health,
+    /// The document where it is sound, and damaged is only what belongs to it.
+    sound: Option<Document>,
     copies: OnceCell<Vec<BackupCopy>>,
 }
 
@@ -58,6 +64,7 @@ impl RemoteStore {
             Keys::below(&self.keys.backup_prefix()).list(),
             self.keys.holders("state").read(),
             self.keys.writers().list(),
+            Keys::below(&self.keys.guard_prefix()).read(),
         ];
         ranges.extend(fences.iter().map(|fence| self.keys.holders(fence.name.as_str()).read()));
         ranges
@@ -65,67 +72,68 @@ impl RemoteStore {
 
     /// Reads what a writer needs, at one revision.
     pub(super) fn observe(&self, fences: &[Fence]) -> Result<Ground<'_>> {
-        let answer = self.client.snapshot(&snapshot(self.ranges(fences)))?;
-        self.ground(answer.revision(), answer.ranges().map(|range| range.kvs))
+        self.observe_in(Source::Cluster, fences)
+    }
+
+    /// The same from a source.
+    pub(super) fn observe_in(&self, source: Source, fences: &[Fence]) -> Result<Ground<'_>> {
+        let answer = self.snapshot_of(source, self.ranges(fences))?;
+        self.ground_in(source, answer.revision(), answer.ranges().map(|range| range.kvs))
     }
 
     /// The ground in the answers to [`Self::ranges`], which were given `at` a revision.
     pub(super) fn ground(
         &self,
         at: i64,
+        ranges: impl Iterator<Item = Vec<KeyValue>>,
+    ) -> Result<Ground<'_>> {
+        self.ground_in(Source::Cluster, at, ranges)
+    }
+
+    fn ground_in(
+        &self,
+        source: Source,
+        at: i64,
         mut ranges: impl Iterator<Item = Vec<KeyValue>>,
     ) -> Result<Ground<'_>> {
         let mut next = || ranges.next().unwrap_or_default();
         let meta = next().pop();
-        if let Some(meta) = &meta {
-            self.check_standing(&meta.value)?;
-        }
+        let usable = self.usable_meta(meta.as_ref())?;
         let state = next().pop();
         let newest = next().pop();
         let listed = next();
-        let state_holders = next();
-        let writers = places(next());
+        let is_grant = |kv: &KeyValue| self.keys.locks.parse(&kv.key).is_some();
+        let state_holders = next().into_iter().filter(is_grant).collect();
+        let writers = places(next().into_iter().filter(is_grant).collect());
+        let guards = OnFile::of(next(), &self.keys);
         let prefix = self.keys.backup_prefix();
-        let name = |kv: &KeyValue| {
-            let key = std::str::from_utf8(&kv.key).ok()?;
-            BackupName::parse(key.strip_prefix(&prefix)?)
-        };
+        let name = |kv: &KeyValue| BackupName::parse(name_in(&kv.key, &prefix)?);
         let mut backups: Vec<_> = listed.iter().filter_map(name).collect();
         backups.sort_by(|a, b| {
             (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str()))
         });
         let mut ground = Ground {
             store: self,
+            source,
             at,
-            meta_put_at: meta.as_ref().map_or(0, |kv| kv.mod_revision),
-            lineage: meta.as_ref().map(lineage_in).transpose()?.flatten(),
+            lineage: usable.as_ref().and_then(|meta| meta.lineage.clone()),
+            meta,
             state,
-            newest: newest.as_ref().and_then(Record::of),
+            newest: newest.as_ref().and_then(|kv| Newest::of(kv, &self.keys)),
             backups,
             state_holders,
             writers,
+            guards,
             fenced: ranges.collect(),
             health: Health::NotInitialized,
+            sound: None,
             copies: OnceCell::new(),
         };
-        ground.health = ground.diagnose()?;
+        ground.health = match (ground.diagnose()?, usable.is_some()) {
+            (Health::Healthy(document), is_readable) => ground.with_sound(document, is_readable),
+            (health, _) => health,
+        };
         Ok(ground)
-    }
-
-    /// Reads a backup. One that is not there is invalid.
-    fn copies_named(&self, names: &[BackupName]) -> Result<Vec<BackupCopy>> {
-        let newest_first = names.iter().rev();
-        newest_first.map(|name| self.copy_named(name.as_str())).collect()
-    }
-
-    /// Reads one backup. One that could not be read is an error and not an invalid copy.
-    pub(super) fn copy_named(&self, name: &str) -> Result<BackupCopy> {
-        Ok(copy_of(name, self.value_of(self.keys.backup(name))?))
-    }
-
-    pub(super) fn value_of(&self, key: String) -> Result<Option<Bytes>> {
-        let range = self.client.range(&Keys::one(key).read())?;
-        Ok(range.kvs.into_iter().next().map(|kv| kv.value))
     }
 }
 
@@ -135,20 +143,27 @@ pub(super) fn copy_of(name: &str, text: Option<Bytes>) -> BackupCopy {
     BackupCopy { name: name.to_owned(), state: text.map_or_else(gone, CopyState::of) }
 }
 
-/// The lineage that `meta` names, if it is of a format that this program knows.
-pub(super) fn lineage_in(meta: &KeyValue) -> Result<Option<Lineage>> {
-    let Ok(meta) = crate::document::json::parse(&meta.value) else { return Ok(None) };
-    match meta.get("format").and_then(Value::as_u64) {
-        Some(format) if format > FORMAT => {
-            let message = format!("the store has format {format}, and this program knows {FORMAT}");
-            Err(Error::new(Kind::NewerSchema, message)
-                .hint_command("--version", "a newer one is needed; nothing was changed"))
-        }
-        _ => Ok(meta.get("lineage").and_then(Lineage::from_value)),
-    }
+/// The name of a key below a prefix. A key further below is of something else.
+pub(super) fn name_in<'k>(key: &'k [u8], prefix: &str) -> Option<&'k str> {
+    let name = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
+    is_plain(name).then_some(name)
 }
 
 impl Ground<'_> {
+    /// The diagnosis of a sound document: it is damaged if `meta` is not the one of its store.
+    fn with_sound(&mut self, document: Document, is_readable: bool) -> Health {
+        let key = self.store.keys.meta();
+        let why = match &self.lineage {
+            _ if self.meta.is_none() => format!("its key {key} is gone"),
+            _ if !is_readable => self.store.damaged_meta(),
+            Some(lineage) if *lineage == document.seal.lineage => return Health::Healthy(document),
+            _ => format!("its key {key} names another lineage"),
+        };
+        self.lineage = None;
+        self.sound = Some(document);
+        Health::Damaged(why)
+    }
+
     fn diagnose(&self) -> Result<Health> {
         let reading = self.state.as_ref().map(|kv| inspect_text(kv.value.clone()));
         let health = diagnose(reading.as_ref(), self, || Ok(Mirror::Same))?;
@@ -157,21 +172,22 @@ impl Ground<'_> {
         };
         // The record is put with the document: one that differs was put by something else.
         let seal = &document.seal;
-        let reason = match &self.newest {
-            Some(Record { commit, .. }) if commit.lineage != seal.lineage => {
+        let reason = match (&self.newest, self.newest.as_ref().and_then(Newest::commit)) {
+            (_, Some(commit)) if commit.lineage != seal.lineage => {
                 format!("it belongs to lineage {}, and the log to {}", seal.lineage, commit.lineage)
             }
-            Some(Record { commit, .. }) if commit.revision != seal.revision => {
+            (Some(newest), _) if newest.revision != seal.revision => {
                 format!(
                     "it is revision {}, and revision {} was acknowledged",
-                    seal.revision, commit.revision
+                    seal.revision, newest.revision
                 )
             }
-            Some(Record { commit, .. }) if commit.digest != seal.digest => {
+            (_, Some(commit)) if commit.digest != seal.digest => {
                 format!("it is not the revision {} that was acknowledged", seal.revision)
             }
-            Some(_) => return Ok(health),
-            None => format!("the log has no record of its revision {}", seal.revision),
+            // Its record may be damaged.
+            (Some(_), _) => return Ok(health),
+            (None, _) => format!("the log has no record of its revision {}", seal.revision),
         };
         let copies = self.copies()?;
         let reference = crate::store::copies::newest_valid(copies).ok().flatten();
@@ -179,6 +195,27 @@ impl Ground<'_> {
         let value = Value::clone(&document.value);
         let trace = if reference.is_none() { self.trace() } else { None };
         Ok(Health::Foreign(ForeignEdit { reason, value, reference, trace }))
+    }
+
+    /// The document with a seal that proves it, if that is what there is.
+    pub(super) fn sealed(&self) -> Option<&Document> {
+        match &self.health {
+            Health::Healthy(document) => Some(document),
+            _ => self.sound.as_ref(),
+        }
+    }
+
+    /// The revision that last put `meta`; 0 if there is none.
+    pub(super) fn meta_put_at(&self) -> i64 {
+        self.meta.as_ref().map_or(0, |kv| kv.mod_revision)
+    }
+
+    /// What is damaged: the document, or what belongs to it.
+    pub(super) fn damaged(&self) -> Option<&Bytes> {
+        match self.sound {
+            Some(_) => self.meta.as_ref().map(|kv| &kv.value),
+            None => self.text(),
+        }
     }
 
     /// The text of the document.
@@ -193,12 +230,9 @@ impl Ground<'_> {
 
     /// The revision of the next commit. The log has every one before it.
     pub(super) fn next_revision(&self) -> Result<Revision> {
-        let logged = self.newest.as_ref().map(|record| record.commit.revision);
+        let logged = self.newest.as_ref().map(|newest| newest.revision);
         let named = self.backups.iter().filter_map(|backup| backup.revision).max();
-        let live = match &self.health {
-            Health::Healthy(document) => Some(document.seal.revision),
-            _ => None,
-        };
+        let live = self.sealed().map(|document| document.seal.revision);
         Revision::after(logged.max(named).max(live)).ok_or_else(|| {
             Error::new(Kind::Internal, "the last possible revision is reached")
                 .hint_command("state init --fresh", "begin again under another prefix")
@@ -207,18 +241,27 @@ impl Ground<'_> {
 
     /// The lineage of the next commit.
     pub(super) fn lineage_to_continue(&self) -> Result<Lineage> {
-        let logged = || self.newest.as_ref().map(|record| record.commit.lineage.clone());
-        match self.lineage.clone().or_else(logged) {
+        let logged = || Some(self.newest.as_ref()?.commit()?.lineage.clone());
+        let sealed = || self.sealed().map(|document| document.seal.lineage.clone());
+        match self.lineage.clone().or_else(logged).or_else(sealed) {
             Some(lineage) => Ok(lineage),
             None => crate::store::next_revision::new_lineage(),
         }
     }
 
-    /// The error of a command that cannot work with this state.
+    /// The error of a command that cannot work with this state; `None` where it can.
+    pub(super) fn problem(&self) -> Option<Error> {
+        let arriving = match self.health {
+            Health::NotInitialized => self.store.push_from_here(),
+            _ => None,
+        };
+        arriving.or_else(|| self.health.refusal(&self.store.shown, self, None))
+    }
+
+    /// The same for a command that has found that it cannot.
     pub(super) fn refusal(&self) -> Error {
-        let shown = &self.store.shown;
-        self.health.refusal(shown, self, None).unwrap_or_else(|| {
-            let name = self.health.kind();
+        self.problem().unwrap_or_else(|| {
+            let (shown, name) = (&self.store.shown, self.health.kind());
             Error::new(Kind::Internal, format!("{shown} cannot be used: {name}"))
         })
     }
@@ -229,19 +272,26 @@ impl Copies for Ground<'_> {
         if let Some(copies) = self.copies.get() {
             return Ok(copies);
         }
-        let copies = self.store.copies_named(&self.backups)?;
+        let newest_first = self.backups.iter().rev();
+        let backups = newest_first.map(|name| self.store.copy_in(self.source, name.as_str()));
+        let mut copies = backups.collect::<Result<Vec<_>>>()?;
+        // Nothing is lost where only what belongs to it is damaged.
+        if let Some(sound) = self.sound.clone() {
+            let state = CopyState::Sealed(sound);
+            copies.insert(0, BackupCopy { name: "state".to_owned(), state });
+        }
         Ok(self.copies.get_or_init(|| copies))
     }
 
     fn has_history(&self) -> bool {
-        self.meta_put_at != 0 || self.newest.is_some() || !self.backups.is_empty()
+        self.meta.is_some() || self.newest.is_some() || !self.backups.is_empty()
     }
 
     fn trace(&self) -> Option<Trace> {
-        let commit = self.newest.as_ref().map(|record| &record.commit);
+        let commit = self.newest.as_ref().and_then(Newest::commit);
         self.has_history().then(|| Trace {
             lineage: commit.map(|commit| commit.lineage.clone()).or_else(|| self.lineage.clone()),
-            journaled: commit.map(|commit| commit.revision),
+            journaled: self.newest.as_ref().map(|newest| newest.revision),
             named: self.backups.iter().filter_map(|backup| backup.revision).max(),
         })
     }

@@ -1,12 +1,10 @@
 //! Recovery: a copy takes the place of a document that is damaged, missing or unwanted.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
 use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
-use super::ground::Ground;
+use super::ground::{Ground, name_in};
 use super::queue::{Attempt, Place};
 use crate::document::diff::{Difference, diff};
 use crate::document::inspect_text;
@@ -77,7 +75,7 @@ impl Ground<'_> {
         let kept = match &self.health {
             Health::Healthy(document) => self.backed_up(Some(document.seal.revision)),
             Health::Legacy(_) => self.backed_up(None),
-            _ => Kept::Evidence,
+            _ => self.evidence(),
         };
         let sealed = self.bring_back(&copy, kept, options, place)?;
         let revision = sealed.map(|sealed| sealed.document.seal.revision);
@@ -92,10 +90,10 @@ impl Ground<'_> {
     /// The current revision as users see it; 0 where there is none. For a foreign edit the last one
     /// that was acknowledged, kept or not.
     pub(super) fn revision(&self) -> u64 {
-        match (&self.health, &self.newest) {
-            (Health::Healthy(document), _) => document.seal.revision.get(),
-            (Health::Foreign(_), Some(newest)) => newest.commit.revision.get(),
-            (Health::Foreign(edit), None) => edit.revision(),
+        match (self.sealed(), &self.health, &self.newest) {
+            (Some(document), ..) => document.seal.revision.get(),
+            (_, Health::Foreign(_), Some(newest)) => newest.revision.get(),
+            (_, Health::Foreign(edit), None) => edit.revision(),
             _ => 0,
         }
     }
@@ -105,7 +103,12 @@ impl Ground<'_> {
     pub(super) fn heal(&self) -> Result<Option<Sealed>> {
         let copy = self.newest_copy()?;
         let options = WriteOptions::of(HEAL);
-        let Some(sealed) = self.bring_back(&copy, Kept::Evidence, &options, None)? else {
+        let evidence = self.evidence();
+        let kept = match evidence {
+            Kept::Nothing => String::new(),
+            _ => format!("; what was damaged is kept below {}", self.store.keys.evidence_prefix()),
+        };
+        let Some(sealed) = self.bring_back(&copy, evidence, &options, None)? else {
             return Ok(None);
         };
         let revision = sealed.document.seal.revision;
@@ -116,18 +119,15 @@ impl Ground<'_> {
         let lost = self.lost_after(copy.document.revision());
         let lost = lost.map_or_else(String::new, |lost| format!("; {lost}"));
         self.store.warn(format!(
-            "{} was damaged ({why}); {} was restored as revision {revision}; what was damaged is \
-             kept below {}{lost}",
-            self.store.shown,
-            copy.name,
-            self.store.keys.evidence_prefix(),
+            "{} was damaged ({why}); {} was restored as revision {revision}{kept}{lost}",
+            self.store.shown, copy.name,
         ));
         Ok(Some(sealed))
     }
 
     /// The warning that acknowledged revisions after `kept` are lost, if there are any.
     pub(super) fn lost_after(&self, kept: Option<Revision>) -> Option<String> {
-        let last = self.newest.as_ref().map(|record| record.commit.revision)?;
+        let last = self.newest.as_ref().map(|newest| newest.revision)?;
         let is_lost = Some(last) > kept;
         is_lost.then(|| format!("REVISION {last} IS LOST: no valid copy of it is left"))
     }
@@ -161,17 +161,9 @@ impl Ground<'_> {
     ) -> Result<Option<Sealed>> {
         let value = copy.document.value();
         let sealed = self.seal(value.clone(), value.pointer("/metadata/created"))?;
-        let state = sealed.document.value.skeleton();
-        let plan = Plan {
-            kept,
-            signals: self.files_of(&Signals::Follow, state)?,
-            options,
-            repeats: copy.document.revision(),
-            waited: Duration::ZERO,
-            place,
-            sealed: &sealed,
-            claim: None,
-        };
+        let signals = self.files_of(&Signals::Follow, sealed.document.value.skeleton())?;
+        let repeats = copy.document.revision();
+        let plan = Plan { kept, repeats, ..Plan::of(&sealed, signals, options, place) };
         Ok(match self.publish(plan)? {
             Landed::Done => Some(sealed),
             Landed::Overtaken(_) => None,
@@ -195,7 +187,7 @@ impl Ground<'_> {
             .kvs
             .iter()
             .filter_map(|kv| {
-                let name = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&prefix)?;
+                let name = name_in(&kv.key, &prefix)?;
                 let file = crate::document::json::parse(&kv.value).ok();
                 let time = file.and_then(|file| file.get("timestamp").cloned());
                 Some((Name::parse("signal", name).ok()?, time))

@@ -1,7 +1,5 @@
 //! `state init`.
 
-use std::time::Duration;
-
 use super::RemoteStore;
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
@@ -35,11 +33,14 @@ impl RemoteStore {
             let ground = self.undamaged(ground, options)?;
             match &ground.health {
                 Health::NotInitialized => {
+                    self.check_beginning()?;
                     let created = ground.write_first(options)?;
-                    Ok(created.map(|revision| Initialized { revision, done: Done::Created }))
+                    let done = Done::Created;
+                    Ok(created.map(|revision| Initialized { revision, done, replaced: None }))
                 }
                 Health::Healthy(document) if document.older.is_none() => {
-                    Ok(Some(Initialized { revision: document.seal.revision, done }))
+                    let revision = document.seal.revision;
+                    Ok(Some(Initialized { revision, done, replaced: None }))
                 }
                 Health::Healthy(_) | Health::Legacy(_) | Health::Foreign(_) => {
                     // Refuses a foreign edit unless those are accepted.
@@ -52,25 +53,31 @@ impl RemoteStore {
         })
     }
 
+    /// Refuses to begin a store where none should be.
+    fn check_beginning(&self) -> Result<()> {
+        self.push_from_here().map_or(Ok(()), Err)?;
+        self.check_neighbours()
+    }
+
     /// Begins a new lineage, whatever is there. The document that it replaces becomes a pinned
     /// backup, or evidence. Revisions go on from the last one, so that the log stays in order.
     fn begin_again(&self, options: &WriteOptions) -> Result<Initialized> {
         let lineage = new_lineage()?;
         self.in_turn(options, |ground, place| {
+            if let Health::NotInitialized = ground.health {
+                self.check_beginning()?;
+            }
             let sealed = ground.seal_in(&lineage, first(), None)?;
             let revision = sealed.document.seal.revision;
-            let plan = Plan {
-                sealed: &sealed,
-                kept: ground.put_away(),
-                signals: ground.files_of(&Signals::Follow, sealed.document.value.skeleton())?,
-                options,
-                repeats: None,
-                waited: Duration::ZERO,
-                claim: None,
-                place,
-            };
+            let kept = ground.put_away();
+            let replaced = kept.replaced(&self.keys);
+            let state = sealed.document.value.skeleton();
+            let signals = ground.files_of(&Signals::Follow, state)?;
+            let plan = Plan { kept, ..Plan::of(&sealed, signals, options, place) };
             Ok(match ground.publish(plan)? {
-                Landed::Done => Attempt::Ended(Initialized { revision, done: Done::Created }),
+                Landed::Done => {
+                    Attempt::Ended(Initialized { revision, done: Done::Created, replaced })
+                }
                 Landed::Overtaken(ground) => Attempt::Overtaken(Some(ground)),
             })
         })
@@ -79,10 +86,10 @@ impl RemoteStore {
 
 impl Ground<'_> {
     fn put_away(&self) -> Kept {
-        let revision = match &self.health {
-            Health::Healthy(document) => Some(document.seal.revision),
-            Health::Legacy(_) => None,
-            _ => return Kept::Evidence,
+        let revision = match (self.sealed(), &self.health) {
+            (Some(document), _) => Some(document.seal.revision),
+            (None, Health::Legacy(_)) => None,
+            _ => return self.evidence(),
         };
         let name = BackupName::new(self.store.now(), revision, pinned::PRE_FRESH);
         self.text().map_or(Kept::Nothing, |text| Kept::Backup(name, text.clone()))
@@ -91,16 +98,7 @@ impl Ground<'_> {
     /// Writes the first document; `None` if another writer was faster.
     fn write_first(&self, options: &WriteOptions) -> Result<Option<Revision>> {
         let sealed = self.seal(first(), None)?;
-        let plan = Plan {
-            sealed: &sealed,
-            kept: Kept::Nothing,
-            signals: Vec::new(),
-            options,
-            repeats: None,
-            waited: Duration::ZERO,
-            place: None,
-            claim: None,
-        };
+        let plan = Plan::of(&sealed, Vec::new(), options, None);
         Ok(match self.publish(plan)? {
             Landed::Done => Some(sealed.document.seal.revision),
             Landed::Overtaken(_) => None,

@@ -24,6 +24,11 @@ impl KeySpace {
         Keys::below(&format!("{}/", self.prefix))
     }
 
+    /// The prefix.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Made once, by `init`: that there is a store, and its lineage.
     pub(super) fn meta(&self) -> String {
         format!("{}/meta", self.prefix)
@@ -43,9 +48,17 @@ impl KeySpace {
         format!("{}/log/", self.prefix)
     }
 
-    /// The records of all commits.
+    /// The revision that the name of a record has.
+    pub(super) fn revision_in(&self, key: &[u8]) -> Option<Revision> {
+        let name = std::str::from_utf8(key).ok()?.strip_prefix(&self.log_prefix())?;
+        let revision = Revision::new(name.parse().ok()?)?;
+        (self.log(revision).as_bytes() == key).then_some(revision)
+    }
+
+    /// The records of all commits: the names of revisions.
     pub(super) fn logs(&self) -> Keys {
-        Keys::below(&self.log_prefix())
+        let name = |revision: u64| format!("{}{revision:020}", self.log_prefix());
+        Keys::between(name(1), name(Revision::MAX + 1))
     }
 
     /// The records of commits up to a revision.
@@ -128,13 +141,18 @@ impl KeySpace {
         format!("{}/blob/{blob}/", self.prefix)
     }
 
+    /// The record of a guard: it begins with its checkpoint, and ends when nothing of what its
+    /// command changed is left to be put back.
+    pub(super) fn guard(&self, id: &str) -> String {
+        format!("{}{id}", self.guard_prefix())
+    }
+
+    pub(super) fn guard_prefix(&self) -> String {
+        format!("{}/guard/", self.prefix)
+    }
+
     /// That an operation is not committed yet, or never will be.
     pub(super) fn claim(&self, operation: &OperationId) -> String {
         format!("{}/operation/{}", self.prefix, operation.as_str())
-    }
-
-    /// The keys of all grants begin with this.
-    pub(super) fn grant_prefix(&self) -> String {
-        format!("{}/hold/", self.prefix)
     }
 }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::keys::KeySpace;
 use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::KeyValue;
@@ -55,6 +56,29 @@ impl Record {
             }
             _ => None,
         }
+    }
+}
+
+/// The last key of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Newest {
+    /// The revision, as its name says.
+    pub revision: Revision,
+    /// Its record; none if this program did not write it.
+    record: Option<Record>,
+}
+
+impl Newest {
+    /// Reads the last key.
+    pub(super) fn of(found: &KeyValue, keys: &KeySpace) -> Option<Self> {
+        let revision = keys.revision_in(&found.key)?;
+        let record = Record::of(found).filter(|record| record.commit.revision == revision);
+        Some(Self { revision, record })
+    }
+
+    /// The commit on record.
+    pub(super) fn commit(&self) -> Option<&Commit> {
+        self.record.as_ref().map(|record| &record.commit)
     }
 }
 

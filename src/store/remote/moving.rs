@@ -7,16 +7,14 @@
 
 mod arrival;
 mod departure;
-mod meta;
 
 use serde_json::json;
 
-use self::meta::{Meta, Standing};
 use super::RemoteStore;
-use super::ground::lineage_in;
 use super::keys::KeySpace;
+use super::meta::{Meta, Standing};
 use crate::audit::Level;
-use crate::error::{Error, Kind, Result, quote};
+use crate::error::{Error, Hint, Kind, Result, quote};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
 use crate::etcd::messages::{KeyValue, RangeResponse, TxnRequest};
@@ -54,8 +52,10 @@ impl RemoteStore {
     /// `state push`: moves the state of a root here, or continues to.
     fn push_from(&self, root: &FileStore) -> Result<Moved> {
         // A store that cannot take it refuses before anything is touched.
-        self.meta()?;
-        let (moved, contents) = root.moves().push(self.mark(Phase::Pushing)?)?;
+        if self.meta()?.put_at == 0 {
+            self.check_neighbours()?;
+        }
+        let (moved, contents) = root.moves().push(self.mark(Phase::Pushing)?).map_err(of_root)?;
         let operation = moved.mark.operation.clone();
         let claimed = match self.begin_arrival(&operation, &contents, root) {
             // The store knows nothing of it.
@@ -73,7 +73,8 @@ impl RemoteStore {
 
     /// `state push --abort`: the state stays in the root.
     fn abort_push(&self, root: &FileStore) -> Result<GivenUp> {
-        let Some(moved) = root.moves().interrupted(Phase::Pushing, &self.shown)? else {
+        let Some(moved) = root.moves().interrupted(Phase::Pushing, &self.shown).map_err(of_root)?
+        else {
             return Ok(GivenUp::Nothing);
         };
         self.take_back(&moved.mark.operation)?;
@@ -84,7 +85,7 @@ impl RemoteStore {
     /// `state pull`: moves the state to a root that has none, or continues to.
     fn pull_to(&self, root: &FileStore) -> Result<Moved> {
         self.meta()?;
-        let moved = root.moves().pull(self.mark(Phase::Pulling)?)?;
+        let moved = root.moves().pull(self.mark(Phase::Pulling)?).map_err(of_root)?;
         let operation = moved.mark.operation.clone();
         let frozen = match self.begin_departure(&operation, moved.lineage(), root) {
             Err(error) if moved.is_new && error.kind != Kind::DurabilityUnknown => {
@@ -109,7 +110,8 @@ impl RemoteStore {
 
     /// `state pull --abort`: the state stays here.
     fn abort_pull(&self, root: &FileStore) -> Result<GivenUp> {
-        let Some(moved) = root.moves().interrupted(Phase::Pulling, &self.shown)? else {
+        let Some(moved) = root.moves().interrupted(Phase::Pulling, &self.shown).map_err(of_root)?
+        else {
             return Ok(GivenUp::Nothing);
         };
         self.release(&moved.mark.operation)?;
@@ -136,15 +138,23 @@ impl RemoteStore {
 
     fn meta(&self) -> Result<Meta> {
         let range = self.client.range(&Keys::one(self.keys.meta()).read())?;
-        Meta::of(range)
+        self.meta_in(range)
     }
 
-    /// Refuses to work with a state that is not here.
-    pub(super) fn check_standing(&self, meta: &[u8]) -> Result<()> {
-        check_standing(meta, &self.shown)
+    /// The refusal of a store that a state is on its way to from this host, and that does not know
+    /// it yet.
+    pub(super) fn push_from_here(&self) -> Option<Error> {
+        let host = self.host.as_ref()?;
+        let mark = match host.mark() {
+            Ok(mark) => mark?,
+            Err(error) => return Some(error),
+        };
+        let is_here = mark.phase == Phase::Pushing && mark.url == self.shown;
+        is_here.then(|| mark.refusal(&host.root()))
     }
 
-    fn not_here(&self, standing: &Standing) -> Error {
+    /// The refusal of a store with its state elsewhere.
+    pub(super) fn not_here(&self, standing: &Standing) -> Error {
         not_here(standing, &self.shown)
     }
 
@@ -183,18 +193,11 @@ impl RemoteStore {
 /// state moves or is elsewhere, and where a newer program keeps it.
 pub fn mark_of_state(prefix: &str, shown: &str) -> StateMark {
     let shown = shown.to_owned();
-    let check = move |meta: &KeyValue| {
-        lineage_in(meta)?;
-        check_standing(&meta.value, &shown)
+    let check = move |found: &KeyValue| match Meta::usable(found)? {
+        Some(Meta { standing: Standing::Here { .. }, .. }) | None => Ok(()),
+        Some(meta) => Err(not_here(&meta.standing, &shown)),
     };
     StateMark { key: KeySpace::new(prefix).meta(), check: Box::new(check) }
-}
-
-fn check_standing(meta: &[u8], shown: &str) -> Result<()> {
-    match meta::standing_in(meta) {
-        Standing::Here { .. } => Ok(()),
-        standing => Err(not_here(&standing, shown)),
-    }
 }
 
 fn not_here(standing: &Standing, shown: &str) -> Error {
@@ -219,6 +222,20 @@ fn not_here(standing: &Standing, shown: &str) -> Error {
         }
     };
     error.detail("store", shown)
+}
+
+/// An error about the root: its commands are for the root, whatever store the user has named.
+fn of_root(error: Error) -> Error {
+    let of_root = |hint| match hint {
+        Hint::Command(command, why)
+            if !command.starts_with("state push") && !command.starts_with("state pull") =>
+        {
+            Hint::Shell(format!("env -u PIPELINE_STORE pipeline-state {command}"), why)
+        }
+        hint => hint,
+    };
+    let hints = error.hints.into_iter().map(of_root).collect();
+    Error { hints, ..error }
 }
 
 /// The failure of a step of which it is open whether it was carried out.

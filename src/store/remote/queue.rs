@@ -69,6 +69,16 @@ pub(super) enum Attempt<'s, T> {
     Overtaken(Option<Box<Ground<'s>>>),
 }
 
+impl<'s, T> Attempt<'s, T> {
+    /// The same with another result.
+    pub(super) fn map<U>(self, result: impl FnOnce(T) -> U) -> Attempt<'s, U> {
+        match self {
+            Self::Ended(done) => Attempt::Ended(result(done)),
+            Self::Overtaken(ground) => Attempt::Overtaken(ground),
+        }
+    }
+}
+
 impl RemoteStore {
     /// Runs `attempt` when its writer's turn has come, until it has a result.
     pub(super) fn in_turn<'s, T>(

@@ -1,6 +1,8 @@
 //! Reading the document.
 
-use super::{RemoteStore, StaleReads};
+use super::RemoteStore;
+use super::meta::Meta;
+use super::source::Source;
 use crate::document::{Reading, inspect_text, rules};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::txn::Keys;
@@ -19,29 +21,31 @@ impl RemoteStore {
 
     /// What a member has, where that is accepted; else the error.
     fn read_stale(&self, error: Error) -> Result<Served> {
-        if self.surroundings.stale_reads == StaleReads::Refuse {
+        if !self.accepts_old_answers(&error) {
             return Err(error);
         }
-        let Ok(answer) = self.client.range_of_member(&Keys::one(self.keys.state())) else {
-            return Err(error);
-        };
-        let header = answer.header.unwrap_or_default();
-        let Some(kv) = answer.kvs.into_iter().next() else { return Err(error) };
-        let Reading::Sealed(document) = inspect_text(kv.value.clone()) else { return Err(error) };
-        self.warn(format!(
-            "this is what member {:x} has at its revision {}, and it may be old: {}",
-            header.member_id, header.revision, error.message
-        ));
-        Ok(Served { value: document.value, bytes: kv.value })
+        match self.read_from(Source::Member) {
+            Ok(Some(served)) => Ok(served),
+            _ => Err(error),
+        }
+    }
+
+    /// The document, where one request shows that it can be served.
+    fn read_from(&self, source: Source) -> Result<Option<Served>> {
+        let keys = [self.keys.meta(), self.keys.state()];
+        let answer = self.snapshot_of(source, keys.map(|key| Keys::one(key).read()))?;
+        let mut found = answer.ranges().map(|mut range| range.kvs.pop());
+        let (meta, state) = (found.next().flatten(), found.next().flatten());
+        let (Some(meta), Some(text)) = (meta, state.map(|kv| kv.value)) else { return Ok(None) };
+        let Reading::Sealed(document) = inspect_text(text.clone()) else { return Ok(None) };
+        let is_served = Meta::is_of(&meta, &document.seal.lineage)
+            && rules::check(document.value.skeleton()).is_empty();
+        Ok(is_served.then(|| Served { value: document.value, bytes: text }))
     }
 
     fn read_current(&self) -> Result<Served> {
-        // One request, and the digest, show that most documents can be served.
-        if let Some(text) = self.value_of(self.keys.state())?
-            && let Reading::Sealed(document) = inspect_text(text.clone())
-            && rules::check(document.value.skeleton()).is_empty()
-        {
-            return Ok(Served { value: document.value, bytes: text });
+        if let Some(served) = self.read_from(Source::Cluster)? {
+            return Ok(served);
         }
         self.retry(|| self.read_with_care())
     }

@@ -12,15 +12,15 @@ use crate::store::report::{Validation, note_of};
 impl RemoteStore {
     /// Checks the document as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let ground = self.observe(&[])?;
-        let error = ground.health.refusal(&self.shown, &ground, None);
+        let ground = self.observe_to_report()?;
+        let error = ground.problem();
         let note = note_of(&ground.health);
         Ok(Validation::of_live(&ground.health, &self.shown, error, note))
     }
 
     /// The document that is there, valid or not, for reports; nothing is healed.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
-        let ground = self.observe(&[])?;
+        let ground = self.observe_to_report()?;
         let reading = ground.text().map(|text| inspect_text(text.clone()));
         Ok(known(&ground.health, reading.as_ref()).cloned())
     }

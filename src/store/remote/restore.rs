@@ -9,9 +9,9 @@
 //! A command that finds an intent marks its claim. If there is none, the restore was committed and
 //! is finished; if there is one, no transaction finds it unmarked again, so it never will be.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::RemoteStore;
 use super::checkpoint::{Checkpoint, Moment, state_of};
@@ -25,7 +25,7 @@ use crate::document::inspect_text;
 use crate::document::seal::without_seal;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
-use crate::etcd::messages::{Compare, TxnRequest};
+use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, delete, put, put_at};
 use crate::name::Name;
 use crate::store::checkpoint::catalog::{Snapshot, Which};
@@ -39,7 +39,7 @@ use crate::store::options::WriteOptions;
 use crate::store::restore::intent::OperationId;
 use crate::store::restore::plan::differences;
 use crate::store::restore::{Aborted, Interrupted, Planned, Restored};
-use crate::store::signal::SignalFile;
+use crate::store::signal::{SignalFile, Signals};
 use crate::tree::Listing;
 
 /// The most signals that one restore changes: a transaction has 128 operations.
@@ -72,7 +72,7 @@ enum Decision {
 }
 
 /// A restore at work.
-struct Work<'s> {
+pub(super) struct Work<'s> {
     checkpoint: &'s Checkpoint,
     lock: HostLock<'s>,
     claim: Option<Claim>,
@@ -86,41 +86,82 @@ struct Before {
     id: String,
     /// The revision that put the state in it.
     state_put_at: i64,
-    signals: Vec<SignalFile>,
+}
+
+/// What a restore puts in place, besides the `config/` of its checkpoint.
+pub(super) struct Target {
+    /// The document.
+    pub value: Value,
+    pub signals: TargetSignals,
+    /// What else becomes of guards on record.
+    pub guards: Vec<RequestOp>,
+}
+
+/// The files of signals that a restore puts in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetSignals {
+    /// Those of its checkpoint.
+    OfCheckpoint,
+    /// They follow the document.
+    Follow,
 }
 
 impl RemoteStore {
     /// Restores a checkpoint.
     pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
         let checkpoint = self.checkpoints().restorable(which)?;
-        let lock = self.host()?.lock()?;
-        let lock = self.settle(lock)?;
-        let mut work =
-            Work { checkpoint: &checkpoint, lock, claim: None, before: None, is_blocked: false };
+        let mut work = self.begin_work(&checkpoint)?;
+        let restored = self.carry(&mut work, options, |work, ground, place| {
+            let (value, signals) = (state_of(&checkpoint)?.0, TargetSignals::OfCheckpoint);
+            let guards = ground.guards_put_back_by(&checkpoint.id)?;
+            self.attempt(work, ground, Target { value, signals, guards }, options, place)
+        });
+        let (revision, before) = self.conclude(work, restored)?;
+        let pre_restore = before.unwrap_or_default();
+        let entry = recovery(Level::Info, "restore", "restored");
+        let entry = entry.with("id", &checkpoint.id).with("before", &pre_restore);
+        self.log(entry.with("revision", revision).with("pid", std::process::id()));
+        self.checkpoints().retire(&checkpoint.id);
+        let id = checkpoint.id.clone();
+        Ok(Restored { id, pre_restore, revision, left: Vec::new() })
+    }
+
+    /// Begins to restore from a checkpoint, with nothing left to settle on this host.
+    pub(super) fn begin_work<'s>(&'s self, checkpoint: &'s Checkpoint) -> Result<Work<'s>> {
+        let lock = self.settle(self.host()?.lock()?)?;
+        Ok(Work { checkpoint, lock, claim: None, before: None, is_blocked: false })
+    }
+
+    /// Runs attempts in turn until one has a result.
+    pub(super) fn carry<'s, T>(
+        &'s self,
+        work: &mut Work<'s>,
+        options: &WriteOptions,
+        mut attempt: impl FnMut(&mut Work<'s>, &Ground<'s>, Option<&Place>) -> Result<Attempt<'s, T>>,
+    ) -> Result<T> {
         let deadline = Instant::now() + self.settings.lock_timeout;
-        let restored = loop {
+        loop {
             // Not while it keeps writers from their turn: the holder may be one of them.
-            if let Err(error) = self.free_moment() {
-                break Err(error);
-            }
-            let restored = self.take_turn(options, |ground, place| {
-                self.attempt(&mut work, &ground, options, place)
-            });
-            match restored {
+            self.free_moment()?;
+            let done = self.take_turn(options, |ground, place| attempt(work, &ground, place));
+            match done {
                 Err(_) if std::mem::take(&mut work.is_blocked) && Instant::now() < deadline => {}
-                restored => break restored,
+                done => return done,
             }
-        };
-        match restored {
-            Ok(revision) => {
+        }
+    }
+
+    /// Puts `config/` in place after a commit, or gives up. Returns also the checkpoint of what
+    /// there was.
+    pub(super) fn conclude<'s, T>(
+        &'s self,
+        work: Work<'s>,
+        result: Result<T>,
+    ) -> Result<(T, Option<String>)> {
+        match result {
+            Ok(done) => {
                 work.lock.finish()?;
-                let pre_restore = work.before.map(|before| before.id).unwrap_or_default();
-                let entry = recovery(Level::Info, "restore", "restored");
-                let entry = entry.with("id", &checkpoint.id).with("before", &pre_restore);
-                self.log(entry.with("revision", revision).with("pid", std::process::id()));
-                self.checkpoints().retire(&checkpoint.id);
-                let id = checkpoint.id.clone();
-                Ok(Restored { id, pre_restore, revision, left: Vec::new() })
+                Ok((done, work.before.map(|before| before.id)))
             }
             // The next command finds out.
             Err(error) if error.kind == Kind::DurabilityUnknown => Err(error),
@@ -216,12 +257,12 @@ impl RemoteStore {
         }
     }
 
-    fn host(&self) -> Result<&Host> {
+    pub(super) fn host(&self) -> Result<&Host> {
         self.host.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a store without a host"))
     }
 
     /// Settles under the lock, and returns a lock with nothing to settle.
-    fn settle<'s>(&'s self, lock: HostLock<'s>) -> Result<HostLock<'s>> {
+    pub(super) fn settle<'s>(&'s self, lock: HostLock<'s>) -> Result<HostLock<'s>> {
         let Some(pending) = lock.pending() else { return Ok(lock) };
         let id = &pending.checkpoint;
         let done = match self.decide(&pending.operation)? {
@@ -288,10 +329,11 @@ impl RemoteStore {
     }
 
     /// One attempt of a restore.
-    fn attempt<'s>(
+    pub(super) fn attempt<'s>(
         &'s self,
         work: &mut Work<'_>,
         ground: &Ground<'s>,
+        target: Target,
         options: &WriteOptions,
         place: Option<&Place>,
     ) -> Result<Attempt<'s, u64>> {
@@ -302,8 +344,8 @@ impl RemoteStore {
         if let Some(claim) = &work.claim {
             self.check_claim(claim)?;
         }
-        let (value, _) = state_of(work.checkpoint)?;
-        let sealed = ground.seal(value.clone(), value.pointer("/metadata/created"))?;
+        let created = target.value.pointer("/metadata/created").cloned();
+        let sealed = ground.seal(target.value, created.as_ref())?;
         let moment = self.moment()?;
         if let Some(obstacle) = self.tree_obstacle(&moment.trees)? {
             work.is_blocked = true;
@@ -312,6 +354,12 @@ impl RemoteStore {
         if moment.ground.state_put_at() != ground.state_put_at() {
             return Ok(Attempt::Overtaken(None));
         }
+        let signals = match target.signals {
+            TargetSignals::OfCheckpoint => changed_signals(work.checkpoint, &moment)?,
+            TargetSignals::Follow => {
+                ground.files_of(&Signals::Follow, sealed.document.value.skeleton())?
+            }
+        };
         let is_current = |it: &Before| it.state_put_at == ground.state_put_at();
         if !work.before.as_ref().is_some_and(is_current) && !self.begin(work, &moment)? {
             return Ok(Attempt::Overtaken(None));
@@ -319,16 +367,11 @@ impl RemoteStore {
         if let Some(claim) = &mut work.claim {
             claim.free_at = moment.ground.at;
         }
-        let signals = work.before.as_ref().map(|before| before.signals.clone());
         let plan = Plan {
             kept: ground.replaced_by_restore(),
-            signals: signals.unwrap_or_default(),
-            options,
-            repeats: None,
-            waited: Duration::ZERO,
-            place,
-            sealed: &sealed,
             claim: work.claim.as_ref(),
+            guards: target.guards,
+            ..Plan::of(&sealed, signals, options, place)
         };
         Ok(match ground.publish(plan)? {
             Landed::Done => Attempt::Ended(sealed.document.seal.revision.get()),
@@ -339,7 +382,6 @@ impl RemoteStore {
     /// Makes the checkpoint of what there is, and stages `config/` where that is not done yet.
     /// False if a lock was granted meanwhile.
     fn begin(&self, work: &mut Work<'_>, moment: &Moment<'_>) -> Result<bool> {
-        let signals = changed_signals(work.checkpoint, moment)?;
         let snapshot = Snapshot {
             operation: Name::parse("operation", pinned::PRE_RESTORE)?,
             phase: None,
@@ -367,18 +409,18 @@ impl RemoteStore {
             })?;
         }
         let state_put_at = moment.ground.state_put_at();
-        work.before = Some(Before { id: made.id, state_put_at, signals });
+        work.before = Some(Before { id: made.id, state_put_at });
         Ok(true)
     }
 }
 
 impl Ground<'_> {
-    fn replaced_by_restore(&self) -> Kept {
+    pub(super) fn replaced_by_restore(&self) -> Kept {
         let Some(text) = self.text() else { return Kept::Nothing };
-        let revision = match &self.health {
-            Health::Healthy(document) => Some(document.seal.revision),
-            Health::Legacy(_) => None,
-            _ => return Kept::Evidence,
+        let revision = match (self.sealed(), &self.health) {
+            (Some(document), _) => Some(document.seal.revision),
+            (None, Health::Legacy(_)) => None,
+            _ => return self.evidence(),
         };
         let name = BackupName::new(self.store.now(), revision, pinned::PRE_RESTORE);
         Kept::Backup(name, text.clone())

@@ -1,10 +1,12 @@
 //! `state status`.
 
 use super::RemoteStore;
+use super::ground::name_in;
+use super::source::Source;
 use crate::document::inspect_text;
 use crate::error::{Error, Result};
 use crate::etcd::messages::Alarm;
-use crate::etcd::txn::{Keys, snapshot};
+use crate::etcd::txn::Keys;
 use crate::journal::{Event, Events};
 use crate::lock::LockSummary;
 use crate::os::Confirmation;
@@ -40,27 +42,36 @@ impl RemoteStore {
 
     /// The events on record: the commits in the log.
     pub fn events(&self) -> Result<Events> {
-        let records = self.records()?.into_iter();
+        self.reporting(|source| self.events_in(source))
+    }
+
+    fn events_in(&self, source: Source) -> Result<Events> {
+        let records = self.records_in(source)?.into_iter();
         let list = records.map(|record| Event::Commit(record.commit)).collect();
         Ok(Events { list, ..Events::default() })
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let ground = self.observe(&[])?;
-        let error = ground.health.refusal(&self.shown, &ground, None);
+        let ground = self.observe_to_report()?;
+        let error = ground.problem();
         let reading = ground.text().map(|text| inspect_text(text.clone()));
         let pinned = ground.backups.iter().filter(|backup| backup.is_pinned()).count();
-        let events = self.events()?;
+        let events = self.events_in(ground.source)?;
         let counted = vec![
             Keys::below(&self.keys.evidence_prefix()).list(),
             self.keys.grants().list(),
             self.keys.waiters().list(),
         ];
-        let answer = self.client.snapshot(&snapshot(counted))?;
-        let mut counts = answer.ranges().map(|range| range.kvs.len());
-        let mut count = || counts.next().unwrap_or_default();
-        let (evidence, held, waiting) = (count(), count(), count());
+        let mut found = self.snapshot_of(ground.source, counted)?.ranges();
+        let mut next = || found.next().unwrap_or_default().kvs;
+        let prefix = self.keys.evidence_prefix();
+        let evidence = next().iter().filter(|kv| name_in(&kv.key, &prefix).is_some()).count();
+        let mut locks = || {
+            let keys = next();
+            keys.iter().filter(|kv| self.keys.locks.parse(&kv.key).is_some()).count()
+        };
+        let (held, waiting) = (locks(), locks());
         let status = Status {
             path: self.shown.clone(),
             document: DocumentFacts::of(&ground.health, reading.as_ref()),
@@ -86,7 +97,7 @@ impl RemoteStore {
                 flushes: Confirmation::Confirmed,
                 entries: Vec::new(),
             },
-            checkpoints: self.checkpoints().ids()?.len(),
+            checkpoints: self.checkpoints().heads_in(ground.source)?.ids.len(),
             interrupted_restore: match self.interrupted_restore()? {
                 Some(Interrupted::Ours(id)) => Some(id),
                 Some(Interrupted::Foreign(refusal)) => {
@@ -96,7 +107,7 @@ impl RemoteStore {
                 None => None,
             },
             restore_obstacle: None,
-            guards: Vec::new(),
+            guards: self.guards().list_in(ground.source)?,
             disk_free: None,
             writable: true,
             write_obstacle: None,

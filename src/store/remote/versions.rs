@@ -15,7 +15,7 @@ impl RemoteStore {
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the current document.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        let ground = self.observe(&[])?;
+        let ground = self.observe_to_report()?;
         let lineage = ground.lineage_to_continue()?;
         let (health, copies) = (&ground.health, ground.copies()?);
         let versions = Versions { health, copies, lineage: Some(&lineage) };
@@ -30,12 +30,12 @@ impl RemoteStore {
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Result<Vec<LazyDocument>> {
-        let ground = self.observe(&[])?;
+        let ground = self.observe_to_report()?;
         let is_between =
             |name: &BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
         let mut found: Vec<(u64, LazyDocument)> = Vec::new();
         for name in ground.backups.iter().filter(|name| is_between(name)) {
-            let copy = self.copy_named(name.as_str())?;
+            let copy = self.copy_in(ground.source, name.as_str())?;
             if let Some(document) = BackupCopy::sealed(&copy)
                 && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
             {

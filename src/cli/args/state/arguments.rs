@@ -91,6 +91,9 @@ pub struct History {
     /// Only those since then: 2h, 30m, 3d, or a time of RFC 3339
     #[arg(long, value_name = "T", value_parser = parse_since)]
     pub since: Option<Since>,
+    /// Only the one that this operation made, which an error named; exit 1 if there is none
+    #[arg(long, value_name = "ID")]
+    pub operation: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -29,6 +29,7 @@ pub(super) fn run(
     let mut warnings = Vec::new();
     let work = || -> Result<()> {
         let store = open::cluster::open(url, config, disk)?;
+        store.on_wait(Box::new(output.wait_notice()));
         let done = match gives_up {
             true => store.give_up_move(direction, &root).map(|done| show_end(done, url, output)),
             false => store.move_state(direction, &root).map(|done| show(direction, &done, output)),

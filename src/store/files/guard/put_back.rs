@@ -14,7 +14,6 @@ use crate::journal::GuardStep;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;
 use crate::store::diagnosis::Health;
-use crate::store::files::checkpoint::catalog::Checkpoint;
 use crate::store::files::commit::Plan;
 use crate::store::files::guard::settle::settle_record;
 use crate::store::files::guard::{journal_guard, put_record};
@@ -31,7 +30,7 @@ use crate::store::guard::verdict::{Commits, Verdict};
 use crate::store::layout::{CONFIG, pinned};
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::signal::Signals;
-use crate::tree;
+use crate::tree::{self, Listing};
 
 impl Guards<'_> {
     /// Puts back the changes of a guard's command, or returns the reason why it does not; `begun`
@@ -112,10 +111,9 @@ impl Guards<'_> {
 
     /// Returns whether `config/` differs from the checkpoint's. An entry that no checkpoint can
     /// hold is a difference.
-    pub(super) fn is_config_changed(&self, checkpoint: &Checkpoint) -> Result<bool> {
+    pub(in crate::store::files) fn is_config_changed(&self, checkpoint: &Listing) -> Result<bool> {
         let Some(root) = Staging::of(self.store).config_root()? else { return Ok(false) };
-        let before =
-            checkpoint.listing.below(manifest::CONFIG).map(|listing| listing.fingerprint());
+        let before = checkpoint.below(manifest::CONFIG).map(|listing| listing.fingerprint());
         match tree::list(&self.store.disk, &root, CONFIG) {
             Ok(listing) => Ok(listing.map(|listing| listing.fingerprint()) != before),
             Err(error) if tree::cannot_be_kept(&error) => Ok(true),

@@ -66,6 +66,6 @@ impl Commits for Since<'_> {
     }
 
     fn is_config_changed(&self) -> Result<bool> {
-        self.guards.is_config_changed(self.checkpoint)
+        self.guards.is_config_changed(&self.checkpoint.listing)
     }
 }

@@ -16,6 +16,7 @@ use crate::store::checkpoint::catalog::{
 };
 use crate::store::checkpoint::id::is_id;
 use crate::store::checkpoint::manifest::{self, Metadata};
+use crate::store::remote::source::Source;
 use crate::store::restore::state;
 use crate::tree::Listing;
 
@@ -45,9 +46,11 @@ pub(super) fn ids_in(names: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The heads of all checkpoints, as they are found.
-pub(super) struct Heads {
+pub(in crate::store::remote) struct Heads {
     /// Oldest first.
     pub ids: Vec<String>,
+    /// What answered.
+    pub source: Source,
     /// The content of each key, and the revision that put it.
     pub found: BTreeMap<String, (Bytes, i64)>,
 }
@@ -64,24 +67,35 @@ impl Heads {
 
 impl Checkpoints<'_> {
     pub(super) fn heads(&self) -> Result<Heads> {
+        self.heads_in(Source::Cluster)
+    }
+
+    pub(in crate::store::remote) fn heads_in(&self, source: Source) -> Result<Heads> {
         let prefix = self.store.keys.checkpoint_prefix();
-        let range = self.store.client.range(&Keys::below(&prefix).read())?;
+        let ranges = [Keys::one(self.store.keys.meta()), Keys::below(&prefix)];
+        let mut found = self.store.snapshot_of(source, ranges.map(|keys| keys.read()))?.ranges();
+        self.store.check_format(&found.next().unwrap_or_default())?;
         let head = |kv: crate::etcd::messages::KeyValue| {
             let id = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&prefix)?.to_owned();
             is_id(&id).then_some((id, (kv.value, kv.mod_revision)))
         };
-        let found: BTreeMap<_, _> = range.kvs.into_iter().filter_map(head).collect();
-        Ok(Heads { ids: ids_in(found.keys().cloned()), found })
+        let found = found.next().unwrap_or_default().kvs;
+        let found: BTreeMap<_, _> = found.into_iter().filter_map(head).collect();
+        Ok(Heads { ids: ids_in(found.keys().cloned()), found, source })
     }
 
     /// The names of all checkpoints, oldest first.
     pub fn ids(&self) -> Result<Vec<String>> {
-        Ok(self.heads()?.ids)
+        Ok(self.heads_to_report()?.ids)
+    }
+
+    fn heads_to_report(&self) -> Result<Heads> {
+        self.store.reporting(|source| self.heads_in(source))
     }
 
     /// All checkpoints, newest first. Their contents are not read; see [`Checkpoints::verify`].
     pub fn list(&self) -> Result<Vec<Listed>> {
-        let heads = self.heads()?;
+        let heads = self.heads_to_report()?;
         let listed = |id: &String| match heads.head(id) {
             Ok(head) => Listed::new(id.clone(), head.metadata, head.files, head.size),
             Err(error) => Listed::spoilt(id.clone(), &error),
@@ -91,9 +105,12 @@ impl Checkpoints<'_> {
 
     /// Finds the chosen checkpoint, and reads it whole.
     pub fn find(&self, which: &Which) -> Result<Checkpoint> {
-        let heads = self.heads()?;
+        self.find_among(&self.heads_to_report()?, which)
+    }
+
+    fn find_among(&self, heads: &Heads, which: &Which) -> Result<Checkpoint> {
         let id = choose(which, &heads.ids)?;
-        self.open(&id, heads.head(&id)?)
+        self.open(heads.source, &id, heads.head(&id)?)
     }
 
     /// Reads a checkpoint whole and reports its defects.
@@ -101,13 +118,13 @@ impl Checkpoints<'_> {
         self.find(&Which::Id(id.to_owned())).map(drop)
     }
 
-    pub(super) fn open(&self, id: &str, head: Head) -> Result<Checkpoint> {
+    fn open(&self, source: Source, id: &str, head: Head) -> Result<Checkpoint> {
         let mut content = BytesMut::new();
         for number in 0..head.chunks {
-            match self.store.value_of(self.store.keys.chunk(&head.blob, number))? {
+            match self.store.value_in(source, self.store.keys.chunk(&head.blob, number))? {
                 Some(chunk) if chunk.len() <= super::CHUNK => content.extend_from_slice(&chunk),
                 Some(_) => return Err(damaged(id, "a part of it is larger than it was")),
-                None if self.is_gone(id)? => return Err(absent(id)),
+                None if self.is_gone(source, id)? => return Err(absent(id)),
                 None => return Err(damaged(id, &format!("part {number} of it is missing"))),
             }
         }
@@ -122,14 +139,14 @@ impl Checkpoints<'_> {
         Ok(Checkpoint { id: id.to_owned(), metadata: head.metadata, archive })
     }
 
-    fn is_gone(&self, id: &str) -> Result<bool> {
-        Ok(self.store.value_of(self.store.keys.checkpoint(id))?.is_none())
+    fn is_gone(&self, source: Source, id: &str) -> Result<bool> {
+        Ok(self.store.value_in(source, self.store.keys.checkpoint(id))?.is_none())
     }
 
     /// The chosen checkpoint, if it can be restored; the error names the newest other one that can
     /// be.
     pub(in crate::store::remote) fn restorable(&self, which: &Which) -> Result<Checkpoint> {
-        let found = self.find(which).and_then(|checkpoint| {
+        let found = self.find_among(&self.heads()?, which).and_then(|checkpoint| {
             state_of(&checkpoint)?;
             Ok(checkpoint)
         });
@@ -148,8 +165,8 @@ impl Checkpoints<'_> {
         })
     }
 
-    pub(super) fn is_restorable(&self, id: &str) -> Result<bool> {
-        let found = self.find(&Which::Id(id.to_owned()));
+    pub(in crate::store::remote) fn is_restorable(&self, id: &str) -> Result<bool> {
+        let found = self.find_among(&self.heads()?, &Which::Id(id.to_owned()));
         match found.and_then(|checkpoint| state_of(&checkpoint).map(drop)) {
             Ok(()) => Ok(true),
             // What could not be read is not known to be damaged.

@@ -42,12 +42,10 @@ impl Shelf for Shelved<'_> {
 }
 
 impl Checkpoints<'_> {
-    /// Returns whether a record of this host refers to a checkpoint, so that it must stay.
+    /// Returns whether a record of this host or a guard refers to a checkpoint, so that it must stay.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
-        match &self.store.host {
-            Some(host) => host.names(id),
-            None => Ok(false),
-        }
+        let is_named = self.store.host.as_ref().map(|host| host.names(id)).transpose()?;
+        Ok(is_named == Some(true) || self.store.value_of(self.store.keys.guard(id))?.is_some())
     }
 
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),

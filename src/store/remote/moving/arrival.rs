@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::meta::{Meta, Standing};
 use super::{ended, open, unsure};
 use crate::document::seal::Seal;
 use crate::document::{Reading, inspect_text};
@@ -13,7 +12,8 @@ use crate::journal::Commit;
 use crate::plural::count;
 use crate::store::FileStore;
 use crate::store::moving::{Contents, occupied};
-use crate::store::remote::log::{LOG_KEPT, Operation, Record};
+use crate::store::remote::log::{LOG_KEPT, Newest, Operation, Record};
+use crate::store::remote::meta::{Meta, Standing};
 use crate::store::remote::{DOCUMENT_LIMIT, RemoteStore};
 use crate::store::restore::intent::OperationId;
 
@@ -100,10 +100,10 @@ impl RemoteStore {
             self.keys.logs().read_last(),
         ];
         let mut found = self.client.snapshot(&snapshot(ranges))?.ranges();
-        let meta = Meta::of(found.next().unwrap_or_default())?;
+        let meta = self.meta_in(found.next().unwrap_or_default())?;
         let state = found.next().unwrap_or_default().kvs.pop();
         let newest = found.next().unwrap_or_default().kvs.pop();
-        let newest = newest.as_ref().and_then(Record::of).map(|record| record.commit);
+        let newest = newest.and_then(|kv| Newest::of(&kv, &self.keys));
         match &meta.standing {
             Standing::Here { pushed: Some(pushed) } if pushed == operation => return Ok(None),
             Standing::Here { .. } if meta.put_at == 0 && state.is_none() && newest.is_none() => {}
@@ -166,7 +166,7 @@ impl RemoteStore {
             failure: Vec::new(),
         };
         let (succeeded, found) = self.step(request)?;
-        let found = Meta::of(found)?;
+        let found = self.meta_in(found)?;
         let is_done = succeeded
             || matches!(&found.standing, Standing::Here { pushed: Some(it) } if it == operation);
         if is_done { Ok(()) } else { Err(ended()) }
@@ -203,7 +203,7 @@ impl RemoteStore {
         loop {
             let ranges = [Keys::one(self.keys.meta()).read(), Keys::one(self.keys.state()).read()];
             let mut found = self.client.snapshot(&snapshot(ranges))?.ranges();
-            let meta = Meta::of(found.next().unwrap_or_default())?;
+            let meta = self.meta_in(found.next().unwrap_or_default())?;
             let state = found.next().unwrap_or_default().kvs.pop();
             let (meta_key, state_key) = (self.keys.meta(), self.keys.state());
             let state_put_at = state.as_ref().map_or(0, |kv| kv.mod_revision);

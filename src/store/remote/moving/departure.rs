@@ -2,17 +2,19 @@
 
 use bytes::Bytes;
 
-use super::meta::{Meta, Standing};
 use super::{ended, unsure};
 use crate::document::seal::{Document, Lineage};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::TxnRequest;
 use crate::etcd::txn::{Keys, created_before, delete, put, put_at, snapshot};
+use crate::lock::remote::Entry;
 use crate::store::FileStore;
 use crate::store::diagnosis::Health;
 use crate::store::moving::{Contents, locked, occupied};
 use crate::store::remote::RemoteStore;
+use crate::store::remote::ground::name_in;
+use crate::store::remote::meta::{Meta, Standing};
 use crate::store::restore::intent::OperationId;
 
 /// What a pull has found or put.
@@ -67,7 +69,7 @@ impl RemoteStore {
         let answer = self.client.snapshot(&snapshot(ranges))?;
         let at = answer.revision();
         let mut found = answer.ranges();
-        let meta = Meta::of(found.next().unwrap_or_default())?;
+        let meta = self.meta_in(found.next().unwrap_or_default())?;
         let state = found.next().unwrap_or_default().kvs.pop();
         let holders = found.next().unwrap_or_default().kvs;
         let state_put_at = state.as_ref().map_or(0, |kv| kv.mod_revision);
@@ -94,12 +96,11 @@ impl RemoteStore {
             ));
             return Err(error.hint_command("state pull --help", "name another --root"));
         }
-        let prefix = self.keys.grant_prefix();
         let mut names: Vec<String> = holders
             .iter()
-            .filter_map(|kv| {
-                let rest = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&prefix)?;
-                Some(rest.split('/').next()?.to_owned())
+            .filter_map(|kv| match self.keys.locks.parse(&kv.key)? {
+                Entry::Grant(name) => Some(name.to_string()),
+                Entry::Waiter(_) => None,
             })
             .collect();
         names.dedup();
@@ -139,9 +140,7 @@ impl RemoteStore {
             }),
         };
         let seal = document.ok_or_else(|| self.vanished())?.seal;
-        let name = |key: &Bytes, prefix: &str| {
-            std::str::from_utf8(key).ok()?.strip_prefix(prefix).map(str::to_owned)
-        };
+        let name = |key: &Bytes, prefix: &str| name_in(key, prefix).map(str::to_owned);
         let prefix = self.keys.backup_prefix();
         let listed = self.client.range(&Keys::below(&prefix).list())?;
         let mut backups = Vec::new();
@@ -189,7 +188,7 @@ impl RemoteStore {
             failure: Vec::new(),
         };
         let (succeeded, found) = self.step(request)?;
-        let found = Meta::of(found)?;
+        let found = self.meta_in(found)?;
         let is_done = succeeded
             || matches!(&found.standing, Standing::Departed { operation: it, .. } if it == operation);
         if is_done { Ok(()) } else { Err(ended()) }
