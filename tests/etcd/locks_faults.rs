@@ -182,3 +182,14 @@ fn a_grant_that_was_made_unanswered_is_known_after_others_came_and_went() {
     let held = place.below("hold/a/").remove(0);
     assert_eq!(acquired[0].grant.token.get(), held.create_revision as u64);
 }
+
+#[test]
+fn a_waiter_that_hears_no_more_answers_leaves_the_queue_all_the_same() {
+    let (place, one, other) = (Place::new(), Script::new(), Script::new());
+    one.lock(&place.locks(), "a", Exclusive).unwrap();
+    // It has read, was granted a lease, has queued, and watches.
+    let plan = Plan::new(Some((4, Fault::AnswerLost, Span::FromThenOn)));
+    let refused = other.lock(&place.faulty_locks(&plan, IMPATIENT), "a", Exclusive).unwrap_err();
+    assert_eq!(code(&refused), 8, "{refused}");
+    assert!(place.below("wait/").is_empty());
+}

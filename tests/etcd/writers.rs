@@ -195,3 +195,14 @@ fn a_fault_on_the_way_through_the_queue_costs_no_update() {
         }
     }
 }
+
+#[test]
+fn a_writer_that_hears_no_more_answers_leaves_the_queue_all_the_same() {
+    let place = Place::initialized();
+    put_ahead(&place);
+    // It has read, was granted a lease, has queued, and watches.
+    let plan = Plan::new(Some((4, Fault::AnswerLost, Span::FromThenOn)));
+    let refused = set(&place.faulty(&plan, IMPATIENT), "n", 1).unwrap_err();
+    assert_eq!(code(&refused), 8, "{refused}");
+    assert!(place.below(QUEUE).iter().all(|kv| !is_behind(kv)));
+}
