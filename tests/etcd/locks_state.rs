@@ -2,6 +2,8 @@
 
 use std::thread::scope;
 
+use rustix::process::{Signal, kill_process};
+
 use crate::keepers::{Host, LONG, SHORT};
 use crate::server::shared;
 
@@ -93,6 +95,21 @@ fn a_fence_of_a_grant_that_was_lost_says_when() {
     host.await_file("lost-");
     let said = script.go_on();
     assert!(said.contains("was lost at 20") && said.contains(r#""lost":"20"#), "{said}");
+}
+
+#[test]
+fn a_loss_that_no_keeper_saw_is_said_with_one_time() {
+    let host = initialized(SHORT);
+    let script = host.script(
+        "t=$($B lock acquire deploy --print-token); echo ready; read x
+         $B --json state set a=1 --fence deploy:$t; sleep 1; $B --json lock release deploy",
+    );
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    host.await_free();
+    let said = script.go_on();
+    let times: Vec<&str> =
+        said.split(r#""lost":"#).skip(1).filter_map(|rest| rest.get(..26)).collect();
+    assert!(times.len() == 2 && times[0] == times[1] && times[0].starts_with("\"20"), "{said}");
 }
 
 #[test]

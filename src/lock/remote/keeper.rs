@@ -274,7 +274,11 @@ impl<'a> Keeper<'a> {
 
     /// The lease is lost: its owner's next command says so, and a command of `lock run` is ended.
     fn lost(&self, why: &str) {
-        let time = rfc3339_millis(SystemTime::now());
+        // An earlier keeper may have ended long ago.
+        let renewed = self.kept.as_ref().and_then(Kept::renewed);
+        let end = renewed.map(|at| at + Duration::from_millis(self.order.ttl));
+        let now = SystemTime::now();
+        let time = rfc3339_millis(end.map_or(now, |end| end.min(now)));
         let lost = Lost { time, why: why.to_owned() };
         if let Ok(Some(notes)) = self.notes.of(&self.order.owner) {
             let _ = notes.set_lost(self.order.lease, &lost);

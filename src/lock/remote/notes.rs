@@ -291,9 +291,7 @@ impl Notes<'_> {
                 true => format!("its lease had ended on the cluster; it was last renewed at {at}"),
                 false => format!("its keeper had ended; its lease was last renewed at {at}"),
             };
-            let now = self.disk.now();
-            let time = if is_kept { now } else { until.min(now) };
-            Lost { time: rfc3339_millis(time), why }
+            Lost { time: rfc3339_millis(until.min(self.disk.now())), why }
         }))
     }
 
