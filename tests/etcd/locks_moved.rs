@@ -17,10 +17,11 @@ fn marks() -> [(Value, Kind); 4] {
         "operation": "0123456789abcdef0123456789abcdef", "root": "host:/root/state.json",
         "revision": 1, "digest": "0".repeat(64),
     });
+    let mark = |field: &str| json!({"format": 1, "lineage": "0".repeat(32), field: note});
     [
-        (json!({"format": 1, "arriving": note}), Kind::Moving),
-        (json!({"format": 1, "departing": note}), Kind::Moving),
-        (json!({"format": 1, "departed": note}), Kind::Moved),
+        (mark("arriving"), Kind::Moving),
+        (mark("departing"), Kind::Moving),
+        (mark("departed"), Kind::Moved),
         (json!({"format": 2}), Kind::NewerSchema),
     ]
 }
