@@ -17,7 +17,7 @@ if [ -z "${BINARY:-}" ] || [ -z "${FLOOR:-}" ]; then
     (cd "$here/.." && cargo build --profile dist --features etcd --bin pipeline-state --example floor)
     BINARY=$target/dist/pipeline-state FLOOR=$target/dist/examples/floor
 fi
-for tool in gcc etcd etcdctl "$BINARY" "$FLOOR"; do
+for tool in gcc curl etcd etcdctl "$BINARY" "$FLOOR"; do
     command -v "$tool" >/dev/null || { printf 'cluster.sh: %s is missing\n' "$tool" >&2; exit 5; }
 done
 binary=$(realpath "$BINARY") floor=$(realpath "$FLOOR")
@@ -49,6 +49,12 @@ url=etcd://$hosts
 store=$url/bench
 export PIPELINE_STORE=$store
 "$binary" -q state init
+# The sum of a figure of all members.
+metric() {
+    local i
+    for ((i = 0; i < members; i++)); do curl -s "http://127.0.0.1:$((base + 2 * i))/metrics"; done |
+        awk -v name="$1" '$1 == name { sum += $2 } END { printf "%d", sum }'
+}
 size() { etcdctl --endpoints "$hosts" endpoint status -w json | grep -o '"dbSize":[0-9]*' | head -1 | cut -d: -f2; }
 
 commands=()
@@ -94,6 +100,16 @@ until [ "$("$binary" --json lock status | grep -o '"waiting":[0-9]*' | cut -d: -
 printf '\n100 waiters are in the queue after %s ms\n' $((($(date +%s%N) - begun) / 1000000))
 kill "${waiters[@]}" $holder 2>/dev/null || true
 wait "${waiters[@]}" 2>/dev/null || true
+
+# A hundred watchers of the document: from the commit until the last has seen it and ended.
+"$binary" -q set gate=closed
+for ((i = 0; i < 100; i++)); do "$binary" -q state wait '.gate == "open"' & watchers[i]=$!; done
+until [ "$(metric etcd_debugging_mvcc_watcher_total)" -ge 100 ]; do sleep 0.1; done
+begun=$(date +%s%N)
+"$binary" -q set gate=open
+wait "${watchers[@]}"
+printf '\n100 watchers have seen a commit after %s ms; etcd takes %s MiB\n' $((($(date +%s%N) - begun) / 1000000)) \
+    $(($(metric process_resident_memory_bytes) / members / 1048576))
 
 printf '\n'
 cat "$SUMMARY"
