@@ -1,5 +1,7 @@
 //! Keys that another program put, changed or deleted.
 
+use std::time::Duration;
+
 use pipeline_state::error::Kind;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::{InitMode, Replaced};
@@ -195,4 +197,15 @@ fn a_new_lineage_says_where_the_state_before_it_is() {
     let kept = key.strip_prefix(&place.key("")).unwrap();
     assert_eq!(place.value(kept).unwrap(), b"torn");
     assert_eq!(document(&store)["phase"], "pre-init");
+}
+
+#[test]
+fn a_commit_names_the_grant_that_it_waits_for_where_that_cannot_be_read() {
+    let place = Place::initialized();
+    place.put("hold/state/x", "garbage");
+    let impatient = Settings { lock_timeout: Duration::from_millis(100), ..settings() };
+    let error = set(&place.store_with(impatient), "n", 1).unwrap_err();
+    assert_eq!((code(&error), error.kind), (2, Kind::LockTimeout));
+    assert!(error.message.contains(&place.key("hold/state/x")), "{error}");
+    assert!(!error.message.contains("since"), "{error}");
 }

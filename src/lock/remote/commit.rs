@@ -92,7 +92,10 @@ impl Committer {
         });
         Ok(others.map(|held| {
             let holder = describe_holder_from_here(&held.grant, &oracle);
-            let holder = format!("{holder} since {}", held.grant.since);
+            let holder = match held.grant.since.as_str() {
+                "" => holder, // its key cannot be read
+                since => format!("{holder} since {since}"),
+            };
             Obstacle { key: held.key, holder }
         }))
     }
