@@ -60,7 +60,7 @@ impl Store {
     /// Returns whether a reader would find no restore to finish, as far as this host shows; of
     /// files also that the document is there.
     pub fn is_at_rest(&self) -> bool {
-        each!(Self: self, store => store.is_at_rest(),
+        each!(Self: self, store => store.report().is_at_rest(),
             store => matches!(store.interrupted_restore(), Ok(None)))
     }
 
@@ -128,7 +128,7 @@ impl Store {
 
     /// Its path or address, as it is shown.
     pub fn place(&self) -> String {
-        each!(Self: self, store => store.path().display().to_string(), store => store.place())
+        each!(Self: self, store => store.settings().path().display().to_string(), store => store.place())
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.

@@ -42,9 +42,9 @@ pub mod state_file;
 mod state_lock;
 mod transaction;
 mod undo;
+mod warnings;
 pub mod writable;
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -56,12 +56,14 @@ use self::fresh::Lineages;
 use self::guard::Guards;
 pub use self::heal::Healing;
 use self::logs::Logs;
+use self::moving::Moves;
 pub use self::preserve::Space;
 use self::read::READER_PATIENCE;
 use self::report::Report;
 pub use self::restore::Probe;
 use self::restore::{Intents, Restores};
 pub use self::signal::SignalFiles;
+use self::warnings::Warnings;
 use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog};
 use crate::error::Result;
@@ -86,8 +88,7 @@ pub struct FileStore {
     audit: Rc<Audit>,
     locks: FileLocks,
     errors: ErrorLog,
-    warnings: RefCell<Vec<String>>,
-    last_warnings: RefCell<Vec<String>>,
+    warnings: Warnings,
     absence: Absence,
 }
 
@@ -109,8 +110,7 @@ impl FileStore {
             audit,
             locks,
             errors,
-            warnings: RefCell::default(),
-            last_warnings: RefCell::default(),
+            warnings: Warnings::default(),
             absence: Absence::WaitedOut,
         }
     }
@@ -120,19 +120,9 @@ impl FileStore {
         Self { absence: Absence::Reported, ..self }
     }
 
-    /// The state file's path.
-    pub fn path(&self) -> PathBuf {
-        self.settings.path()
-    }
-
     /// The options that this store is kept with.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The audit log.
-    pub fn audit(&self) -> &Audit {
-        &self.audit
     }
 
     /// The locks of this root.
@@ -180,14 +170,14 @@ impl FileStore {
         Restores { store: self }
     }
 
+    /// Moves of this state.
+    pub fn moves(&self) -> Moves<'_> {
+        Moves { store: self }
+    }
+
     /// Lineages of this root.
     pub fn lineages(&self) -> Lineages<'_> {
         Lineages { store: self }
-    }
-
-    /// Returns whether the state file is there, and no restore waits to be finished.
-    pub fn is_at_rest(&self) -> bool {
-        Reader::of(self).is_at_rest()
     }
 
     /// Reads the document. Damage is healed first; where that is impossible, the copy that healing
@@ -233,30 +223,15 @@ impl FileStore {
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
-        let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
-        warnings.extend(self.locks.take_warnings());
-        warnings.extend(self.audit.warning().map(str::to_owned));
-        warnings.append(&mut self.last_warnings.borrow_mut());
-        warnings
+        let logged = self.audit.warning().map(str::to_owned);
+        self.warnings.take_with(self.locks.take_warnings().into_iter().chain(logged))
     }
 
     fn warn(&self, warning: impl Into<String>) {
-        let warning = warning.into();
-        let mut warnings = self.warnings.borrow_mut();
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
-
-    /// Warns after all other warnings, at the end of the output, where it is seen first.
-    fn warn_last(&self, warning: String) {
-        let mut warnings = self.last_warnings.borrow_mut();
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
+        self.warnings.add(warning.into());
     }
 
     fn shown(&self) -> String {
-        self.path().display().to_string()
+        self.settings.path().display().to_string()
     }
 }

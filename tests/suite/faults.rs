@@ -456,7 +456,7 @@ fn a_failed_migration_leaves_the_legacy_or_the_migrated_document() {
 fn a_backup_whose_calls_fail_is_whole_or_absent_and_ok_means_whole() {
     let mut job = Job::new("backup", Sandbox::with_history(), ("/n", json!(3)), |store| {
         let made = store.backup(None)?;
-        assert_eq!(fs::read(made).unwrap(), fs::read(store.path()).unwrap());
+        assert_eq!(fs::read(made).unwrap(), fs::read(store.settings().path()).unwrap());
         Ok(())
     });
     job.revisions = (4, 4);

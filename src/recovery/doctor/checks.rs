@@ -75,7 +75,7 @@ pub fn all(store: &FileStore) -> Found {
         (Subject::Backups, Examination::backups),
         (Subject::Checkpoints, Examination::checkpoints),
         (Subject::Locks, Examination::locks),
-        (Subject::Signals, Examination::signals),
+        (Subject::Signals, signals::signals),
         (Subject::Config, Examination::config),
         (Subject::Rules, Examination::rules),
         (Subject::Files, Examination::places),
@@ -386,7 +386,7 @@ impl Examination<'_> {
     }
 
     fn logs(&mut self) -> Result<()> {
-        let audit = self.store.audit();
+        let audit = self.store.logs().audit();
         let path = audit.used().display().to_string();
         if self.found.findings.iter().any(|finding| finding.subject == Subject::Owners) {
             return Ok(()); // another user cannot use the owner's log, nor anything else here

@@ -14,7 +14,7 @@ pub struct Logs<'s> {
 impl<'s> Logs<'s> {
     /// This host's log of what was done.
     pub fn audit(&self) -> &'s Audit {
-        each!(Store: self.store, store => store.audit())
+        each!(Store: self.store, store => store.logs().audit(), store => store.audit())
     }
 
     /// The last entries of this host's error log, oldest first.

@@ -46,7 +46,7 @@ impl Reader<'_> {
     }
 
     fn is_there(&self) -> Result<bool> {
-        Ok(self.store.disk.stat(&Dir::working(), self.store.path())?.is_some())
+        Ok(self.store.disk.stat(&Dir::working(), self.store.settings.path())?.is_some())
     }
 
     /// The time for which the last change of the directory still counts as recent.

@@ -293,7 +293,7 @@ impl Transaction<'_> {
         if let Some(live) =
             self.store.disk.open(&self.lock.root, &self.store.settings.file_name, Access::Read)?
         {
-            self.store.disk.sync(&live, &self.store.path())?;
+            self.store.disk.sync(&live, &self.store.settings.path())?;
         }
         self.store.disk.sync_dir(&self.lock.root)?;
         let staged = self.store.disk.stage(backup_dir, &name, &found.bytes, Durability::Fsync)?;

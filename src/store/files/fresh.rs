@@ -102,23 +102,13 @@ impl Lineages<'_> {
         tx.keep_mirror();
         Ok(())
     }
-}
 
-impl Lineages<'_> {
     /// Commits the document without changes: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
         let options = WriteOptions { author: Author::Program, ..options.clone() };
         Changes::of(self.store).change(&options, &mut |base| Ok(base.draft().into()))
     }
-}
 
-/// Lineages: the first one, new ones and archived ones.
-#[derive(Clone, Copy, Debug)]
-pub struct Lineages<'s> {
-    pub(in crate::store) store: &'s FileStore,
-}
-
-impl Lineages<'_> {
     /// Makes git ignore a side directory: its contents apply to this root on this machine only. An
     /// empty `.gitignore` was left by a writer that was killed.
     fn keep_out_of_git(&self, dir: &Dir) -> FsResult<()> {
@@ -200,6 +190,12 @@ impl Lineages<'_> {
         )?;
         if self.is_to_be_initialized(mode, &seen.health) { Ok(()) } else { Err(seen.refusal()) }
     }
+}
+
+/// Lineages: the first one, new ones and archived ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Lineages<'s> {
+    pub(in crate::store) store: &'s FileStore,
 }
 
 /// The result of one attempt of `state init`.

@@ -11,6 +11,7 @@ mod since;
 use rustix::io::Errno;
 
 use self::settle::Aftermath;
+use self::settle::put_back_by;
 use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::events::{EventLog, append_to_journal};
@@ -255,7 +256,8 @@ impl<'s> Guards<'s> {
             Liveness::Dead => {}
         }
         Ok(
-            match self.put_back_by(
+            match put_back_by(
+                self,
                 root,
                 backup_dir,
                 Root::of(self.store).live()?.as_ref(),
@@ -332,7 +334,7 @@ impl<'s> Guards<'s> {
         for guard in self.among(root, backup_dir, |_| true).unwrap_or_default() {
             if let Some(problem) = guard.problem() {
                 // The doctor reads the whole checkpoint, and knows whether it can be restored.
-                self.store.warn_last(format!("{problem}; next: recover doctor"));
+                self.store.warnings.add_last(format!("{problem}; next: recover doctor"));
             }
         }
     }

@@ -271,7 +271,7 @@ impl HostLock<'_> {
         let Some(intent) = self.pending.get() else { return Ok(()) };
         let options = WriteOptions::of_restore();
         let staging = Staging::of(store).open(&self.lock)?;
-        store.restores().roll_forward(&self.lock, staging, intent, &options).map_err(|error| {
+        store.intents().roll_forward(&self.lock, staging, intent, &options).map_err(|error| {
             let message = format!(
                 "{}; the state of {} is restored, and the next command puts config/ in place",
                 error.message, intent.checkpoint

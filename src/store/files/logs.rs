@@ -2,7 +2,7 @@
 
 use super::FileStore;
 use super::events::EventLog;
-use crate::audit::{AuditEntry, ErrorLogEntry, Level};
+use crate::audit::{Audit, AuditEntry, ErrorLogEntry, Level};
 use crate::error::{Error, ExitCode};
 use crate::fs::FileKind;
 use crate::journal::Event;
@@ -17,7 +17,12 @@ pub struct Logs<'s> {
     pub(in crate::store) store: &'s FileStore,
 }
 
-impl Logs<'_> {
+impl<'s> Logs<'s> {
+    /// The audit log.
+    pub fn audit(&self) -> &'s Audit {
+        &self.store.audit
+    }
+
     /// The last entries of the error log, oldest first.
     pub fn errors(&self) -> Vec<ErrorLogEntry> {
         self.store.errors.last()

@@ -74,13 +74,6 @@ pub struct Move<'s> {
     pub is_new: bool,
 }
 
-impl FileStore {
-    /// Moves of this state.
-    pub fn moves(&self) -> Moves<'_> {
-        Moves { store: self }
-    }
-}
-
 impl<'s> Moves<'s> {
     /// The mark of a state that was moved, or is on its way.
     pub fn mark(&self) -> Result<Option<Mark>> {
@@ -195,7 +188,7 @@ impl<'s> Moves<'s> {
     }
 
     fn is_here(&self) -> Result<bool> {
-        Ok(self.store.disk.stat(&Dir::working(), self.store.path())?.is_some())
+        Ok(self.store.disk.stat(&Dir::working(), self.store.settings.path())?.is_some())
     }
 
     fn lock(&self, purpose: LockPurpose) -> Result<Rc<StateLock<'s>>> {

@@ -135,7 +135,7 @@ impl Lineages<'_> {
             lock.begin()?.record_unrecorded(&options, &intent.archive);
         } else {
             let sealed = match self.has_archive(lock, &intent)? {
-                true => self.store.restores().staged_state(&staging.dir, NUMBER, &intent.state)?,
+                true => self.store.intents().staged_state(&staging.dir, NUMBER, &intent.state)?,
                 false => None,
             };
             let commit = |sealed: Sealed| {

@@ -31,7 +31,7 @@ impl<'s> Sealer<'s> {
             let root = &self.store.settings.directory;
             let moved = quote_path(&root.join("used-up"));
             let (state, backups) =
-                (quote_path(&self.store.path()), quote_path(&root.join(BACKUPS)));
+                (quote_path(&self.store.settings.path()), quote_path(&root.join(BACKUPS)));
             let message = "the last possible revision is reached; no commit can follow it";
             Error::new(Kind::Internal, message)
                 .hint_shell(

@@ -65,9 +65,7 @@ impl Observation<'_> {
             _ => 0,
         }
     }
-}
 
-impl Observation<'_> {
     /// The error of a command that cannot work with this state; `None` where it can.
     pub(super) fn refusal_if_unusable(&self) -> Option<Error> {
         self.refusal_for(&self.health)

@@ -83,7 +83,7 @@ impl<'s> Reader<'s> {
     /// Returns whether the file is there, and no restore waits to be finished.
     pub fn is_at_rest(&self) -> bool {
         let store = self.store;
-        let is_there = store.disk.stat(&Dir::working(), store.path());
+        let is_there = store.disk.stat(&Dir::working(), store.settings.path());
         is_there.is_ok_and(|found| found.is_some())
             && store.intents().is_decided().is_ok_and(|is_decided| !is_decided)
     }

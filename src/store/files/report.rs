@@ -9,6 +9,7 @@ use super::FileStore;
 use super::candidate::newest_copy;
 use super::events::EventLog;
 use super::observe::{Depth, Observation};
+use super::read::Reader;
 use super::restore::Interrupted;
 use super::root::Root;
 use super::state_file::StateFile;
@@ -28,6 +29,11 @@ pub struct Report<'s> {
 }
 
 impl Report<'_> {
+    /// Returns whether the state file is there, and no restore waits to be finished.
+    pub fn is_at_rest(&self) -> bool {
+        Reader::of(self.store).is_at_rest()
+    }
+
     /// The document in the live file, if there is one, as [`known`] returns it; for reports.
     pub fn read_as_it_is(&self) -> Result<Option<Value>> {
         let live = Root::of(self.store).live()?;

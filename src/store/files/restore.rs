@@ -132,15 +132,7 @@ impl Restores<'_> {
         Error::new(Kind::DependencyMissing, format!("the root {root} of config/ does not exist"))
             .hint_command("--help", "--root names another")
     }
-}
 
-/// Restores, from the decision to the end.
-#[derive(Clone, Copy, Debug)]
-pub struct Restores<'s> {
-    pub(in crate::store) store: &'s FileStore,
-}
-
-impl Restores<'_> {
     /// The whole contents of a checkpoint.
     pub(super) fn whole<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Proposed<'a>> {
         let (value, lineage) = self.state_of(checkpoint)?;
@@ -237,7 +229,7 @@ impl Restores<'_> {
         // Staged files are removed by the command that finds the staging directory, so the staging
         // directory must be durable first.
         self.store.disk.sync_dir(&staging.checkpoints)?;
-        let places = self.places(lock)?;
+        let places = self.store.intents().places(lock)?;
         let number = Staging::of(self.store).free_number(&lock.root)?;
         let stage = |tree: Option<&Tree<'_>>, name: &str| -> Result<Option<Swap>> {
             let Some(tree) = tree else { return Ok(None) };
@@ -351,6 +343,12 @@ impl Restores<'_> {
     }
 }
 
+/// Restores, from the decision to the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Restores<'s> {
+    pub(in crate::store) store: &'s FileStore,
+}
+
 /// Carries out what is proposed, or nothing. The caller holds the state lock and the locks of
 /// both trees, and observed the files under them.
 pub(in crate::store::files) fn carry_out_restore(
@@ -399,7 +397,7 @@ pub(in crate::store::files) fn carry_out_restore(
     let intent = intent.map_err(|error| tx.store.checkpoints().without_staged_path(error))?;
     tx.store.restores().decide(&mut staging, &tx.lock, &intent, &options.fences, deadline)?;
     let revision =
-        tx.store.restores().roll_forward(&tx.lock, staging, &intent, options).map_err(|error| {
+        tx.store.intents().roll_forward(&tx.lock, staging, &intent, options).map_err(|error| {
             let message = format!(
                 "{}; the restore of {id} is decided, and the next command finishes it",
                 error.message

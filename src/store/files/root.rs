@@ -27,13 +27,13 @@ impl<'s> Root<'s> {
 
     /// The live file, read without opening its directory first.
     pub(in crate::store) fn live(&self) -> Result<Option<StateFile>> {
-        StateFile::read(&self.store.disk, &Dir::working(), self.store.path().as_os_str())
+        StateFile::read(&self.store.disk, &Dir::working(), self.store.settings.path().as_os_str())
     }
 
     /// Returns whether the live file is still the one that was found. Checks the path that the user
     /// gave, not the opened directory, which may have been moved.
     pub(in crate::store) fn is_still(&self, found: Option<&StateFile>) -> Result<bool> {
-        let now = self.store.disk.stat(&Dir::working(), self.store.path())?;
+        let now = self.store.disk.stat(&Dir::working(), self.store.settings.path())?;
         Ok(match (now, found) {
             (Some(now), Some(found)) => now.unchanged(&found.stat),
             (now, found) => now.is_none() && found.is_none(),

@@ -80,17 +80,17 @@ impl<'s> StateLocks<'s> {
                 if stat.kind != FileKind::Regular {
                     // Reports an unsuitable file.
                     StateFile::read(&self.store.disk, &root, &self.store.settings.file_name)?;
-                    return Err(unsafe_path(&self.store.path(), "is not a regular file"));
+                    return Err(unsafe_path(&self.store.settings.path(), "is not a regular file"));
                 }
                 // A later commit fails when it replaces the file; `init` must leave nothing.
                 if purpose == LockPurpose::Initialize
                     && is_mount_point(&root, &self.store.settings.file_name)
                 {
-                    let (operation, path) = ("replace", self.store.path());
+                    let (operation, path) = ("replace", self.store.settings.path());
                     return Err(FsError { operation, path, source: Errno::BUSY.into() }.into());
                 }
                 if stat.uid != crate::user::current() {
-                    return Err(foreign_owner(&self.store.path(), stat.uid));
+                    return Err(foreign_owner(&self.store.settings.path(), stat.uid));
                 }
             }
             None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
@@ -165,7 +165,7 @@ impl<'s> StateLocks<'s> {
                 if !Staging::of(self.store).exists(&lock.root)? {
                     return Ok(lock);
                 }
-                match self.store.restores().settle(&lock) {
+                match self.store.intents().settle(&lock) {
                     Ok(Settled::Yes) => return Ok(lock),
                     Ok(Settled::Busy) => {}
                     // A new restore replaces one that can be neither finished nor undone.

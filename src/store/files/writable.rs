@@ -35,7 +35,7 @@ impl Obstacles<'_> {
         let name = &self.store.settings.file_name;
         let state = self.store.disk.stat(&root, name)?;
         if let Some(found) = state.filter(|found| found.uid != user::current()) {
-            return Ok(Some(side::foreign_owner(&self.store.path(), found.uid)));
+            return Ok(Some(side::foreign_owner(&self.store.settings.path(), found.uid)));
         }
         if let Some(error) = directory_obstacle(&root) {
             return Ok(Some(error));
@@ -56,14 +56,14 @@ impl Obstacles<'_> {
             }
         }
         if state.is_some() && tree::is_mount_point(&root, name) {
-            let word = quote_path(&self.store.path());
+            let word = quote_path(&self.store.settings.path());
             let message = format!("{} is a mount point and cannot be replaced", self.store.shown());
             let why = "mount its directory instead, so that the file can be replaced";
             let error = Error::new(Kind::UnsafePath, message).detail("path", self.store.shown());
             return Ok(Some(error.hint_shell(hints::mount_of(&word), why)));
         }
         if state.is_some() && is_immutable(&root, name.as_ref()) {
-            return Ok(Some(immutable(&self.store.path())));
+            return Ok(Some(immutable(&self.store.settings.path())));
         }
         Ok(self.of_space(&root, state.map_or(0, |found| found.size)))
     }

@@ -180,7 +180,7 @@ impl RemoteStore {
     /// The value that `meta` gets: what it was, with or without a note of a move.
     fn note(&self, root: &FileStore, operation: &OperationId) -> serde_json::Value {
         let origin = (self.surroundings.origin)(self.now());
-        let path = root.path().display().to_string();
+        let path = root.settings().path().display().to_string();
         json!({
             "operation": operation.as_str(),
             "root": format!("{}:{path}", origin.owner.host),

@@ -19,8 +19,8 @@ struct Owned {
 impl Examination<'_> {
     /// Reports files and directories that do not belong to the owner of this state.
     pub(super) fn owners(&mut self) -> Result<()> {
-        let owned = self.owned()?;
-        let Some(rightful) = self.rightful_owner(&owned)? else { return Ok(()) };
+        let owned = owned(self)?;
+        let Some(rightful) = rightful_owner(self, &owned)? else { return Ok(()) };
         let strays: Vec<&Owned> = owned.iter().filter(|owned| owned.uid != rightful).collect();
         let own = user::current();
         if strays.is_empty() {
@@ -50,56 +50,9 @@ impl Examination<'_> {
             user::describe(rightful)
         );
         let finding = Finding::new(Subject::Owners, ExitCode::PermissionDenied, message);
-        let command = self.chown(&strays, rightful);
+        let command = chown(self, &strays, rightful);
         self.add(finding.hint_shell(command, "gives all of it to the owner of the state"));
         Ok(())
-    }
-
-    /// The state file, the error log, and the side directories with their contents, without links
-    /// and entries that cannot be examined.
-    fn owned(&self) -> Result<Vec<Owned>> {
-        let disk = self.store.disk();
-        let mut owned = Vec::new();
-        let file = self.store.settings().file_name.to_string_lossy().into_owned();
-        for place in [file.as_str(), ErrorLog::NAME].into_iter().chain(SIDE_DIRECTORIES) {
-            let Some(stat) = self.stat(place)? else { continue };
-            if stat.kind != FileKind::Symlink {
-                owned.push(Owned { place: place.to_owned(), uid: stat.uid });
-            }
-            if stat.kind != FileKind::Directory {
-                continue;
-            }
-            let Ok(Some((dir, names))) = self.side(place) else { continue };
-            for name in names {
-                let Ok(Some(stat)) = disk.stat(&dir, &name) else { continue };
-                if stat.kind != FileKind::Symlink {
-                    owned.push(Owned { place: format!("{place}/{name}"), uid: stat.uid });
-                }
-            }
-        }
-        Ok(owned)
-    }
-
-    /// The user that everything should belong to: the first owner other than root among the root
-    /// directory, the state file and its history, since files that root left in a user's directory
-    /// are the user's. Root only where all of them are root's. `None` without a state.
-    fn rightful_owner(&self, owned: &[Owned]) -> Result<Option<u32>> {
-        let mut asked = Vec::new();
-        asked.extend(self.stat(".")?.map(|stat| stat.uid));
-        asked.extend(owned.iter().map(|owned| owned.uid));
-        let user = asked.iter().copied().find(|uid| *uid != 0);
-        Ok(if owned.is_empty() { None } else { user.or(Some(0)) })
-    }
-
-    /// One command that changes the owner of the listed files: whole side directories where they
-    /// hold any.
-    fn chown(&self, strays: &[&Owned], owner: u32) -> String {
-        let tops: BTreeSet<&str> =
-            strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
-        let paths: Vec<String> =
-            tops.into_iter().map(|top| quote_path(&self.root.path_of(top))).collect();
-        let sudo = if user::current() == 0 { "" } else { "sudo " };
-        format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
     }
 
     /// Reports what keeps the next writer from writing, unless another finding covers it.
@@ -118,4 +71,51 @@ impl Examination<'_> {
         }
         Ok(())
     }
+}
+
+/// The state file, the error log, and the side directories with their contents, without links
+/// and entries that cannot be examined.
+fn owned(examination: &Examination<'_>) -> Result<Vec<Owned>> {
+    let disk = examination.store.disk();
+    let mut owned = Vec::new();
+    let file = examination.store.settings().file_name.to_string_lossy().into_owned();
+    for place in [file.as_str(), ErrorLog::NAME].into_iter().chain(SIDE_DIRECTORIES) {
+        let Some(stat) = examination.stat(place)? else { continue };
+        if stat.kind != FileKind::Symlink {
+            owned.push(Owned { place: place.to_owned(), uid: stat.uid });
+        }
+        if stat.kind != FileKind::Directory {
+            continue;
+        }
+        let Ok(Some((dir, names))) = examination.side(place) else { continue };
+        for name in names {
+            let Ok(Some(stat)) = disk.stat(&dir, &name) else { continue };
+            if stat.kind != FileKind::Symlink {
+                owned.push(Owned { place: format!("{place}/{name}"), uid: stat.uid });
+            }
+        }
+    }
+    Ok(owned)
+}
+
+/// The user that everything should belong to: the first owner other than root among the root
+/// directory, the state file and its history, since files that root left in a user's directory
+/// are the user's. Root only where all of them are root's. `None` without a state.
+fn rightful_owner(examination: &Examination<'_>, owned: &[Owned]) -> Result<Option<u32>> {
+    let mut asked = Vec::new();
+    asked.extend(examination.stat(".")?.map(|stat| stat.uid));
+    asked.extend(owned.iter().map(|owned| owned.uid));
+    let user = asked.iter().copied().find(|uid| *uid != 0);
+    Ok(if owned.is_empty() { None } else { user.or(Some(0)) })
+}
+
+/// One command that changes the owner of the listed files: whole side directories where they
+/// hold any.
+fn chown(examination: &Examination<'_>, strays: &[&Owned], owner: u32) -> String {
+    let tops: BTreeSet<&str> =
+        strays.iter().map(|stray| stray.place.split('/').next().unwrap_or_default()).collect();
+    let paths: Vec<String> =
+        tops.into_iter().map(|top| quote_path(&examination.root.path_of(top))).collect();
+    let sudo = if user::current() == 0 { "" } else { "sudo " };
+    format!("{sudo}chown -hR {} {}", user::as_operand(owner), paths.join(" "))
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Guards;
 use super::settle::Aftermath;
+use super::settle::put_back_by;
 use super::since::Since;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
@@ -75,7 +76,7 @@ impl Guards<'_> {
                 None => begun.clone(),
             };
             let live = Root::of(self.store).live()?;
-            let why = match self.put_back_by(&lock.root, &backup_dir, live.as_ref(), &record)? {
+            let why = match put_back_by(self, &lock.root, &backup_dir, live.as_ref(), &record)? {
                 Aftermath::PutBack => {
                     settle_record(&lock, &backup_dir, id)?;
                     return Ok(Marked::Settled);

@@ -35,56 +35,47 @@ pub(super) enum Aftermath {
     Unrestored(String),
 }
 
-impl Guards<'_> {
-    /// The changes that a dead guard had put back.
-    pub(super) fn put_back_by(
-        &self,
-        root: &Dir,
-        backup_dir: &BackupDir,
-        live: Option<&StateFile>,
-        record: &Record,
-    ) -> Result<Aftermath> {
-        if let Status::PuttingBack { commit, unrestored } = &record.status
-            && self.was_committed(backup_dir, live, commit)?
-        {
-            return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
-        }
-        // A damaged intent is reported by the command that follows it.
-        let intent = self.store.intents().read(root).ok().flatten().map(|(_, intent)| intent);
-        let is_its = intent.is_some_and(|intent| {
-            intent.action == Action::Restore && intent.checkpoint == record.id
-        });
-        Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
+/// The changes that a dead guard had put back.
+pub(super) fn put_back_by(
+    guards: &Guards<'_>,
+    root: &Dir,
+    backup_dir: &BackupDir,
+    live: Option<&StateFile>,
+    record: &Record,
+) -> Result<Aftermath> {
+    if let Status::PuttingBack { commit, unrestored } = &record.status
+        && was_committed(backup_dir, live, commit)?
+    {
+        return Ok(unrestored.clone().map_or(Aftermath::PutBack, Aftermath::Unrestored));
     }
+    // A damaged intent is reported by the command that follows it.
+    let intent = guards.store.intents().read(root).ok().flatten().map(|(_, intent)| intent);
+    let is_its = intent
+        .is_some_and(|intent| intent.action == Action::Restore && intent.checkpoint == record.id);
+    Ok(if is_its { Aftermath::Decided } else { Aftermath::Nothing })
+}
 
-    /// Returns whether this is or was the live document, according to the journal or a backup.
-    fn was_committed(
-        &self,
-        backup_dir: &BackupDir,
-        live: Option<&StateFile>,
-        commit: &Base,
-    ) -> Result<bool> {
-        let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
-        if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)
-            && is_it(&document.seal)
-        {
-            return Ok(true);
-        }
-        if backup_dir
-            .events()
-            .commits()
-            .any(|line| line.revision == commit.revision && line.digest == commit.digest)
-        {
-            return Ok(true);
-        }
-        for name in backup_dir.backups.iter().filter(|name| name.revision == Some(commit.revision))
-        {
-            if backup_dir.read(name.as_str())?.seal().is_some_and(is_it) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+/// Returns whether this is or was the live document, according to the journal or a backup.
+fn was_committed(backup_dir: &BackupDir, live: Option<&StateFile>, commit: &Base) -> Result<bool> {
+    let is_it = |seal: &Seal| seal.digest == commit.digest && seal.lineage == commit.lineage;
+    if let Some(Reading::Sealed(document)) = live.map(|found| &found.reading)
+        && is_it(&document.seal)
+    {
+        return Ok(true);
     }
+    if backup_dir
+        .events()
+        .commits()
+        .any(|line| line.revision == commit.revision && line.digest == commit.digest)
+    {
+        return Ok(true);
+    }
+    for name in backup_dir.backups.iter().filter(|name| name.revision == Some(commit.revision)) {
+        if backup_dir.read(name.as_str())?.seal().is_some_and(is_it) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Settles the guard of the checkpoint that a restore restores, before the restore's intent is
@@ -175,7 +166,7 @@ pub(in super::super) fn settle_guards(
             if !lock.store.guards().is_gone(&lock.root, &record)? {
                 return Ok(false);
             }
-            match lock.store.guards().put_back_by(&lock.root, backup_dir, live, &record)? {
+            match put_back_by(&lock.store.guards(), &lock.root, backup_dir, live, &record)? {
                 Aftermath::PutBack => settle_record(lock, backup_dir, id).map(|()| true),
                 Aftermath::Unrestored(why) => {
                     let status = Status::Unrestored(why);

@@ -91,7 +91,7 @@ impl Restores<'_> {
             };
             let staging = Staging::of(self.store).open(&lock)?;
             if intent.action == Action::Undo || intent.is_committed(&lock.observe()?)? {
-                self.store.restores().roll_forward(
+                self.store.intents().roll_forward(
                     &lock,
                     staging,
                     &intent,
@@ -108,23 +108,7 @@ impl Restores<'_> {
             });
         }
     }
-}
 
-impl Intent {
-    /// Returns whether the restored state was committed, even if the live file was damaged or
-    /// edited since: no other commit uses its number.
-    pub(super) fn is_committed(&self, seen: &Observation<'_>) -> Result<bool> {
-        let Some(wanted) = &self.state else { return Ok(false) };
-        let is_it = |copy: &BackupCopy| {
-            copy.seal().is_some_and(|seal| {
-                seal.lineage == wanted.lineage && seal.revision >= wanted.revision
-            })
-        };
-        Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
-    }
-}
-
-impl Restores<'_> {
     /// Puts back what an abandoned restore replaced. This is itself a restore: of the trees in the
     /// checkpoint that was made before, and of the live state as the next revision, above that of
     /// the restore, which a reader may have been served. Its intent replaces the other. Where
@@ -135,7 +119,7 @@ impl Restores<'_> {
         mut staging: StagingDir<'_>,
         intent: &Intent,
     ) -> Result<Undone> {
-        let places = self.places(lock)?;
+        let places = self.store.intents().places(lock)?;
         let mut replaced = Vec::new();
         for replacement in Replacement::all(self.store, &staging.dir, &places, intent) {
             if !replacement.is_untouched()? {
@@ -201,7 +185,7 @@ impl Restores<'_> {
         self.decide(&mut staging, lock, &undo, &[], Instant::now())?;
         let options =
             WriteOptions { reason: Some("abort".to_owned()), ..WriteOptions::of_restore() };
-        self.roll_forward(lock, staging, &undo, &options)?;
+        self.store.intents().roll_forward(lock, staging, &undo, &options)?;
         self.record_abort(&intent.checkpoint, "undone");
         Ok(Undone::Trees)
     }
@@ -224,6 +208,20 @@ impl Restores<'_> {
         self.store
             .audit
             .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
+    }
+}
+
+impl Intent {
+    /// Returns whether the restored state was committed, even if the live file was damaged or
+    /// edited since: no other commit uses its number.
+    pub(super) fn is_committed(&self, seen: &Observation<'_>) -> Result<bool> {
+        let Some(wanted) = &self.state else { return Ok(false) };
+        let is_it = |copy: &BackupCopy| {
+            copy.seal().is_some_and(|seal| {
+                seal.lineage == wanted.lineage && seal.revision >= wanted.revision
+            })
+        };
+        Ok(is_in_place(seen, wanted) || seen.backup_dir.copies()?.iter().any(is_it))
     }
 }
 

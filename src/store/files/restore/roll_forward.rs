@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::origin::Interrupted;
 use super::replacement::{Places, Progress, Replacement};
-use super::{Restores, lock_lost, staged_state};
+use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Document, Revision, Sealed};
@@ -77,7 +77,7 @@ impl Reader<'_> {
         {
             return Ok(None);
         }
-        let Some(sealed) = self.store.restores().staged_state(&dir, intent.number, wanted)? else {
+        let Some(sealed) = self.store.intents().staged_state(&dir, intent.number, wanted)? else {
             return Err(error);
         };
         self.store.warn(format!(
@@ -175,9 +175,7 @@ impl Intents<'_> {
             None => Ok(None),
         }
     }
-}
 
-impl Restores<'_> {
     /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
     /// state lock.
     pub(in super::super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<Settled> {
@@ -217,7 +215,7 @@ impl Restores<'_> {
             let done = if intent.action == Action::Restore { "finished" } else { "undone" };
             self.report_recovery(&format!("an interrupted restore of {id} was {done}"));
         } else {
-            self.undo(lock, staging, intent)?;
+            self.store.restores().undo(lock, staging, intent)?;
             self.report_recovery(&format!(
                 "an interrupted restore of {id} could not be finished, since what was staged is \
                  gone or damaged: it was undone"
