@@ -28,3 +28,6 @@ pub mod rules;
 pub mod session;
 pub mod settings;
 pub mod starter;
+
+/// An editor's directory in a project.
+pub const EDITORS: &str = ".claude";

@@ -10,15 +10,14 @@ pub mod changes;
 pub mod event;
 mod line;
 mod origin;
-pub mod totals;
 
 use std::fs::File;
 
 use rustix::io::Errno;
 
 pub use self::changes::Changes;
+pub use self::event::totals::{self, Totals};
 pub use self::event::{Commit, Event, GuardEvent, GuardStep, Origin, Owner, Skipped};
-pub use self::totals::Totals;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Access, Dir, Disk, FileKind, FsError, FsResult, Stat};
 

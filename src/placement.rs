@@ -4,14 +4,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::audit::ErrorLog;
 use crate::lock::layout::{GATE, LOCKS};
 use crate::store::layout::{BACKUPS, CONFIG, MOVED, SETTINGS, SIDE_DIRECTORIES, STATE_FILE};
 
 /// The prefix of this program's files beside a state file, except for those of [`FILES`].
 const PREFIX: &str = ".pipeline-state";
+/// The error log of a root, beside its state.
+pub const ERROR_LOG: &str = ".error-recovery.log";
 /// Files of a root besides its state.
-const FILES: [&str; 4] = [STATE_FILE, MOVED, SETTINGS, ErrorLog::NAME];
+const FILES: [&str; 4] = [STATE_FILE, MOVED, SETTINGS, ERROR_LOG];
 
 /// The directory of a root that `directory` is, or lies in: a side directory or `config/`. Links in
 /// the path are followed, as a writer would follow them.

@@ -2,7 +2,6 @@
 //! strategies by exit code, a check of everything, and metrics. Checkpoints themselves belong to
 //! the store ([`crate::store::checkpoint`], [`crate::store::restore`]).
 
-pub mod degraded;
 pub mod doctor;
 pub mod guard;
 pub mod metrics;

@@ -9,7 +9,6 @@ mod locks;
 mod marks;
 mod packed;
 pub mod page;
-mod rows;
 mod steps;
 
 use std::collections::HashSet;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Level, append, fitted, open_to_read};
 use crate::error::{ExitCode, one_line};
 use crate::fs::Disk;
+use crate::placement::ERROR_LOG;
 use crate::time::rfc3339;
 
 /// The part of the log's end that is read, in bytes.
@@ -22,7 +23,7 @@ pub struct ErrorLog {
 
 impl ErrorLog {
     /// The log's name, beside the state file.
-    pub const NAME: &str = ".error-recovery.log";
+    pub const NAME: &str = ERROR_LOG;
 
     /// The log in this directory.
     pub fn new(disk: Disk, directory: &Path) -> Self {

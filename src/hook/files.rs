@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
-use super::load::EDITORS;
+use super::EDITORS;
 use crate::store::layout::SIDE_DIRECTORIES;
 
 /// The most names visited for one glob: a prompt must not wait for a walk through everything.

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::EDITORS;
 use super::rules::{FILE, LIMIT, ParsedRules, RuleFinding, Scope, parse};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::side::unsafe_path;
 use crate::store::layout::CONFIG;
 
-/// An editor's directory in a project.
-pub const EDITORS: &str = ".claude";
 /// The directory for skills in [`EDITORS`].
 const SKILLS: &str = "skills";
 

@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
+use crate::document::degraded::Degraded;
 use crate::printable::one_line;
-use crate::recovery::degraded::Degraded;
 
 /// The longest value, with its quotes, in characters.
 const LONGEST: usize = 80;

@@ -7,6 +7,7 @@
 mod commit;
 mod lock;
 mod recovery;
+pub mod totals;
 mod words;
 
 use serde::Serialize;
@@ -19,10 +20,10 @@ pub use self::recovery::{
     CheckpointEvent, CheckpointStep, Failure, GUARDS_LIMIT, GuardEvent, GuardStep, RestoreEvent,
     RestoreStep, RetryEvent, RetryStep,
 };
+use self::totals::Totals;
 pub use super::line::{LINE_LIMIT, Skipped};
 use super::line::{VERSION, seal, unseal};
 pub use super::origin::{Origin, Owner};
-use super::totals::Totals;
 
 /// The most processes that a line names of those that a request waited for.
 pub const BLOCKERS_LIMIT: usize = 3;

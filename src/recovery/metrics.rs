@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::degraded::Degraded;
 use crate::audit::{AuditLine, Reported, fact};
+use crate::document::degraded::Degraded;
 use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::degraded::Degraded;
 use crate::audit::ErrorLogEntry;
+use crate::document::degraded::Degraded;
 use crate::error::{Error, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;

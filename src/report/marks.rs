@@ -1,11 +1,12 @@
 //! The marks of a timeline, collected event by event: points and spans in lanes.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::rows;
 use crate::journal::Origin;
 use crate::journal::event::Party;
 use crate::printable::one_line;

@@ -4,15 +4,13 @@
 use std::time::SystemTime;
 
 use jaq_core::box_iter::box_once;
-use jaq_core::data::JustLut;
 use jaq_core::native::{self, bome, v};
 use jaq_core::{Bind, Exn, Native, PathsPtr, RunPtr, ValR, ValT as _};
 use jaq_json::{Num, Rc, Val};
 
-use super::value::{Error, Jq, MAX_NESTED, error};
+use super::value::{Data, Error, Jq, MAX_NESTED, error};
 use super::{bounds, dates, environment, formats, number, parse, regex, strings, text};
 
-pub(super) type Data = JustLut<Jq>;
 pub(super) type Fun = native::Fun<Data>;
 
 /// The guard in a recursive function's calls and the steps of a list of values: it stops endless

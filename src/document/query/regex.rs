@@ -12,8 +12,7 @@ use jaq_core::native::bome;
 use jaq_core::{Cv, Exn, ValR, ValXs};
 use jaq_json::Val;
 
-use super::natives::Data;
-use super::value::{Error, Jq, error};
+use super::value::{Data, Error, Jq, error};
 use super::{bounds, oniguruma, text};
 
 /// The limit of backtracking steps in a search.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 
+use jaq_core::data::JustLut;
 use jaq_core::path::Opt;
 use jaq_core::val::Range;
 use jaq_core::{ValR, ValX};
@@ -23,6 +24,9 @@ pub(super) const MAX_NESTED: usize = 10_000;
 /// The longest string that a repetition may make, in bytes; jq's limit is 2 GiB, more than a
 /// program may use here.
 const MAX_REPEATED: usize = 1 << 29;
+
+/// The data of a running program: its values.
+pub(super) type Data = JustLut<Jq>;
 
 /// A value with the operations of jq.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::acl::AclKind;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::{Completeness, Content, Dir, Disk, FileKind, FsError, Stat};
-use crate::hook::load::EDITORS;
+use crate::hook::EDITORS;
 use crate::placement::is_kept_by_a_root;
 use crate::side::{foreign_owner, unsafe_path};
 use crate::user;

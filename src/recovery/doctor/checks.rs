@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Finding, LoosePermissions, Subject};
 use crate::clutter::is_clutter;
+use crate::document::degraded::Degraded;
 use crate::error::{ExitCode, Kind, Result, one_line, quote_path};
 use crate::fs::probe::Probe;
 use crate::fs::{Dir, Stat};
@@ -18,7 +19,6 @@ use crate::hook::rules::Scope;
 use crate::lock::{EntryStatus, LOCKS, Liveness, STATE_LOCK};
 use crate::os::hints;
 use crate::plural::count;
-use crate::recovery::degraded::Degraded;
 use crate::store::FileStore;
 use crate::store::checkpoint::id::time_of;
 use crate::store::diagnosis::{HealthKind, Mirror};

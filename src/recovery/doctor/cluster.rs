@@ -1,8 +1,8 @@
 //! A check of a state on a cluster: the document, its checkpoints, and the members.
 
 use super::{Finding, Report, Subject, severity};
+use crate::document::degraded::Degraded;
 use crate::error::{Error, ExitCode, Kind, quote};
-use crate::recovery::degraded::Degraded;
 use crate::recovery::strategy::Member;
 use crate::store::Store;
 use crate::store::remote::{Condition, OddKey, Oddity, RemoteStore};

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::event::{
+use super::{
     Commit, Event, GuardEvent, GuardStep, LockEvent, LockStep, RetryEvent, RetryStep, seconds,
 };
-use super::line::cut;
 use crate::document::seal::{Lineage, Revision};
+use crate::journal::line::cut;
 use crate::time::parse_rfc3339;
 
 /// The upper bounds, in seconds, of the buckets in which waits are counted.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::marks::{Lane, Mark};
+use super::{Lane, Mark};
 
 /// The most rows of a lane; what has no free row is drawn in the last one.
 const ROWS_LIMIT: usize = 8;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::document::json as text;
+use super::json as text;
 use crate::error::{Error, Kind, Result};
 use crate::time::with_millis;
 
