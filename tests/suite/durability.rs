@@ -16,7 +16,7 @@ use pipeline_state::store::{FileStore, Settings};
 use rustix::io::Errno;
 use serde_json::json;
 
-use crate::races::{increment, settings_of, store_on};
+use crate::races::{increment, settings_in, store_on};
 use crate::sandbox::Sandbox;
 
 /// The changing calls of one commit, with the names of their files.
@@ -220,7 +220,7 @@ fn a_restore_syncs_all_before_its_intent_and_any_exchange() {
 fn it_is_so_where_the_configuration_lies_elsewhere() {
     let root = Sandbox::with_history();
     std::fs::create_dir_all(root.file("project/config")).unwrap();
-    let settings = Settings { root: root.file("project"), ..settings_of(&root) };
+    let settings = Settings { root: root.file("project"), ..settings_in(root.path()) };
     let audit = || Audit::new(Disk::real(), root.file("audit.log"), root.path());
     let operation = Name::parse("operation", "good").unwrap();
     let snapshot = Snapshot { operation, phase: None, metadata: json!({}) };

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::injection::Series;
 pub use self::injection::{InjectedFault, Lasting, Manner};
 use crate::observed::{Call, Fault, Observed};
+use crate::races::settings_in;
 use pipeline_state::audit::Audit;
 use pipeline_state::document::seal::without_seal;
 use pipeline_state::document::{Reading, inspect};
@@ -30,7 +31,7 @@ use pipeline_state::store::heal::Recovered;
 use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::signal::Signals;
-use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings, SignalFile};
+use pipeline_state::store::{FileStore, Settings, SignalFile};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -39,19 +40,8 @@ use crate::sandbox::Sandbox;
 use crate::strace::in_parallel;
 
 pub fn store(root: &Sandbox, disk: Disk) -> FileStore {
-    let settings = Settings {
-        directory: root.path().to_owned(),
-        file_name: STATE_FILE.into(),
-        root: root.path().to_owned(),
-        lock_timeout: Duration::from_secs(5),
-        max_backups: 6,
-        backup_days: 7,
-        max_checkpoints: 20,
-        checkpoint_days: 7,
-        auto_recover: AutoRecover::Yes,
-        foreign_edits: ForeignEdits::Refuse,
-        lock_env: Default::default(),
-    };
+    let (lock_timeout, max_backups) = (Duration::from_secs(5), 6);
+    let settings = Settings { lock_timeout, max_backups, ..settings_in(root.path()) };
     FileStore::new(disk, settings, Audit::new(Disk::real(), root.file("audit.log"), root.path()))
         .reporting_absence()
 }

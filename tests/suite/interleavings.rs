@@ -18,12 +18,13 @@ use pipeline_state::store::change::Outcome;
 use pipeline_state::store::checkpoint::catalog::Which;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
+use pipeline_state::store::{FileStore, Settings};
 use serde_json::Value;
 
 use self::schedule::{Chooser, Diced, Exhaustive, Job, Run, is_alone, run};
 use crate::effort::is_exhaustive;
 use crate::races::increment;
+use crate::races::settings_in;
 use crate::sandbox::{Sandbox, make_old};
 
 /// The results of an actor.
@@ -35,19 +36,7 @@ struct Told {
 }
 
 fn store(root: &Path, disk: Disk) -> FileStore {
-    let settings = Settings {
-        directory: root.to_owned(),
-        file_name: ".workflow-state.json".into(),
-        root: root.to_owned(),
-        lock_timeout: Duration::from_secs(3600),
-        max_backups: 5,
-        backup_days: 7,
-        max_checkpoints: 20,
-        checkpoint_days: 7,
-        auto_recover: AutoRecover::Yes,
-        foreign_edits: ForeignEdits::Refuse,
-        lock_env: Default::default(),
-    };
+    let settings = Settings { lock_timeout: Duration::from_secs(3600), ..settings_in(root) };
     let audit = Audit::new(disk.clone(), root.join("audit.log"), root);
     FileStore::new(disk, settings, audit).reporting_absence()
 }

@@ -10,6 +10,7 @@ use crate::observed::{Call, Fault, Observed};
 use pipeline_state::audit::Audit;
 use pipeline_state::fs::Disk;
 use pipeline_state::store::change::Outcome;
+use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
 use rustix::io::Errno;
@@ -20,14 +21,15 @@ use crate::sandbox::{Ran, Sandbox};
 /// A store in this root, on a disk that reports its calls.
 pub fn store_on(sandbox: &Sandbox, disk: Disk) -> FileStore {
     let audit = Audit::new(disk.clone(), sandbox.file("audit.log"), sandbox.path());
-    FileStore::new(disk, settings_of(sandbox), audit)
+    FileStore::new(disk, settings_in(sandbox.path()), audit)
 }
 
-pub fn settings_of(sandbox: &Sandbox) -> Settings {
+/// The settings of a root with the defaults of most options.
+pub fn settings_in(root: &Path) -> Settings {
     Settings {
-        directory: sandbox.path().to_owned(),
-        file_name: ".workflow-state.json".into(),
-        root: sandbox.path().to_owned(),
+        directory: root.to_owned(),
+        file_name: STATE_FILE.into(),
+        root: root.to_owned(),
         lock_timeout: Duration::from_secs(30),
         max_backups: 5,
         backup_days: 7,
@@ -111,7 +113,7 @@ fn a_change_is_not_acknowledged_in_a_root_that_was_moved_away() {
             }
             within.ok("--root root state init");
         });
-        let settings = Settings { directory: root.to_path_buf(), ..settings_of(&outer) };
+        let settings = Settings { directory: root.to_path_buf(), ..settings_in(outer.path()) };
         let audit = Audit::new(disk.clone(), outer.file("audit.log"), &root);
         increment(&FileStore::new(disk, settings, audit)).unwrap();
         assert_eq!(outer.ok("--root root state get .n"), "1", "{instead}");

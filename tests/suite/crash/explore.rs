@@ -14,9 +14,8 @@ use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Kind, Result};
 use pipeline_state::fs::Disk;
 use pipeline_state::store::fresh::InitMode;
-use pipeline_state::store::layout::STATE_FILE;
 use pipeline_state::store::options::WriteOptions;
-use pipeline_state::store::{AutoRecover, FileStore, ForeignEdits, Settings};
+use pipeline_state::store::{FileStore, Settings};
 use pipeline_state::tree::Listing;
 use serde_json::json;
 
@@ -25,6 +24,7 @@ use super::power_cut::{Cut, moments};
 use super::recorder::{Directories, Event, Recorder, Recording};
 use crate::effort::sampled;
 use crate::kill::content;
+use crate::races::settings_in;
 use crate::sandbox::Sandbox;
 use crate::snapshots::Whole;
 use crate::strace::in_parallel;
@@ -107,19 +107,8 @@ pub type Facts = BTreeSet<String>;
 pub type View = Option<(Whole, u64, Facts)>;
 
 pub fn store(root: &Sandbox, disk: &Disk) -> FileStore {
-    let settings = Settings {
-        directory: root.path().to_owned(),
-        file_name: STATE_FILE.into(),
-        root: root.path().to_owned(),
-        lock_timeout: Duration::from_secs(5),
-        max_backups: 3,
-        backup_days: 7,
-        max_checkpoints: 20,
-        checkpoint_days: 7,
-        auto_recover: AutoRecover::Yes,
-        foreign_edits: ForeignEdits::Refuse,
-        lock_env: Default::default(),
-    };
+    let (lock_timeout, max_backups) = (Duration::from_secs(5), 3);
+    let settings = Settings { lock_timeout, max_backups, ..settings_in(root.path()) };
     FileStore::new(
         disk.clone(),
         settings,
