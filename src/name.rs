@@ -88,6 +88,11 @@ pub fn is_plain(text: &str) -> bool {
         && !text.contains("..")
 }
 
+/// Names as they are typed.
+pub fn join(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -203,7 +203,8 @@ mod tests {
         fn a_text_is_read_as_serde_json_reads_it(
             text in concat!(
                 r#"([\[\]{},: \n]|"a"|"b":|-?(0|1|20)(\.|\.5)?(e\+05?)?|t?false|true|null|"#,
-                r#"nul|"(abcdefghijklmno|\\u00e|\\u00e9|\\ud83d|\\n|\\\\|\\"|\\/|\\x|é|"#, r#"\t){0,3}"){0,9}"#,
+                r#"nul|"(abcdefghijklmno|\\u00e|\\u00e9|\\ud83d|\\n|\\\\|\\"|\\/|\\x|é|"#,
+                r#"\t){0,3}"){0,9}"#,
             ),
         ) {
             let theirs: Result<Value, _> = serde_json::from_str(&text);

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use self::cursor::{Cursor, Form};
 use super::json_type::JsonType;
-use super::seal::OWN_FIELDS;
+use super::schema::OWN_FIELDS;
 
 /// One step down into a document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

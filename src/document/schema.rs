@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+/// The names of the seal's fields inside `metadata`; a writer's own values for them are ignored.
+pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
+
 /// A schema.
 #[derive(Debug)]
 pub struct Schema {

@@ -14,13 +14,10 @@ use super::chunks::Chunks;
 use super::lazy::LazyDocument;
 use super::new_document::NewDocument;
 use super::pretty::Printer;
-use super::schema::OldForm;
+use super::schema::{OWN_FIELDS, OldForm};
 
 use crate::digest::{self, NO_DIGEST, digest_around, is_hex, only_place};
 pub use crate::digest::{Digest, hex};
-
-/// The names of the seal's fields inside `metadata`; a writer's own values for them are ignored.
-pub const OWN_FIELDS: [&str; 5] = ["created", "lastModified", "revision", "lineage", "digest"];
 
 /// The number of a document's commits: 1, 2, 3 …, at most 2^53 − 1, which every JSON reader holds
 /// exactly.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::line::cut;
 use crate::document::json;
 use crate::document::path::{DocPath, PathStep};
-use crate::document::seal::OWN_FIELDS;
+use crate::document::schema::OWN_FIELDS;
 
 /// The most changes that are listed.
 pub const LISTED: usize = 20;

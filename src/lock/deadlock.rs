@@ -9,6 +9,7 @@
 use serde_json::{Value, json};
 
 use super::describe::describe_from_here;
+pub use super::identity::Ancestry;
 use super::identity::Identity;
 use super::liveness::{LivenessOracle, WaiterState};
 use super::process::owner_view;
@@ -54,12 +55,6 @@ struct CycleEdge {
 struct WaitGraph<'a> {
     waits: Vec<WaitNode<'a>>,
     oracle: &'a dyn LivenessOracle,
-}
-
-/// The ancestors of processes. A trait, so that tests can search for cycles without processes.
-pub trait Ancestry {
-    /// A process and its ancestors; empty if they are unknown.
-    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity>;
 }
 
 /// A cycle of waiters.

@@ -10,6 +10,7 @@ use super::queue::{Blocker, Nearest, nearest_blockers};
 use super::record::{Grant, Mode, Record};
 use super::request::Request;
 use crate::name::Name;
+pub(super) use crate::name::join;
 use crate::owner_view::OwnerView;
 
 /// A blocker of a request.
@@ -175,9 +176,4 @@ pub fn shorten(command: &str) -> String {
         return command.to_owned();
     }
     command.chars().take(LONGEST - 1).chain(['…']).collect()
-}
-
-/// Names as they are typed.
-pub(super) fn join(names: &[Name]) -> String {
-    names.iter().map(Name::as_str).collect::<Vec<_>>().join(",")
 }

@@ -23,6 +23,12 @@ impl Identity {
     }
 }
 
+/// The ancestors of processes. A trait, so that tests can search for cycles without processes.
+pub trait Ancestry {
+    /// A process and its ancestors; empty if they are unknown.
+    fn ancestry_of(&mut self, process: &Identity) -> Vec<Identity>;
+}
+
 /// Returns whether both are the same processes, in the same order: an ancestry changes when a
 /// process in it dies.
 pub fn same_ancestry(one: &[Identity], other: &[Identity]) -> bool {

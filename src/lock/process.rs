@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::OnceLock;
 
-use super::deadlock::Ancestry;
-use super::identity::{BootMatch, Identity, Namespace};
+use super::identity::{Ancestry, BootMatch, Identity, Namespace};
 use super::liveness::{Lookup, RunState};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Stat;

@@ -128,7 +128,9 @@ impl Store {
 
     /// Its path or address, as it is shown.
     pub fn place(&self) -> String {
-        each!(Self: self, store => store.settings().path().display().to_string(), store => store.place())
+        each!(Self: self,
+            store => store.settings().path().display().to_string(),
+            store => store.place())
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.

@@ -266,7 +266,8 @@ fn lock_run_takes_the_place_of_a_keeper_that_was_killed() {
 fn a_lease_in_the_foreground_has_no_keeper_in_the_background() {
     let host = Host::new(LONG);
     let script = host.script(
-        "exec 5<&0; $B lock run a --foreground -- sh -c '$B -q lock renew a; echo ready; read x' <&5",
+        "exec 5<&0; $B lock run a --foreground -- sh -c '$B -q lock renew a; echo ready; \
+         read x' <&5",
     );
     assert_eq!(keepers(host.place.below("hold/a/")[0].lease), []);
     script.go_on();

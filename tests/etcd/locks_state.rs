@@ -76,7 +76,8 @@ fn a_fence_holds_as_long_as_its_grant_and_no_longer() {
         "t=$($B lock acquire deploy --print-token); echo ready; read x
          $B state set a=1 --fence deploy:$t; $B -q lock release deploy
          $B -q lock acquire deploy; $B state set a=2 --fence deploy:$t; echo $?
-         $B state set a=1 --fence deploy:$t; echo $?; $B state set a=3 --dry-run --fence deploy:$t; echo $?",
+         $B state set a=1 --fence deploy:$t; echo $?; $B state set a=3 --dry-run --fence \
+             deploy:$t; echo $?",
     );
     let said = script.go_on();
     // Also where nothing would change, and where nothing is to be changed.

@@ -7,11 +7,10 @@ use rustix::process::{getpid, getppid};
 
 use super::{ProcessTree, is_hidden, process_name};
 use crate::error::{Error, Kind, Result};
-use crate::lock::describe::join;
 use crate::lock::identity::Identity;
 use crate::lock::record::Token;
 use crate::lock::request::Requester;
-use crate::name::Name;
+use crate::name::{Name, join};
 use crate::os::hints;
 
 /// The variable of the time to live of grants in a store on other machines.

@@ -1,15 +1,12 @@
-//! Backups: `state backups` lists them, `state backup` makes one.
+//! `state backup`: a copy that is made on purpose.
 
 use super::change::Changes;
 use super::preserve::{Replaced, copy_to_backup};
-use super::report::Report;
-use super::root::Root;
 use super::state_lock::StateLocks;
 use super::transaction::Transactions;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;
-use crate::store::backups::{Listed, Reasons};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{BackupName, manual_reason};
 use crate::store::options::WriteOptions;
@@ -42,22 +39,5 @@ impl Changes<'_> {
             .audit
             .record(&entry.with("pid", std::process::id()).with("path", self.store.shown()));
         Ok(backup_dir.path_of(made.as_str()))
-    }
-}
-
-impl Report<'_> {
-    /// The backups, newest first.
-    pub fn backups(&self) -> Result<Vec<Listed>> {
-        let backup_dir = Root::of(self.store).backup_dir_to_read()?;
-        let Some(dir) = backup_dir.dir() else {
-            return Ok(Vec::new());
-        };
-        let reasons = Reasons::of(self.history(None, None).unwrap_or_default());
-        let listed = backup_dir.backups.iter().rev().map(|name| {
-            let copy = backup_dir.read(name.as_str())?;
-            let bytes = self.store.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size);
-            Ok(Listed::of(name, &copy, bytes, &reasons))
-        });
-        listed.collect()
     }
 }

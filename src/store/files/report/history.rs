@@ -1,4 +1,4 @@
-//! `history`: the revisions that the journal, backups and the audit log know.
+//! `history` and `backups`: the revisions that the journal, backups and the audit log know.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use crate::document::Reading;
 use crate::document::seal::Revision;
 use crate::error::Result;
 use crate::owner_view::OwnerView;
+use crate::store::backups::{Listed, Reasons};
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::files::events::EventLog;
@@ -90,5 +91,20 @@ impl Report<'_> {
         };
         let newest_first = revisions.into_values().rev().filter(is_wanted);
         Ok(newest_first.take(limit.unwrap_or(usize::MAX)).collect())
+    }
+
+    /// The backups, newest first.
+    pub fn backups(&self) -> Result<Vec<Listed>> {
+        let backup_dir = Root::of(self.store).backup_dir_to_read()?;
+        let Some(dir) = backup_dir.dir() else {
+            return Ok(Vec::new());
+        };
+        let reasons = Reasons::of(self.history(None, None).unwrap_or_default());
+        let listed = backup_dir.backups.iter().rev().map(|name| {
+            let copy = backup_dir.read(name.as_str())?;
+            let bytes = self.store.disk.stat(dir, name.as_str())?.map_or(0, |stat| stat.size);
+            Ok(Listed::of(name, &copy, bytes, &reasons))
+        });
+        listed.collect()
     }
 }
