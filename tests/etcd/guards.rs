@@ -106,7 +106,8 @@ fn a_conflict_with_others_leaves_the_guard_on_record_until_it_is_decided() {
     host.ok(&["recover", "guard", "--forget", &id()]);
     assert!(on_record(&host).is_empty());
     assert_eq!(fail().0, 3);
-    host.ok(&["recover", "restore", &id(), "--yes"]);
+    let restored = host.run(&["recover", "restore", &id(), "--yes"]);
+    assert!(restored.status.success() && restored.stderr.is_empty(), "{restored:?}");
     assert!(on_record(&host).is_empty(), "a restore puts back what the guard did not");
 }
 

@@ -175,7 +175,10 @@ impl<'s> Ground<'s> {
             Landed::Done => {
                 plan.place.inspect(|place| place.is_left.set(true));
                 self.store.log(logged::commit(plan.options, plan.sealed, plan.waited));
-                self.warn_of_guards(plan.options.guard.as_deref());
+                // A commit that settles some is about them.
+                if plan.guards.is_empty() {
+                    self.warn_of_guards();
+                }
             }
             Landed::Overtaken(_) => {
                 ahead.inspect(|ahead| self.store.take_back_ahead(ahead));

@@ -135,9 +135,9 @@ impl Ground<'_> {
         Ok(ended)
     }
 
-    /// Warns of guards that ended without putting everything back; not of `own`.
-    pub(super) fn warn_of_guards(&self, own: Option<&str>) {
-        for guard in self.guards.iter().filter(|guard| Some(guard.id.as_str()) != own) {
+    /// Warns of guards that ended without putting everything back.
+    pub(super) fn warn_of_guards(&self) {
+        for guard in &self.guards {
             let Ok(standing) = self.store.standing_of(guard) else { continue };
             let guard = OnRecord { id: guard.id.clone(), standing, is_restorable: true };
             if let Some(problem) = guard.problem().filter(|_| guard.standing != Standing::Unknown) {
