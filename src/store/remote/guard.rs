@@ -117,7 +117,7 @@ impl Ground<'_> {
         self.running_guards().map(|(_, record)| begin(record)).min()
     }
 
-    /// Ends the records of guards whose commands' changes a restore of this checkpoint puts back:
+    /// Ends the records of guards with changes that a restore of this checkpoint puts back:
     /// its own guard and later ones, unless they run.
     pub(super) fn guards_put_back_by(&self, id: &str) -> Result<Vec<RequestOp>> {
         let order = |id: &str| (time_of(id), number_of(id));
