@@ -1,5 +1,7 @@
 //! The identity of a process: enough to recognize it from any process, on any machine, at any time.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// The identity of a process among all machines and for all time: its id alone is reused.
@@ -11,7 +13,7 @@ pub struct Identity {
     pub start: u64,
     /// The scope in which its id is valid.
     #[serde(rename = "place")]
-    pub namespace: Namespace,
+    pub namespace: Arc<Namespace>,
 }
 
 impl Identity {

@@ -130,7 +130,7 @@ mod tests {
             host: "h".repeat(64),
             ..Namespace::default()
         };
-        Identity { pid, start: u64::MAX, namespace }
+        Identity { pid, start: u64::MAX, namespace: namespace.into() }
     }
 
     fn requester(script: u32) -> Requester {
@@ -323,7 +323,7 @@ mod tests {
         let identity = |pid| {
             let namespace =
                 Namespace { boot: "b".repeat(36), host: "h".to_owned(), ..Namespace::default() };
-            Identity { pid, start: 1, namespace }
+            Identity { pid, start: 1, namespace: namespace.into() }
         };
         let (owner, process) = (identity(u32::MAX - script), identity(script));
         let requester =

@@ -285,6 +285,8 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::lock::queue::tests::{grant, waiter};
     use crate::lock::record::Mode;
@@ -329,7 +331,7 @@ mod tests {
     fn judged(change: impl Fn(&mut Identity)) -> Liveness {
         let here =
             Namespace { boot: "b".to_owned(), machine: "m".to_owned(), ..Namespace::default() };
-        let mut process = Identity { pid: 7, start: 3, namespace: here.clone() };
+        let mut process = Identity { pid: 7, start: 3, namespace: here.clone().into() };
         change(&mut process);
         OneProcess(here, RunState::Running).process(&process)
     }
@@ -340,15 +342,19 @@ mod tests {
         assert_eq!(judged(|it| it.start += 1), Liveness::Dead, "the pid is used again");
         assert_eq!(judged(|it| it.pid = 8), Liveness::Dead, "no such process");
         assert_eq!(judged(|it| it.pid = 1), Liveness::Alive, "it is hidden");
-        assert_eq!(judged(|it| it.namespace.pid_namespace += 1), Liveness::Unknown);
         assert_eq!(
-            judged(|it| it.namespace.time_namespace += 1),
+            judged(|it| Arc::make_mut(&mut it.namespace).pid_namespace += 1),
+            Liveness::Unknown
+        );
+        assert_eq!(
+            judged(|it| Arc::make_mut(&mut it.namespace).time_namespace += 1),
             Liveness::Unknown,
             "start times cannot be compared"
         );
-        let other_boot = |it: &mut Identity| it.namespace.boot = "another".to_owned();
+        let other_boot =
+            |it: &mut Identity| Arc::make_mut(&mut it.namespace).boot = "another".to_owned();
         assert_eq!(judged(other_boot), Liveness::Dead, "an earlier boot, on a local disk");
-        let hidden_boot = |it: &mut Identity| it.namespace.boot = String::new();
+        let hidden_boot = |it: &mut Identity| Arc::make_mut(&mut it.namespace).boot = String::new();
         assert_eq!(judged(hidden_boot), Liveness::Alive, "its start time is proof enough");
         for change in [|it: &mut Identity| it.start += 1, |it: &mut Identity| it.pid = 8] {
             let hidden = |it: &mut Identity| {
@@ -359,7 +365,7 @@ mod tests {
         }
         let other_machine = |it: &mut Identity| {
             other_boot(it);
-            it.namespace.machine = "another".to_owned();
+            Arc::make_mut(&mut it.namespace).machine = "another".to_owned();
         };
         assert_eq!(judged(other_machine), Liveness::Unknown);
     }
@@ -371,7 +377,7 @@ mod tests {
         let host = OneProcess(here.clone(), RunState::Running);
         let namespace = Namespace { boot: "of a container".to_owned(), ..here };
         let judged = |since: &str| {
-            let owner = Some(Identity { pid: 7, start: 3, namespace: namespace.clone() });
+            let owner = Some(Identity { pid: 7, start: 3, namespace: namespace.clone().into() });
             let since = since.to_owned();
             host.grant(&Grant { owner, since, ..grant(1, Mode::Exclusive, 7) })
         };
@@ -384,7 +390,7 @@ mod tests {
         let here = Namespace { boot: "b".to_owned(), ..Namespace::default() };
         let host = OneProcess(here.clone(), RunState::Running);
         let judged = |pid, namespace: Namespace| {
-            let process = Identity { pid, start: 3, namespace };
+            let process = Identity { pid, start: 3, namespace: namespace.into() };
             let owner = Identity { pid: 7, ..process.clone() };
             host.waiter(&Waiter { process, owner, until: 0.0, ..waiter(Mode::Exclusive, 7) })
         };

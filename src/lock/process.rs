@@ -6,7 +6,7 @@ pub mod waiting_child;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::identity::{Ancestry, BootMatch, Identity, Namespace};
 use super::liveness::{Lookup, RunState};
@@ -31,7 +31,7 @@ impl Process {
 
     /// Its identity, permanent and valid for other processes of this machine.
     pub fn identity(&self) -> Result<Identity> {
-        Ok(Identity { pid: self.pid, start: self.start, namespace: Namespace::here()?.clone() })
+        Ok(Identity { pid: self.pid, start: self.start, namespace: Arc::clone(Namespace::here()?) })
     }
 }
 
@@ -96,8 +96,8 @@ impl Namespace {
     }
 
     /// The scope of this process; an error (exit code 5) if the system does not show it.
-    pub fn here() -> Result<&'static Self> {
-        static HERE: OnceLock<Namespace> = OnceLock::new();
+    pub fn here() -> Result<&'static Arc<Self>> {
+        static HERE: OnceLock<Arc<Namespace>> = OnceLock::new();
         if let Some(here) = HERE.get() {
             return Ok(here);
         }
@@ -110,7 +110,7 @@ impl Namespace {
             machine: plain(&place.machine).chars().take(64).collect(),
             host: Self::host_name(),
         };
-        Ok(HERE.get_or_init(|| here))
+        Ok(HERE.get_or_init(|| Arc::new(here)))
     }
 }
 

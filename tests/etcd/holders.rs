@@ -38,7 +38,7 @@ impl Script {
             host: format!("host-{number}"),
             ..Namespace::default()
         };
-        let identity = |pid| Identity { pid, start: 1, namespace: namespace.clone() };
+        let identity = |pid| Identity { pid, start: 1, namespace: namespace.clone().into() };
         let (owner, process) = (identity(10), identity(11));
         let requester = Requester {
             ancestry: vec![owner.clone()],

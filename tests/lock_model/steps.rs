@@ -9,7 +9,7 @@ use super::world::{
 use pipeline_state::lock::Request;
 use pipeline_state::lock::admission::first_blocker;
 use pipeline_state::lock::files::journal::{WriteOp, completion_ops};
-use pipeline_state::lock::queue_entry::{name_of, parse};
+use pipeline_state::lock::queue_entry::{name_of, parse_all};
 use pipeline_state::name::Name;
 
 /// One script's next step in a world that it changes, and the complaint about it, if any.
@@ -182,7 +182,7 @@ impl<'a> Actor<'a> {
             let lock = self.scenario.position_of(name);
             let mut queue = libraries.queues.get(queues[lock]).as_ref().clone();
             queue.retain(|waiter| gone.is_none() || name_of(waiter).as_ref() != gone);
-            queue.extend(new.map(|name| parse(name).unwrap()));
+            queue.extend(parse_all(new.into_iter().map(String::as_str)));
             queue.sort_by_key(name_of); // as a directory is listed
             queues[lock] = libraries.queues.number(queue);
             Op::Queue(u8::try_from(lock).unwrap(), queues[lock])

@@ -98,7 +98,8 @@ pub fn queued(root: &Sandbox, name: &str) -> Vec<Waiter> {
     let queue = root.file(format!(".locks/.queue/{name}"));
     let files = fs::read_dir(queue).into_iter().flatten();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| queue_entry::parse(&name)).collect()
+    let names: Vec<String> = names.collect();
+    queue_entry::parse_all(names.iter().map(String::as_str))
 }
 
 /// A holder or a waiter of a lock.

@@ -35,7 +35,7 @@ fn identity() -> impl Strategy<Value = Identity> {
             Identity {
                 pid,
                 start,
-                namespace: Namespace { boot, pid_namespace, time_namespace, machine, host },
+                namespace: Namespace { boot, pid_namespace, time_namespace, machine, host }.into(),
             }
         })
 }

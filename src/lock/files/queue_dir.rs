@@ -25,7 +25,7 @@ impl Records<'_> {
             Err(error) if error.is(Errno::NOENT) => return Ok(Vec::new()), // removed since
             files => files?,
         };
-        Ok(files.iter().filter_map(|file| queue_entry::parse(file.to_str()?)).collect())
+        Ok(queue_entry::parse_all(files.iter().filter_map(|file| file.to_str())))
     }
 
     /// The waiters of these locks that have files.

@@ -194,7 +194,7 @@ impl NotesDir {
                 }
                 Lookup::Missing => true,
             };
-            let Namespace { boot, pid_namespace, .. } = &owner.namespace;
+            let Namespace { boot, pid_namespace, .. } = &*owner.namespace;
             let is_here = (pid_namespace, boot) == (&here.pid_namespace, &here.boot);
             if has_ended && is_here {
                 notes.clear()?;

@@ -29,7 +29,7 @@ pub(super) struct OwnerLease {
 /// The id of an owner: the same for all its commands, and no other owner's.
 pub(super) fn id_of(owner: &Identity) -> String {
     let Identity { pid, start, namespace } = owner;
-    let Namespace { boot, pid_namespace, machine, .. } = namespace;
+    let Namespace { boot, pid_namespace, machine, .. } = &**namespace;
     let text = format!("{pid} {start} {pid_namespace} {boot} {machine}");
     Digest::of(text.as_bytes()).as_str().chars().take(32).collect()
 }
