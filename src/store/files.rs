@@ -14,6 +14,7 @@ pub mod absence;
 mod adopt;
 pub mod backup_dir;
 mod backups;
+mod begin;
 mod belongs;
 mod candidate;
 pub mod change;
@@ -25,6 +26,7 @@ pub mod guard;
 pub mod heal;
 #[cfg(feature = "etcd")]
 pub mod host;
+mod leftovers;
 pub mod logs;
 pub mod moving;
 mod new_lineage;
@@ -37,6 +39,7 @@ pub mod report;
 pub mod restore;
 mod root;
 pub mod signal;
+mod space;
 mod staging;
 pub mod state_file;
 mod state_lock;
@@ -49,20 +52,15 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use self::absence::Absence;
-use self::belongs::Ownership;
 use self::checkpoint::catalog::Checkpoints;
-pub use self::events::EventLog;
 use self::fresh::Lineages;
 use self::guard::Guards;
-pub use self::heal::Healing;
 use self::logs::Logs;
 use self::moving::Moves;
-pub use self::preserve::Space;
 use self::read::READER_PATIENCE;
 use self::report::Report;
-pub use self::restore::Probe;
 use self::restore::{Intents, Restores};
-pub use self::signal::SignalFiles;
+use self::root::Root;
 use self::warnings::Warnings;
 use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog};
@@ -79,6 +77,12 @@ use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
 use crate::store::undo::Undone;
 use crate::store::{Served, Settings, Wanted};
+
+pub use self::events::EventLog;
+pub use self::heal::Healing;
+pub use self::restore::Probe;
+pub use self::signal::SignalFiles;
+pub use self::space::Space;
 
 /// The state of one root.
 #[derive(Debug)]
@@ -218,7 +222,7 @@ impl FileStore {
 
     /// Refuses a root whose side directories belong to another state file.
     pub fn check_ownership(&self) -> Result<()> {
-        Ownership::of(self).check()
+        Root::of(self).backup_dir_to_read().map(drop)
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.

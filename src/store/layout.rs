@@ -220,6 +220,11 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == b'*'))
 }
 
+/// The name of a state in the staging directory.
+pub fn staged_state(number: u64) -> String {
+    format!("state-{number}.json")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::begin::Transactions;
 use super::read::Reader;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::Transaction;
 use crate::error::Result;
 use crate::fs::Dir;
 use crate::fs::watch::Watch;

@@ -1,13 +1,13 @@
 //! `state adopt`: accepts a foreign edit as the next revision.
 
 use super::FileStore;
-use super::change::Changes;
+use super::begin::Transactions;
 use super::commit::Plan;
 use super::heal::lost_after;
+use super::observe::Observation;
 use super::preserve::Replaced;
 use super::record::Provenance;
-use super::root::Root;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::{Transaction, check_conditions};
 use crate::error::Result;
 use crate::store::change::Outcome;
 use crate::store::diagnosis::{ForeignEdit, Health};
@@ -39,7 +39,7 @@ impl<'s> Adoption<'s> {
     }
 
     fn plan(&self) -> Result<Outcome> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         match &seen.health {
             Health::Foreign(edit) => {
                 let adopted = edit.acceptable().map_err(|health| seen.refusal_of(&health))?.value;
@@ -55,12 +55,12 @@ impl<'s> Adoption<'s> {
 fn accept(tx: Transaction<'_>, options: &WriteOptions) -> Result<Option<Outcome>> {
     match &tx.seen.health {
         Health::Foreign(edit) => {
-            Changes::of(tx.store).check_conditions(options, edit.revision())?;
+            check_conditions(tx.store, options, edit.revision())?;
             adopt_edit(&tx, edit, options)
         }
         Health::Healthy(document) => {
             let revision = document.seal.revision;
-            Changes::of(tx.store).check_conditions(options, revision.get())?;
+            check_conditions(tx.store, options, revision.get())?;
             Ok(Some(Outcome::Unchanged { revision }))
         }
         Health::Legacy(_) => {

@@ -1,9 +1,9 @@
 //! `state backup`: a copy that is made on purpose.
 
+use super::begin::Transactions;
 use super::change::Changes;
 use super::preserve::{Replaced, copy_to_backup};
 use super::state_lock::StateLocks;
-use super::transaction::Transactions;
 use crate::audit::Level;
 use crate::error::{Error, Kind, Result};
 use crate::name::Name;

@@ -5,11 +5,10 @@ use std::ffi::OsStr;
 
 use super::FileStore;
 use super::backup_dir::BackupDir;
-use super::root::Root;
-use super::state_lock::StateLock;
+use super::state_file::StateFile;
 use crate::document::Reading;
 use crate::error::{Error, Kind, Result, quote_path};
-use crate::fs::stage::{Durability, temporary};
+use crate::fs::Dir;
 use crate::store::copies::{BackupCopy, Copies};
 use crate::store::layout::{BACKUPS, OWNER, STATE_FILE};
 
@@ -46,11 +45,6 @@ impl<'s> Ownership<'s> {
         Self { store }
     }
 
-    /// Refuses (4) a state file in a directory that keeps another.
-    pub fn check(&self) -> Result<()> {
-        Root::of(self.store).backup_dir_to_read().map(|_| ())
-    }
-
     /// Refuses (4) a state file that the backup directory does not belong to.
     pub(super) fn check_dir(&self, backup_dir: &BackupDir) -> Result<Record> {
         let content = match backup_dir.dir().filter(|_| backup_dir.has_owner) {
@@ -84,14 +78,16 @@ impl<'s> Ownership<'s> {
             .detail("state_file", owner))
     }
 
-    fn is_usual(&self) -> bool {
+    pub(super) fn is_usual(&self) -> bool {
         self.store.settings.file_name == OsStr::new(STATE_FILE)
     }
 
     /// Returns whether the live file is a revision of a document that the backup directory or the
     /// journal knows.
     fn has_lineage_of(&self, backup_dir: &BackupDir) -> bool {
-        let Ok(Some(live)) = Root::of(self.store).live() else { return false };
+        let (disk, path) = (&self.store.disk, self.store.settings.path());
+        let live = StateFile::read(disk, &Dir::working(), path.as_os_str());
+        let Ok(Some(live)) = live else { return false };
         let Reading::Sealed(document) = &live.reading else { return false };
         let lineage = &document.seal.lineage;
         let is_kept = |copies: &[BackupCopy]| {
@@ -125,28 +121,6 @@ impl<'s> Ownership<'s> {
             "give it a directory of its own",
         )
     }
-}
-
-/// Records which state file the side directories belong to, if it has an unusual name or the
-/// record is damaged.
-pub(in crate::store::files) fn record_owner(
-    lock: &StateLock<'_>,
-    backup_dir: &BackupDir,
-    record: Record,
-) -> Result<()> {
-    let is_due = match record {
-        Record::Whole => false,
-        Record::Absent => !Ownership::of(lock.store).is_usual(),
-        Record::Damaged => true,
-    };
-    let Some(dir) = backup_dir.dir().filter(|_| is_due) else { return Ok(()) };
-    let name = temporary(lock.flock.inode(), "owner");
-    let mut line = lock.store.settings.file_name.as_encoded_bytes().to_vec();
-    line.push(b'\n');
-    let staged = lock.store.disk.stage(dir, &name, &line, Durability::Fsync)?;
-    lock.store.disk.rename(dir.entry(&name), dir.entry(OWNER))?;
-    staged.keep();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::FileStore;
 use super::adopt::adopt_edit;
+use super::begin::Transactions;
 use super::candidate::{is_healed_by_commands, newest_copy};
 use super::commit::Plan;
-use super::guard::guards_of_commit;
+use super::guard::records::guards_of_commit;
 use super::observe::Observation;
 use super::preserve::Replaced;
 use super::read::Reader;
@@ -14,7 +15,7 @@ use super::record::Provenance;
 use super::root::Root;
 use super::signal::follow::files_of;
 use super::signal::place_signals;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::{Transaction, check_conditions};
 use crate::document::migrate::Migrated;
 use crate::document::seal::full_size;
 use crate::error::Result;
@@ -23,7 +24,7 @@ use crate::store::change::{Base, Change, Outcome, Proposal, check_document};
 use crate::store::diagnosis::Health;
 use crate::store::layout::SIGNALS;
 use crate::store::next_revision::check_growth;
-use crate::store::options::{Mode, WriteOptions, conflict};
+use crate::store::options::{Mode, WriteOptions};
 use crate::store::signal::Signals;
 
 /// Changes of the document by commands.
@@ -51,9 +52,9 @@ impl<'s> Changes<'s> {
 
     /// Computes what a change would do, without a lock and without changing anything.
     fn plan(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
-        let mut seen = Root::of(self.store).examine()?;
+        let mut seen = Observation::examine(self.store)?;
         if matches!(seen.health, Health::Missing) && Reader::of(self.store).returns()? {
-            seen = Root::of(self.store).examine()?;
+            seen = Observation::examine(self.store)?;
         }
         if matches!(seen.health, Health::Damaged(_)) && is_healed_by_commands(&seen) {
             let document = newest_copy(&seen)?.document;
@@ -77,20 +78,8 @@ impl<'s> Changes<'s> {
         base: &Base,
         make: &mut Change<'_>,
     ) -> Result<Proposal> {
-        self.check_conditions(options, base.revision())?;
+        check_conditions(self.store, options, base.revision())?;
         make(base)
-    }
-
-    /// Refuses to continue unless the current revision is the required one and the fences hold. The
-    /// fences are checked again at the moment of the commit.
-    pub(super) fn check_conditions(&self, options: &WriteOptions, current: u64) -> Result<()> {
-        if let Some(wanted) = options.if_revision.filter(|wanted| *wanted != current) {
-            return Err(conflict(
-                &format!("the state is at revision {current}, not {wanted}"),
-                current,
-            ));
-        }
-        self.store.locks.check_fences(&options.fences)
     }
 
     /// Warns of objects where old documents should have a signal's time.

@@ -9,12 +9,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::begin::Transactions;
 use super::checkpoint::catalog::Checkpoints;
 use super::events::journal_event;
 use super::observe::Observation;
 use super::staging::Staging;
-use super::state_lock::StateLocks;
-use super::transaction::{Transaction, Transactions};
+use super::state_lock::lock_lost;
+use super::transaction::Transaction;
 use crate::acl::Acls;
 use crate::audit::Level;
 use crate::document::seal::Digest;
@@ -70,7 +71,8 @@ impl Checkpoints<'_> {
                 return Err(tx.seen.refusal());
             }
             drop(tx);
-            let tx = StateLocks::of(self.store).lock_all(LockPurpose::Write, deadline)?.begin()?;
+            let tx =
+                Transactions::of(self.store).lock_all(LockPurpose::Write, deadline)?.begin()?;
             match &tx.seen.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
                 Health::Damaged(_) => return Ok(None),
@@ -243,16 +245,6 @@ fn build(
         tx.store.warn(format!("what was left in {CHECKPOINTS} could not be cleared away: {error}"));
     }
     Ok(Made { id, files, bytes, left })
-}
-
-/// The error of a command that finds that the lock it holds was removed.
-pub(super) fn lock_lost() -> Error {
-    Error::new(
-        Kind::Conflict,
-        "the lock's file was removed meanwhile, and another writer may have begun; \
-         nothing was done",
-    )
-    .hint_command("state status", "see what state it is in, and do it again")
 }
 
 fn listed(path: &str, bytes: &[u8], mode: u32, mtime: (i64, i64)) -> Entry {

@@ -7,17 +7,18 @@ use serde_json::Value;
 
 use super::FileStore;
 use super::backup_dir::BackupDir;
+use super::begin::Transactions;
 use super::candidate::newest_copy;
 use super::change::Changes;
 use super::commit::{Plan, Published};
-use super::new_lineage::{mirror_live, start_new_lineage};
+use super::new_lineage::{LIVE, mirror_live, start_new_lineage};
 use super::next_revision::Sealer;
 use super::observe::{Depth, Observation};
 use super::record::Provenance;
 use super::root::Root;
 use super::staging::Staging;
 use super::state_lock::{StateLock, StateLocks};
-use super::transaction::{Transaction, Transactions};
+use super::transaction::Transaction;
 use crate::document::first;
 use crate::document::seal::{Revision, Sealed};
 use crate::error::Result;
@@ -33,9 +34,6 @@ use crate::store::layout::{GITIGNORE, MIRROR, SIDE_DIRECTORIES};
 use crate::store::next_revision::new_lineage;
 use crate::store::options::{Author, LockPurpose, WriteOptions};
 use crate::store::{AutoRecover, ForeignEdits};
-
-/// The reason in the name of a state's copy in an archive: it was the live file.
-pub(super) const LIVE: &str = "live";
 
 impl Lineages<'_> {
     /// Prepares a root: directories, the first document where there is no history, healing,
@@ -135,7 +133,7 @@ impl Lineages<'_> {
 
     /// The document that `state read` would serve, in words; `None` if there is none.
     pub fn served(&self) -> Option<String> {
-        let seen = Root::of(self.store).examine().ok()?;
+        let seen = Observation::examine(self.store).ok()?;
         let document = match &seen.health {
             Health::Healthy(document) => Value::clone(document.value.skeleton()),
             Health::Legacy(migrated) => migrated.value.clone(),
@@ -183,7 +181,8 @@ impl Lineages<'_> {
         for name in SIDE_DIRECTORIES {
             side::open_to_read(&self.store.disk, &root, name)?;
         }
-        let seen = Root::of(self.store).diagnose(
+        let seen = Observation::diagnose(
+            self.store,
             Root::of(self.store).live()?,
             backup_dir,
             Depth::WithMirror,

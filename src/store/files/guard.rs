@@ -5,26 +5,25 @@
 //! on record until an operator removes it.
 
 mod put_back;
+pub(super) mod records;
 pub(super) mod settle;
 mod since;
 
-use rustix::io::Errno;
-
-use self::settle::Aftermath;
-use self::settle::put_back_by;
+use self::records::{drop_record, guard_event, guards_of_commit, journal_guard, put_record};
+use self::settle::{Aftermath, put_back_by};
 use super::FileStore;
 use super::backup_dir::BackupDir;
-use super::events::{EventLog, append_to_journal};
+use super::begin::Transactions;
+use super::events::EventLog;
 use super::root::Root;
 use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::fs::Dir;
 use crate::fs::identity::DirId;
-use crate::fs::stage::{Durability, temporary};
-use crate::fs::{Dir, FsResult};
 use crate::journal::{Event, GuardEvent, GuardStep, Journal};
-use crate::lock::{BootMatch, GuardLifeline, Liveness, Namespace, ancestry};
+use crate::lock::{BootMatch, GuardLifeline, Liveness, Namespace};
 use crate::name::Name;
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::retention::Retention;
@@ -82,7 +81,7 @@ impl<'s> Guards<'s> {
             if begun.is_err()
                 && let Some(dir) = backup_dir.dir()
             {
-                self.drop_record(dir, &record.id)?;
+                drop_record(&self.store.disk, dir, &record.id)?;
             }
             begun_record = Some(record);
             begun
@@ -125,50 +124,12 @@ impl<'s> Guards<'s> {
         })
     }
 
-    /// As [`Self::put_record`], without the state lock. A holder of that lock may remove the
-    /// temporary file as a dead writer's.
-    fn put_record_unlocked(&self, backup_dir: &BackupDir, record: &Record) -> Result<()> {
-        const ATTEMPTS: usize = 8;
-        let name = temporary(u64::from(std::process::id()), "guard-unlocked");
-        let mut attempts = 1;
-        loop {
-            match self.put_record_as(&name, backup_dir, record)? {
-                Err(error) if error.is(Errno::NOENT) && attempts < ATTEMPTS => attempts += 1,
-                result => return Ok(result?),
-            }
-        }
-    }
-
-    fn put_record_as(
-        &self,
-        name: &str,
-        backup_dir: &BackupDir,
-        record: &Record,
-    ) -> Result<FsResult<()>> {
-        let dir = backup_dir
-            .dir()
-            .ok_or_else(|| Error::new(Kind::Internal, "a guard without its directory"))?;
-        let bytes = record.write()?;
-        let put = || {
-            let staged = self.store.disk.stage(dir, name, &bytes, Durability::Fsync)?;
-            self.store.disk.rename(dir.entry(name), dir.entry(&file_name(&record.id)))?;
-            staged.keep();
-            self.store.disk.sync_dir(dir)
-        };
-        Ok(put())
-    }
-
-    fn drop_record(&self, backup_dir: &Dir, id: &str) -> FsResult<()> {
-        self.store.disk.unlink(backup_dir, file_name(id))?;
-        self.store.disk.sync_dir(backup_dir)
-    }
-
     /// Removes the record of a guard after its command succeeded. Takes no lock, since another
     /// writer may hold it for long.
     pub fn end(&self, id: &str) -> Result<()> {
         let root = Root::of(self.store).open()?;
         let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
-        backup_dir.dir().map_or(Ok(()), |dir| Ok(self.drop_record(dir, id)?))
+        backup_dir.dir().map_or(Ok(()), |dir| Ok(drop_record(&self.store.disk, dir, id)?))
     }
 
     /// Records in the journal that a guard's command ended. Takes no lock but the gate.
@@ -188,7 +149,7 @@ impl<'s> Guards<'s> {
     /// Removes the record of the guard that a word names, in whatever condition it is; 1
     /// `not_found` where it names none, or several. Returns the guard's id.
     pub fn forget(&self, word: &str) -> Result<String> {
-        let lock = StateLocks::of(self.store)
+        let lock = Transactions::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let backup_dir = Root::of(self.store).backup_dir_of(&lock.root)?;
         let id = on_record(word, &backup_dir.guards)?;
@@ -196,7 +157,7 @@ impl<'s> Guards<'s> {
             return Err(still_runs(id));
         }
         if let Some(dir) = backup_dir.dir() {
-            self.drop_record(dir, id)?;
+            drop_record(&self.store.disk, dir, id)?;
         }
         journal_guard(&lock, &backup_dir, id, GuardStep::Forgotten);
         Ok(id.to_owned())
@@ -340,19 +301,6 @@ impl<'s> Guards<'s> {
     }
 }
 
-/// Puts a record in place, durably.
-pub(in crate::store::files) fn put_record(
-    lock: &StateLock<'_>,
-    backup_dir: &BackupDir,
-    record: &Record,
-) -> Result<()> {
-    Ok(lock.store.guards().put_record_as(
-        &temporary(lock.flock.inode(), "guard"),
-        backup_dir,
-        record,
-    )??)
-}
-
 /// Records the beginning of a guard in the journal. Without a journal commits could not be
 /// attributed.
 fn announce(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str) -> Result<()> {
@@ -367,44 +315,4 @@ fn announce(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str) -> Result<()
             format!("without a journal a guard cannot attribute commits: {why}; nothing was run");
         Error::new(Kind::DependencyMissing, message).hint_command("state init", "makes it")
     })
-}
-
-fn guard_event(lock: &StateLock<'_>, backup_dir: &BackupDir, id: &str, step: GuardStep) -> Event {
-    let mut guards = guards_of_commit(lock, backup_dir);
-    guards.retain(|guard| guard != id);
-    Event::Guard(GuardEvent {
-        origin: EventLog::of(lock.store).origin(),
-        id: id.to_owned(),
-        step,
-        code: None,
-        attempts: None,
-        guards,
-    })
-}
-
-pub(in crate::store::files) fn journal_guard(
-    lock: &StateLock<'_>,
-    backup_dir: &BackupDir,
-    id: &str,
-    step: GuardStep,
-) {
-    if let Some(dir) = backup_dir.dir().filter(|_| backup_dir.has_journal) {
-        append_to_journal(lock, dir, &guard_event(lock, backup_dir, id, step));
-    }
-}
-
-/// The running guards that this process commits under: it descends from the guard, or shows its
-/// token.
-pub(in crate::store::files) fn guards_of_commit(
-    lock: &StateLock<'_>,
-    backup_dir: &BackupDir,
-) -> Vec<String> {
-    if backup_dir.guards.is_empty() {
-        return Vec::new();
-    }
-    let running = lock.store.guards().running(&lock.root, backup_dir).unwrap_or_default();
-    let ancestors = ancestry(std::process::id()).unwrap_or_default();
-    let shown = &lock.store.settings.lock_env.guards;
-    let is_under = |record: &Record| record.encloses(&ancestors, shown);
-    running.into_iter().filter(is_under).map(|record| record.id).collect()
 }

@@ -4,14 +4,13 @@
 //! kept: a damaged file or a foreign edit as evidence, a valid state as a pinned backup.
 
 use super::FileStore;
+use super::begin::Transactions;
 use super::candidate::{newest_copy, wanted_copy};
-use super::change::Changes;
 use super::commit::{OnDiskFull, Plan};
 use super::observe::Observation;
 use super::preserve::{Replaced, replaced_for};
 use super::record::Provenance;
-use super::root::Root;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::{Transaction, check_conditions};
 use crate::audit::Level;
 use crate::document::diff::{Difference, diff};
 use crate::document::seal::{Lineage, Revision, without_seal};
@@ -50,7 +49,7 @@ impl<'s> Healing<'s> {
     /// The copy that a recovery would restore, and the differences it would make; `None` if there
     /// is nothing to recover. Changes nothing.
     pub fn plan(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         let copy = match (&seen.health, wanted) {
             (Health::Healthy(_) | Health::Legacy(_), Wanted::Newest) => return Ok(None),
             (Health::NotInitialized | Health::TooNew(_), _) => return Err(seen.refusal()),
@@ -74,7 +73,7 @@ fn recover_wanted(
     if let Health::TooNew(_) = seen.health {
         return Err(seen.refusal());
     }
-    Changes::of(tx.store).check_conditions(options, seen.revision())?;
+    check_conditions(tx.store, options, seen.revision())?;
     if !valid {
         newest_valid(seen.backup_dir.copies()?).map_err(written_by_a_newer_program)?;
     }

@@ -15,8 +15,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::FileStore;
+use super::begin::Transactions;
 use super::moving::mark_in;
-use super::restore::{Before, Probe, Tree};
+use super::restore::{Before, Probe, Tree, foreign};
 use super::root::Root;
 use super::staging::Staging;
 use super::state_lock::{StateLock, StateLocks};
@@ -176,7 +177,7 @@ impl Host {
     /// Reads the intent, which was written for these directories.
     fn intent(&self, root: &Dir) -> Result<Option<Intent>> {
         let Some((_, intent)) = self.store.intents().read(root)? else { return Ok(None) };
-        match self.store.intents().foreign(root, &intent)? {
+        match foreign(&self.store, root, &intent)? {
             Some(refusal) => Err(refusal),
             None => Ok(Some(intent)),
         }
@@ -201,7 +202,7 @@ impl Host {
             let file = disk.create(&own, GITIGNORE)?;
             disk.write(&file, &own.path_of(GITIGNORE), b"*\n")?;
         }
-        let lock = StateLocks::of(&self.store).lock_state(LockPurpose::Host, deadline)?;
+        let lock = Transactions::of(&self.store).lock_state(LockPurpose::Host, deadline)?;
         let pending = OnceCell::new();
         match self.intent(&lock.root)? {
             Some(intent) => drop(pending.set(intent)),
@@ -215,8 +216,8 @@ impl Host {
 
     /// Drops a record that is foreign or damaged, with what was staged for it.
     pub fn drop_record(&self) -> Result<()> {
-        let locks = StateLocks::of(&self.store);
-        let lock = locks.lock_state(LockPurpose::Host, locks.deadline())?;
+        let deadline = StateLocks::of(&self.store).deadline();
+        let lock = Transactions::of(&self.store).lock_state(LockPurpose::Host, deadline)?;
         self.store.restores().drop_intent(Staging::of(&self.store).open(&lock)?)
     }
 }

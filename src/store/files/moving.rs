@@ -14,9 +14,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::FileStore;
+use super::begin::Transactions;
+use super::observe::Observation;
 use super::root::Root;
 use super::state_lock::{StateLock, StateLocks};
-use super::transaction::Transactions;
 use crate::document::seal::{Document, Lineage};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
@@ -169,8 +170,8 @@ impl<'s> Moves<'s> {
             }
             Some(found) => return Err(found.refusal(&shown)),
             None => {
-                let root = Root::of(self.store);
-                if root.has_history(&root.backup_dir_to_read()?) {
+                let backup_dir = Root::of(self.store).backup_dir_to_read()?;
+                if Observation::has_history(self.store, &backup_dir) {
                     let error = occupied(&format!("{shown} is gone, but its history is here"));
                     return Err(error.hint_command("state recover", "or name another --root"));
                 }
@@ -192,8 +193,8 @@ impl<'s> Moves<'s> {
     }
 
     fn lock(&self, purpose: LockPurpose) -> Result<Rc<StateLock<'s>>> {
-        let locks = StateLocks::of(self.store);
-        locks.lock_state(purpose, locks.deadline())
+        let deadline = StateLocks::of(self.store).deadline();
+        Transactions::of(self.store).lock_state(purpose, deadline)
     }
 }
 

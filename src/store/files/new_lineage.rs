@@ -14,17 +14,15 @@ pub(super) mod intent;
 
 use std::rc::Rc;
 
-use self::intent::Intent;
+use self::intent::{Intent, foreign_start, read_fresh};
 use super::FileStore;
 use super::commit::{OnDiskFull, Plan, Published};
-use super::fresh::Lineages;
 use super::preserve::Replaced;
 use super::record::Provenance;
-use super::restore::{lock_lost, staged_state};
 use super::root::Root;
 use super::staging::{Staging, StagingDir};
 use super::state_file::StateFile;
-use super::state_lock::StateLock;
+use super::state_lock::{StateLock, lock_lost};
 use super::transaction::Transaction;
 use crate::audit::Level;
 use crate::document::seal::{Revision, Seal, Sealed};
@@ -33,12 +31,13 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::free_name::first_free;
 use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
-use crate::fs::{Access, Dir};
+use crate::fs::{Access, Dir, Disk};
 use crate::side;
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::layout::{
     ARCHIVE_PREFIX, BACKUPS, BackupName, EVIDENCE_PREFIX, INTENT, MIRROR, SIGNALS, STAGED_PREFIX,
+    staged_state,
 };
 use crate::store::logged;
 use crate::store::options::WriteOptions;
@@ -46,6 +45,8 @@ use crate::store::restore::intent::StagedState;
 use crate::time::compact;
 use crate::tree::{self, Attributes};
 
+/// The reason in the name of a state's copy in an archive: it was the live file.
+pub(super) const LIVE: &str = "live";
 /// The number under which the new document is staged.
 const NUMBER: u64 = 0;
 
@@ -64,179 +65,167 @@ fn is_archived(name: &str) -> bool {
     BackupName::parse(name).is_some() || name.starts_with(EVIDENCE_PREFIX)
 }
 
-impl Lineages<'_> {
-    fn record_archive(&self, intent: &Intent, options: &WriteOptions) {
-        let entry =
-            logged::entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
-        self.store.audit.record(&entry.with("path", self.store.shown()));
-    }
+fn record_archive(store: &FileStore, intent: &Intent, options: &WriteOptions) {
+    let entry =
+        logged::entry(Level::Info, options.action, "archived").with("archive", &intent.archive);
+    store.audit.record(&entry.with("path", store.shown()));
+}
 
-    fn link_or_copy(&self, from: &Dir, to: &Dir, name: &str) -> Result<()> {
-        match self.store.disk.link(from.entry(name), to.entry(name)) {
-            Err(error) if error.is_full() => Err(error.into()),
-            // Some file systems have no hard links.
-            Err(_) => {
-                if let Some(found) = self.store.disk.read(from, name, READ_LIMIT)? {
-                    self.store.disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
-                }
-                Ok(())
+fn link_or_copy(disk: &Disk, from: &Dir, to: &Dir, name: &str) -> Result<()> {
+    match disk.link(from.entry(name), to.entry(name)) {
+        Err(error) if error.is_full() => Err(error.into()),
+        // Some file systems have no hard links.
+        Err(_) => {
+            if let Some(found) = disk.read(from, name, READ_LIMIT)? {
+                disk.stage(to, name, &found.bytes, Durability::Fsync)?.keep();
             }
-            Ok(()) => Ok(()),
+            Ok(())
         }
+        Ok(()) => Ok(()),
     }
+}
 
-    /// Puts the intent in place: from here on the next writer continues.
-    fn decide(
-        &self,
-        staging: &mut StagingDir<'_>,
-        lock: &StateLock,
-        intent: &Intent,
-    ) -> Result<()> {
-        const DRAFT: &str = "fresh.draft";
-        self.store.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
-        if !lock.flock.is_current(&self.store.disk, &lock.root)? {
-            return Err(lock_lost());
-        }
-        self.store.disk.rename(staging.dir.entry(DRAFT), staging.dir.entry(INTENT))?;
-        self.store.disk.sync_dir(&staging.dir)?;
-        staging.keep();
-        Ok(())
+/// Puts the intent in place: from here on the next writer continues.
+fn decide(staging: &mut StagingDir<'_>, lock: &StateLock, intent: &Intent) -> Result<()> {
+    const DRAFT: &str = "fresh.draft";
+    lock.store.disk.stage(&staging.dir, DRAFT, &intent.write()?, Durability::Fsync)?.keep();
+    if !lock.flock.is_current(&lock.store.disk, &lock.root)? {
+        return Err(lock_lost());
     }
+    lock.store.disk.rename(staging.dir.entry(DRAFT), staging.dir.entry(INTENT))?;
+    lock.store.disk.sync_dir(&staging.dir)?;
+    staging.keep();
+    Ok(())
+}
 
-    /// Removes the intent and then the files made for it. Nothing has been replaced yet.
-    pub(super) fn drop_start(&self, staging: StagingDir<'_>) -> Result<()> {
-        self.store.disk.unlink(&staging.dir, INTENT)?;
-        self.store.disk.sync_dir(&staging.dir)?;
-        staging.clear()
+/// Removes the intent and then the files made for it. Nothing has been replaced yet.
+pub(super) fn drop_start(store: &FileStore, staging: StagingDir<'_>) -> Result<()> {
+    store.disk.unlink(&staging.dir, INTENT)?;
+    store.disk.sync_dir(&staging.dir)?;
+    staging.clear()
+}
+
+/// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
+/// and the old state is unchanged. Returns whether there was one.
+pub(super) fn settle(lock: &Rc<StateLock<'_>>) -> Result<bool> {
+    let Some(intent) = read_fresh(lock.store, &lock.root)? else { return Ok(false) };
+    if let Some(refusal) = foreign_start(lock.store, &lock.root)? {
+        return Err(refusal);
     }
-
-    /// Continues an interrupted start of a lineage. Where it cannot be committed, it is dropped,
-    /// and the old state is unchanged. Returns whether there was one.
-    pub(super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<bool> {
-        let Some(intent) = self.store.intents().read_fresh(&lock.root)? else { return Ok(false) };
-        if let Some(refusal) = self.store.intents().foreign_start(&lock.root)? {
-            return Err(refusal);
-        }
-        let mut staging = Staging::of(self.store).open(lock)?;
-        staging.keep();
-        let live = StateFile::read(&self.store.disk, &lock.root, &self.store.settings.file_name)?;
-        let is_committed = live.is_some_and(|found| match &found.reading {
-            Reading::Sealed(live) => live.seal.lineage == intent.state.lineage,
-            _ => false,
-        });
-        let options = WriteOptions::of("init");
-        if is_committed && !self.has_archive(lock, &intent)? {
-            // The mirror or the backups may be the last copies of the old lineage: beside them the
-            // new document is a foreign edit, to be adopted or discarded.
-            self.store.warn("the archive of a killed `init --fresh` is gone; it is given up");
-            return self.drop_start(staging).map(|()| true);
-        }
-        if is_committed {
-            lock.begin()?.record_unrecorded(&options, &intent.archive);
-        } else {
-            let sealed = match self.has_archive(lock, &intent)? {
-                true => self.store.intents().staged_state(&staging.dir, NUMBER, &intent.state)?,
-                false => None,
-            };
-            let commit = |sealed: Sealed| {
-                let tx = lock.begin()?;
-                // The archive holds the live file as it was, but not what damaged or edited it
-                // since.
-                let replaced = match tx.seen.health {
-                    Health::Healthy(_) | Health::Legacy(_) | Health::Missing => Replaced::Nothing,
-                    _ => Replaced::Evidence,
-                };
-                let published = commit_fresh(&tx, &staging, &sealed, replaced, &options)?;
-                if published != Published::Overtaken {
-                    tx.record_commit(&options, &sealed, Provenance::default());
-                }
-                Ok::<_, Error>(published)
-            };
-            let why = match sealed.map(commit) {
-                Some(Ok(Published::Done { .. })) => None,
-                Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
-                Some(Err(error)) => Some(format!(": {error}")),
-                Some(Ok(Published::Overtaken)) | None => Some(String::new()),
-            };
-            if let Some(why) = why {
-                self.store.warn(format!(
-                    "a killed `init --fresh` could not be finished, and is given up{why}"
-                ));
-                return self.drop_start(staging).map(|()| true);
-            }
-        }
-        self.store.warn("a killed `init --fresh` was finished");
-        self.record_archive(&intent, &options);
-        self.finish(lock, staging, &intent);
-        Ok(true)
+    let mut staging = Staging::of(lock.store).open(lock)?;
+    staging.keep();
+    let live = StateFile::read(&lock.store.disk, &lock.root, &lock.store.settings.file_name)?;
+    let is_committed = live.is_some_and(|found| match &found.reading {
+        Reading::Sealed(live) => live.seal.lineage == intent.state.lineage,
+        _ => false,
+    });
+    let options = WriteOptions::of("init");
+    if is_committed && !has_archive(lock, &intent)? {
+        // The mirror or the backups may be the last copies of the old lineage: beside them the
+        // new document is a foreign edit, to be adopted or discarded.
+        lock.store.warn("the archive of a killed `init --fresh` is gone; it is given up");
+        return drop_start(lock.store, staging).map(|()| true);
     }
-
-    /// Returns whether the archive is there, finished or in progress.
-    fn has_archive(&self, lock: &StateLock, intent: &Intent) -> Result<bool> {
-        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
-        let is_there =
-            |name: &str| Ok::<_, Error>(self.store.disk.stat(&backup_dir, name)?.is_some());
-        Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
-    }
-
-    /// Before a foreign or damaged record is dropped: where the new document is in place, or may
-    /// be, the archive in progress has the only copies of the old lineage, and gets a name.
-    pub(super) fn keep_archive(&self, lock: &StateLock) -> Result<()> {
-        let disk = &self.store.disk;
-        let intent = self.store.intents().read_fresh(&lock.root)?;
-        let live = StateFile::read(disk, &lock.root, &self.store.settings.file_name)?;
-        let is_old = match (&intent, live.as_ref().map(|found| &found.reading)) {
-            (Some(intent), Some(Reading::Sealed(live))) => {
-                live.seal.lineage != intent.state.lineage
-            }
-            _ => false,
+    if is_committed {
+        lock.begin()?.record_unrecorded(&options, &intent.archive);
+    } else {
+        let sealed = match has_archive(lock, &intent)? {
+            true => lock.store.intents().staged_state(&staging.dir, NUMBER, &intent.state)?,
+            false => None,
         };
-        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
-        let place = archive_in_progress();
-        if is_old || disk.stat(&backup_dir, &place)?.is_none() {
-            return Ok(());
-        }
-        let name = free_archive_name(self.store, &backup_dir, "kept")?;
-        disk.rename(backup_dir.entry(&place), backup_dir.entry(&name))?;
-        self.store.warn(format!("what an `init --fresh` archived is kept in {BACKUPS}/{name}"));
-        Ok(disk.sync_dir(&backup_dir)?)
-    }
-
-    /// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
-    /// archived files are removed.
-    fn finish(&self, lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
-        let finish = || -> Result<()> {
-            let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
-            let place = archive_in_progress();
-            if self.store.disk.stat(&backup_dir, &place)?.is_some() {
-                self.store
-                    .disk
-                    .rename(backup_dir.entry(&place), backup_dir.entry(&intent.archive))?;
-                self.store.disk.sync_dir(&backup_dir)?;
+        let commit = |sealed: Sealed| {
+            let tx = lock.begin()?;
+            // The archive holds the live file as it was, but not what damaged or edited it
+            // since.
+            let replaced = match tx.seen.health {
+                Health::Healthy(_) | Health::Legacy(_) | Health::Missing => Replaced::Nothing,
+                _ => Replaced::Evidence,
+            };
+            let published = commit_fresh(&tx, &staging, &sealed, replaced, &options)?;
+            if published != Published::Overtaken {
+                tx.record_commit(&options, &sealed, Provenance::default());
             }
-            // Without the archive the mirror may be the last copy of the old lineage.
-            let archive = self.store.disk.open_dir(&backup_dir, &intent.archive)?;
-            mirror_live(lock, &backup_dir)?;
-            for name in self
-                .store
-                .disk
-                .list(&archive)?
-                .iter()
-                .filter(|name| name.to_str().is_some_and(is_archived))
-            {
-                self.store.disk.unlink(&backup_dir, name)?;
-            }
-            self.store.disk.sync_dir(&backup_dir)?;
-            remove_archived_signals(lock, &archive)?;
-            self.store.disk.unlink(&staging.dir, INTENT)?;
-            self.store.disk.sync_dir(&staging.dir)?;
-            staging.clear()
+            Ok::<_, Error>(published)
         };
-        if let Err(error) = finish() {
-            self.store.warn(format!(
-                "the new lineage has begun; what is archived could not be removed yet: {error}"
+        let why = match sealed.map(commit) {
+            Some(Ok(Published::Done { .. })) => None,
+            Some(Err(error)) if error.kind == Kind::DurabilityUnknown => return Err(error),
+            Some(Err(error)) => Some(format!(": {error}")),
+            Some(Ok(Published::Overtaken)) | None => Some(String::new()),
+        };
+        if let Some(why) = why {
+            lock.store.warn(format!(
+                "a killed `init --fresh` could not be finished, and is given up{why}"
             ));
+            return drop_start(lock.store, staging).map(|()| true);
         }
+    }
+    lock.store.warn("a killed `init --fresh` was finished");
+    record_archive(lock.store, &intent, &options);
+    finish(lock, staging, &intent);
+    Ok(true)
+}
+
+/// Returns whether the archive is there, finished or in progress.
+fn has_archive(lock: &StateLock, intent: &Intent) -> Result<bool> {
+    let backup_dir = Root::of(lock.store).side_directory(&lock.root, BACKUPS)?;
+    let is_there = |name: &str| Ok::<_, Error>(lock.store.disk.stat(&backup_dir, name)?.is_some());
+    Ok(is_there(&archive_in_progress())? || is_there(&intent.archive)?)
+}
+
+/// Before a foreign or damaged record is dropped: where the new document is in place, or may
+/// be, the archive in progress has the only copies of the old lineage, and gets a name.
+pub(super) fn keep_archive(lock: &StateLock) -> Result<()> {
+    let disk = &lock.store.disk;
+    let intent = read_fresh(lock.store, &lock.root)?;
+    let live = StateFile::read(disk, &lock.root, &lock.store.settings.file_name)?;
+    let is_old = match (&intent, live.as_ref().map(|found| &found.reading)) {
+        (Some(intent), Some(Reading::Sealed(live))) => live.seal.lineage != intent.state.lineage,
+        _ => false,
+    };
+    let backup_dir = Root::of(lock.store).side_directory(&lock.root, BACKUPS)?;
+    let place = archive_in_progress();
+    if is_old || disk.stat(&backup_dir, &place)?.is_none() {
+        return Ok(());
+    }
+    let name = free_archive_name(lock.store, &backup_dir, "kept")?;
+    disk.rename(backup_dir.entry(&place), backup_dir.entry(&name))?;
+    lock.store.warn(format!("what an `init --fresh` archived is kept in {BACKUPS}/{name}"));
+    Ok(disk.sync_dir(&backup_dir)?)
+}
+
+/// Finishes after the commit: the archive gets its name, the mirror the new contents, and the
+/// archived files are removed.
+fn finish(lock: &StateLock, staging: StagingDir<'_>, intent: &Intent) {
+    let finish = || -> Result<()> {
+        let backup_dir = Root::of(lock.store).side_directory(&lock.root, BACKUPS)?;
+        let place = archive_in_progress();
+        if lock.store.disk.stat(&backup_dir, &place)?.is_some() {
+            lock.store.disk.rename(backup_dir.entry(&place), backup_dir.entry(&intent.archive))?;
+            lock.store.disk.sync_dir(&backup_dir)?;
+        }
+        // Without the archive the mirror may be the last copy of the old lineage.
+        let archive = lock.store.disk.open_dir(&backup_dir, &intent.archive)?;
+        mirror_live(lock, &backup_dir)?;
+        for name in lock
+            .store
+            .disk
+            .list(&archive)?
+            .iter()
+            .filter(|name| name.to_str().is_some_and(is_archived))
+        {
+            lock.store.disk.unlink(&backup_dir, name)?;
+        }
+        lock.store.disk.sync_dir(&backup_dir)?;
+        remove_archived_signals(lock, &archive)?;
+        lock.store.disk.unlink(&staging.dir, INTENT)?;
+        lock.store.disk.sync_dir(&staging.dir)?;
+        staging.clear()
+    };
+    if let Err(error) = finish() {
+        lock.store.warn(format!(
+            "the new lineage has begun; what is archived could not be removed yet: {error}"
+        ));
     }
 }
 
@@ -263,23 +252,23 @@ pub(in crate::store::files) fn start_new_lineage(
         .disk
         .stage(&staging.dir, &staged_state(NUMBER), &sealed.text.whole(), Durability::Fsync)?
         .keep();
-    tx.store.lineages().decide(&mut staging, &tx.lock, &intent)?;
+    decide(&mut staging, &tx.lock, &intent)?;
     match commit_fresh(tx, &staging, sealed, Replaced::Nothing, options) {
         Ok(Published::Done { .. }) => {}
         Ok(Published::Overtaken) => {
-            tx.store.lineages().drop_start(staging)?;
+            drop_start(tx.store, staging)?;
             return Ok(None);
         }
         // The commit may have happened; the next writer finds out.
         Err(error) if error.kind == Kind::DurabilityUnknown => return Err(error),
         Err(error) => {
-            tx.store.lineages().drop_start(staging)?;
+            drop_start(tx.store, staging)?;
             return Err(error);
         }
     }
-    tx.store.lineages().record_archive(&intent, options);
+    record_archive(tx.store, &intent, options);
     tx.record_commit(options, sealed, Provenance::default());
-    tx.store.lineages().finish(&tx.lock, staging, &intent);
+    finish(&tx.lock, staging, &intent);
     Ok(Some(revision))
 }
 
@@ -311,7 +300,7 @@ fn make_archive(tx: &Transaction<'_>, backup_dir: &Dir) -> Result<()> {
             Health::Healthy(document) => Some(document.seal.revision),
             _ => None,
         };
-        let name = BackupName::new(tx.store.disk.now(), live, super::fresh::LIVE);
+        let name = BackupName::new(tx.store.disk.now(), live, LIVE);
         if found.is_whole() {
             tx.store.disk.stage(&archive, name.as_str(), &found.bytes, Durability::Fsync)?.keep();
         } else {
@@ -325,7 +314,7 @@ fn make_archive(tx: &Transaction<'_>, backup_dir: &Dir) -> Result<()> {
     let evidence = tx.seen.backup_dir.evidence.iter().map(String::as_str);
     let mirror = tx.seen.backup_dir.has_mirror.then_some(MIRROR);
     for name in backups.chain(evidence).chain(mirror) {
-        tx.store.lineages().link_or_copy(backup_dir, &archive, name)?;
+        link_or_copy(&tx.store.disk, backup_dir, &archive, name)?;
     }
     archive_signals(&tx.lock, &archive)?;
     tx.store.disk.sync_dir(&archive)?;

@@ -1,24 +1,17 @@
 //! The files of a root as one command observed them, and their diagnosis.
 
-use std::ffi::OsString;
-
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::FileStore;
 use super::backup_dir::BackupDir;
-use super::belongs::{Ownership, record_owner};
-use super::guard::settle::settle_guards;
+use super::new_lineage::intent::is_fresh;
 use super::root::Root;
-use super::signal::settle_signals;
 use super::state_file::StateFile;
-use super::state_lock::{StateLock, StateLocks};
+use crate::document::Reading;
 use crate::error::{Error, Kind, Result};
-use crate::fs::stage::is_temporary;
-use crate::fs::{Dir, FileKind, Origin, Stat};
-use crate::side;
-use crate::store::diagnosis::{Health, known};
-use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES, is_staged_signal};
+use crate::store::copies::Copies as _;
+use crate::store::diagnosis::{Health, Mirror, diagnose, known};
 
 /// The depth of a diagnosis. A file with a valid seal may still be an old copy that was put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +32,54 @@ pub(super) struct Observation<'s> {
     pub health: Health,
 }
 
-impl Observation<'_> {
+impl<'s> Observation<'s> {
+    /// Returns whether the root has a history: a copy of the document, or a checkpoint.
+    pub(super) fn has_history(store: &FileStore, backup_dir: &BackupDir) -> bool {
+        backup_dir.has_history() || store.checkpoints().ids().is_ok_and(|ids| !ids.is_empty())
+    }
+
+    /// Diagnoses a live file. Checkpoints are examined only where nothing else is left.
+    pub(super) fn diagnose(
+        store: &'s FileStore,
+        live: Option<StateFile>,
+        backup_dir: BackupDir,
+        depth: Depth,
+    ) -> Result<Self> {
+        // The file of a state that was moved is away, so commands with a file pay nothing.
+        if live.is_none()
+            && let Some(mark) = Root::of(store).mark()?
+        {
+            return Err(mark.refusal(&store.shown()));
+        }
+        let mirror = || match (&live, depth) {
+            (Some(found), Depth::WithMirror) => Ok(backup_dir.mirror_of(found)?),
+            _ => Ok(Mirror::Same),
+        };
+        let reading = live.as_ref().map(|found| &found.reading);
+        let health = match diagnose(reading, &backup_dir, mirror)? {
+            Health::NotInitialized if Self::has_history(store, &backup_dir) => Health::Missing,
+            Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
+                Some(Reading::Sealed(document)) if is_fresh(store, document) => {
+                    Health::Healthy(document.clone())
+                }
+                _ => Health::Foreign(edit),
+            },
+            health => health,
+        };
+        Ok(Self { store, live, backup_dir, health })
+    }
+
+    /// Observes the root without a lock and without changing anything.
+    pub(super) fn of(store: &'s FileStore, depth: Depth) -> Result<Self> {
+        let root = Root::of(store);
+        Self::diagnose(store, root.live()?, root.backup_dir_to_read()?, depth)
+    }
+
+    /// Observes and compares with the mirror.
+    pub(super) fn examine(store: &'s FileStore) -> Result<Self> {
+        Self::of(store, Depth::WithMirror)
+    }
+
     /// Returns whether the next write commits even without a change: the file has an older form, or
     /// was converted.
     pub(super) fn is_rewritten(&self) -> bool {
@@ -95,131 +135,5 @@ impl Observation<'_> {
             _ => None,
         };
         health.refusal(&self.store.shown(), &self.backup_dir, restoring.as_deref())
-    }
-}
-
-impl Root<'_> {
-    /// Opens a side directory that belongs to this user, and creates it where it is missing.
-    pub(super) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
-        side::open(&self.store.disk, root, name)
-    }
-
-    /// Removes the access of other users to what an earlier tool left in a side directory.
-    pub(super) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
-        let Some(stat) = self.store.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0)
-        else {
-            return Ok(());
-        };
-        let tighten = || -> Result<()> {
-            self.store.disk.set_mode(root, name, &stat, 0o700)?;
-            for inner in self.store.disk.list(dir)? {
-                // A hard link may be the name of a file outside this root.
-                let is_ours = |stat: &Stat| stat.kind == FileKind::Regular && stat.nlink == 1;
-                let found = self.store.disk.stat(dir, &inner)?.filter(is_ours);
-                if let Some(stat) = found.filter(|stat| stat.mode & 0o077 != 0) {
-                    self.store.disk.set_mode(dir, &inner, &stat, 0o600)?;
-                }
-            }
-            Ok(())
-        };
-        let (shown, mode) = (dir.path().display(), stat.mode);
-        self.store.warn(match tighten() {
-            Ok(()) => {
-                format!(
-                    "{shown} had mode {mode:04o}, looser than 0700; \
-                         it and the files in it are yours alone now"
-                )
-            }
-            Err(error) => format!(
-                "{shown} has mode {mode:04o}, looser than 0700, and that stays: \
-                                   {error}"
-            ),
-        });
-        Ok(())
-    }
-
-    /// Warns of anything in the side directories that stops the next writer.
-    pub(super) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
-        if let Some(why) = side::open_to_others(&self.store.disk, root)? {
-            self.store.warn(format!("the root {} {why}", root.path().display()));
-        }
-        let user = crate::user::current();
-        for name in SIDE_DIRECTORIES {
-            let path = root.path_of(name);
-            match self.store.disk.stat(root, name)? {
-                Some(stat) if stat.kind != FileKind::Directory => {
-                    self.store.warn(format!(
-                        "{} is not a directory of its own; writers refuse to work with it",
-                        path.display()
-                    ));
-                }
-                Some(stat) if stat.uid != user => {
-                    self.store.warn(format!(
-                        "{} belongs to user {}; writers refuse to work with it",
-                        path.display(),
-                        stat.uid
-                    ));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'s> StateLock<'s> {
-    /// Reads all files under the lock, after removing what dead writers left.
-    pub(super) fn observe(&self) -> Result<Observation<'s>> {
-        let dir = side::open_unless(&self.store.disk, &self.root, BACKUPS, || {
-            StateLocks::of(self.store).refuse_other_tools_file(&self.root)
-        })?;
-        let mut backup_dir = BackupDir::list(&self.store.disk, dir)?;
-        let record = Ownership::of(self.store).check_dir(&backup_dir)?;
-        record_owner(self, &backup_dir, record)?;
-        let live = StateFile::read(&self.store.disk, &self.root, &self.store.settings.file_name)?;
-        let cleared = self.clear_leftovers(&backup_dir, &live)?;
-        if cleared {
-            backup_dir = BackupDir::list(
-                &self.store.disk,
-                Root::of(self.store).side_directory(&self.root, BACKUPS)?,
-            )?;
-        }
-        let mut seen = Root::of(self.store).diagnose(live, backup_dir, Depth::WithMirror)?;
-        settle_signals(self, &seen.backup_dir, &seen.health);
-        settle_guards(self, &mut seen.backup_dir, seen.live.as_ref());
-        Ok(seen)
-    }
-
-    /// Removes temporary files of dead writers, and backups that are still the live inode because
-    /// their commit died between its link and its rename. Returns true if the backup directory
-    /// changed.
-    pub(super) fn clear_leftovers(
-        &self,
-        backup_dir: &BackupDir,
-        live: &Option<StateFile>,
-    ) -> Result<bool> {
-        let Some(dir) = backup_dir.dir() else {
-            return Ok(false);
-        };
-        // A staged signal file may belong to a commit that happened, which only the state shows.
-        let is_signal = |name: &&OsString| name.to_str().is_some_and(is_staged_signal);
-        for name in backup_dir.temporaries.iter().filter(|name| !is_signal(name)) {
-            self.store.disk.unlink(dir, name)?;
-        }
-        if self.flock.origin() == Origin::Made {
-            for name in self.store.disk.list(&self.root)? {
-                if name.to_str().is_some_and(is_temporary) {
-                    self.store.disk.unlink(&self.root, name)?;
-                }
-            }
-        }
-        let mut cleared = false;
-        if let Some(found) = live.as_ref().filter(|found| found.stat.nlink > 1) {
-            for name in backup_dir.links_to(&found.stat)? {
-                self.store.disk.unlink(dir, name)?;
-                cleared = true;
-            }
-        }
-        Ok(cleared)
     }
 }

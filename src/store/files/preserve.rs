@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::FileStore;
 use super::observe::Observation;
-use super::root::Root;
 use super::state_file::StateFile;
-use super::state_lock::{StateLock, StateLocks};
-use super::transaction::{Transaction, Transactions};
+use super::state_lock::StateLock;
+use super::transaction::Transaction;
 use crate::document::seal::{Digest, Document, Revision, to_bytes};
 use crate::error::Result;
 use crate::fs::free_name::first_free;
@@ -16,8 +15,7 @@ use crate::fs::stage::{Durability, StagedFile, is_temporary, temporary};
 use crate::fs::{Dir, FsResult};
 use crate::store::copies::{Copies, CopyState};
 use crate::store::diagnosis::{ForeignEdit, Health};
-use crate::store::layout::{self, BACKUPS, BackupName, EVIDENCE_PREFIX, MIRROR, is_staged_signal};
-use crate::store::options::LockPurpose;
+use crate::store::layout::{self, BackupName, EVIDENCE_PREFIX, MIRROR, is_staged_signal};
 use crate::time::compact;
 
 /// Pinned backups and pieces of evidence that are kept, of each kind.
@@ -120,67 +118,6 @@ fn free_backup(name: BackupName, make: impl FnMut(&str) -> FsResult<()>) -> FsRe
     let stem = name.as_str().strip_suffix(".json").unwrap_or(name.as_str());
     let made = first_free(stem, ".json", make)?;
     Ok(BackupName::parse(&made).unwrap_or(name))
-}
-
-/// The space that backups take.
-#[derive(Clone, Copy, Debug)]
-pub struct Space<'s> {
-    pub(in crate::store) store: &'s FileStore,
-}
-
-impl<'s> Space<'s> {
-    /// Of `store`.
-    pub fn of(store: &'s FileStore) -> Self {
-        Self { store }
-    }
-
-    fn discard_oldest(&self, backup_dir: &Dir, names: Vec<&str>, kept: usize) {
-        let surplus = names.len().saturating_sub(kept);
-        for name in names.into_iter().take(surplus) {
-            self.discard(backup_dir, name);
-            if BackupName::parse(name)
-                .is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL))
-            {
-                self.store
-                    .warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
-            }
-        }
-    }
-
-    fn discard(&self, backup_dir: &Dir, name: &str) {
-        if let Err(error) = self.store.disk.unlink(backup_dir, name) {
-            self.store.warn(format!("an old backup could not be removed: {error}"));
-        }
-    }
-
-    /// Frees space before a command fails for lack of it; returns how many backups were removed.
-    pub fn free_space_now(&self) -> Result<usize> {
-        let tx = Transactions::of(self.store)
-            .begin(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
-        if let Health::TooNew(_) = tx.seen.health {
-            return Err(tx.seen.refusal());
-        }
-        tx.free_space()
-    }
-
-    /// Checks that a commit would have room: writes as much as a commit and its mirror need under
-    /// temporary names, syncs it, and removes it.
-    pub fn test_space(&self) -> Result<()> {
-        const SPARE: u64 = 4 << 10; // growth that a change may cause
-        let lock = StateLocks::of(self.store)
-            .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
-        let live = self.store.disk.stat(&lock.root, &self.store.settings.file_name)?;
-        let size = live.map_or(0, |stat| stat.size).saturating_add(SPARE);
-        let zeros = vec![0; usize::try_from(size).unwrap_or(0)];
-        // Uses a commit's temporary names, which the next writer removes if this process is killed.
-        let backup_dir = Root::of(self.store).side_directory(&lock.root, BACKUPS)?;
-        let name = |purpose| temporary(lock.flock.inode(), purpose);
-        let _document =
-            self.store.disk.stage(&lock.root, &name("state"), &zeros, Durability::Fsync)?;
-        let _mirror =
-            self.store.disk.stage(&backup_dir, &name("mirror"), &zeros, Durability::Fsync)?;
-        Ok(())
-    }
 }
 
 impl Transaction<'_> {
@@ -310,12 +247,13 @@ impl Transaction<'_> {
                 for (place, name) in automatic.into_iter().enumerate() {
                     let is_needed = is_guarded(name) && place + GUARDED_BACKUPS >= surplus;
                     if !is_needed && (place < surplus || outlived(name)) {
-                        Space::of(self.store).discard(backup_dir, name.as_str());
+                        discard(self.store, backup_dir, name.as_str());
                     }
                 }
             }
             Replaced::Backup(made) | Replaced::Reference(made, _) => {
-                Space::of(self.store).discard_oldest(
+                discard_oldest(
+                    self.store,
                     backup_dir,
                     names(true)
                         .filter(|name| !is_guarded(name))
@@ -328,7 +266,7 @@ impl Transaction<'_> {
             Replaced::Evidence => {
                 let new = usize::from(evidence_kept(&self.seen).is_none());
                 let kept = listing.evidence.iter().map(String::as_str).collect();
-                Space::of(self.store).discard_oldest(backup_dir, kept, PINNED_KEPT - new);
+                discard_oldest(self.store, backup_dir, kept, PINNED_KEPT - new);
             }
             Replaced::Nothing => {}
         }
@@ -411,4 +349,22 @@ fn evidence_kept(seen: &Observation<'_>) -> Option<String> {
             && seen.backup_dir.evidence_bytes(name).is_some_and(|bytes| bytes == found.bytes)
     };
     seen.backup_dir.evidence.iter().find(same).cloned()
+}
+
+fn discard_oldest(store: &FileStore, backup_dir: &Dir, names: Vec<&str>, kept: usize) {
+    let surplus = names.len().saturating_sub(kept);
+    for name in names.into_iter().take(surplus) {
+        discard(store, backup_dir, name);
+        if BackupName::parse(name)
+            .is_some_and(|name| name.reason.starts_with(layout::pinned::MANUAL))
+        {
+            store.warn(format!("the backup {name} was removed: {kept} newer ones are pinned"));
+        }
+    }
+}
+
+fn discard(store: &FileStore, backup_dir: &Dir, name: &str) {
+    if let Err(error) = store.disk.unlink(backup_dir, name) {
+        store.warn(format!("an old backup could not be removed: {error}"));
+    }
 }

@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use super::FileStore;
+use super::begin::Transactions;
 use super::candidate::{is_healed_by_commands, newest_copy};
 use super::commit::OnDiskFull;
 use super::heal::heal;
 use super::observe::{Depth, Observation};
 use super::root::Root;
 use super::state_file::StateFile;
-use super::transaction::{Transaction, Transactions};
+use super::transaction::Transaction;
 use crate::document::seal::to_bytes;
 use crate::document::{Reading, rules};
 use crate::error::Result;
@@ -48,7 +49,7 @@ impl<'s> Reader<'s> {
         if decided.is_err() {
             Root::of(self.store).live()?; // damage to the state itself is the better error
         }
-        if decided? && let Some(served) = self.finish_for_reader()? {
+        if decided? && let Some(served) = self.store.intents().finish_for_reader()? {
             return Ok(served);
         }
         let mut looks = 0;
@@ -71,7 +72,7 @@ impl<'s> Reader<'s> {
             if looks < LOOKS && !Root::of(self.store).is_still(live.as_ref())? {
                 continue;
             }
-            let seen = Root::of(self.store).diagnose(live, backup_dir, Depth::DigestOnly)?;
+            let seen = Observation::diagnose(self.store, live, backup_dir, Depth::DigestOnly)?;
             return match seen.health {
                 Health::Missing if looks < LOOKS && self.returns()? => continue,
                 Health::Damaged(_) if is_healed_by_commands(&seen) => heal_for_reader(&seen),
@@ -106,7 +107,7 @@ impl<'s> Reader<'s> {
         let quiet_deadline = start + 2 * QUIET;
         loop {
             // The wait holds no lock, so that readers that meet the same editor do not queue.
-            let seen = Root::of(self.store).observe(Depth::DigestOnly)?;
+            let seen = Observation::of(self.store, Depth::DigestOnly)?;
             if !matches!(seen.health, Health::Damaged(_)) {
                 return serve(seen);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::backup_dir::BackupDir;
 use super::events::{EventLog, append_to_journal};
-use super::guard::guards_of_commit;
+use super::guard::records::guards_of_commit;
 use super::observe::Observation;
 use super::root::Root;
 use super::transaction::Transaction;

@@ -42,7 +42,7 @@ impl Report<'_> {
         };
         Ok(match Root::of(self.store).backup_dir_to_read() {
             Ok(backup_dir) => {
-                match Root::of(self.store).diagnose(live, backup_dir, Depth::DigestOnly) {
+                match Observation::diagnose(self.store, live, backup_dir, Depth::DigestOnly) {
                     Ok(seen) => value(seen.live.as_ref(), &seen.health),
                     Err(_) => value(Root::of(self.store).live()?.as_ref(), &Health::NotInitialized),
                 }
@@ -63,12 +63,12 @@ impl Report<'_> {
 
     /// Returns whether there is a copy that `state recover` would restore.
     pub fn has_valid_copy(&self) -> bool {
-        Root::of(self.store).examine().is_ok_and(|seen| newest_copy(&seen).is_ok())
+        Observation::examine(self.store).is_ok_and(|seen| newest_copy(&seen).is_ok())
     }
 
     /// Checks the live file as every command would.
     pub fn validate(&self) -> Result<Validation> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let note = match (&health, live.as_ref()) {
@@ -94,12 +94,12 @@ impl Report<'_> {
 
     /// The form that the document would be migrated from; `None` if it has the current form.
     pub fn pending_migration(&self) -> Result<Option<OldForm>> {
-        Ok(Root::of(self.store).examine()?.health.migrates_from().cloned())
+        Ok(Observation::examine(self.store)?.health.migrates_from().cloned())
     }
 
     /// The state's condition, and the error that other commands would end with.
     pub fn status(&self) -> Result<(Status, Option<Error>)> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         let error = seen.refusal_if_unusable();
         let Observation { live, backup_dir, health, .. } = seen;
         let found = live.as_ref();

@@ -15,33 +15,29 @@
 
 mod abort;
 mod copy_into;
+mod intents;
 mod obstacle;
 mod origin;
 mod plan;
 pub(super) mod probe;
+mod reader;
 mod replacement;
 mod roll_forward;
+pub(super) mod scratch;
 
-use super::checkpoint::{Unkept, take_snapshot};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-pub use self::abort::Aborted;
-pub use self::origin::Interrupted;
-pub use self::probe::{Probe, RestorePlan};
-pub use self::roll_forward::Intents;
-pub(super) use self::roll_forward::Settled;
 use super::FileStore;
-use super::change::Changes;
+use super::begin::Transactions;
 use super::checkpoint::catalog::Checkpoint;
-pub(super) use super::checkpoint::lock_lost;
+use super::checkpoint::{Unkept, take_snapshot};
 use super::next_revision::Sealer;
 use super::observe::Observation;
-use super::root::Root;
 use super::staging::{Staging, StagingDir};
-use super::state_lock::{StateLock, StateLocks};
-use super::transaction::Transaction;
+use super::state_lock::{StateLock, StateLocks, lock_lost};
+use super::transaction::{Transaction, check_conditions};
 use crate::document::READ_LIMIT;
 use crate::document::seal::{Digest, Lineage, Revision, Seal, Sealed};
 use crate::error::{Error, Hint, Kind, Result};
@@ -53,17 +49,19 @@ use crate::store::checkpoint::catalog::{Made, Snapshot, Unrestorable, Which};
 use crate::store::checkpoint::manifest;
 use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::Health;
-use crate::store::layout::{CONFIG, INTENT, SIGNALS, pinned, staged};
+use crate::store::layout::{CONFIG, INTENT, SIGNALS, pinned, staged, staged_state};
 use crate::store::next_revision::new_lineage;
 use crate::store::options::{LockPurpose, WriteOptions};
 use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState, Swap};
 use crate::store::restore::state;
 use crate::tree::{self, Attributes, Listing, What};
 
-/// The state, staged in the staging directory.
-pub(super) fn staged_state(number: u64) -> String {
-    format!("state-{number}.json")
-}
+pub use self::abort::Aborted;
+pub use self::intents::{Intents, Interrupted};
+#[cfg(feature = "etcd")]
+pub(super) use self::origin::foreign;
+pub use self::probe::{Probe, RestorePlan};
+pub(super) use self::roll_forward::Settled;
 
 /// A tree that is to replace `config/` or `.signals/`.
 pub(super) struct Tree<'a> {
@@ -116,11 +114,11 @@ impl Restores<'_> {
         // Everything that can be refused is refused before anything is created or awaited. Copies
         // are compared once more.
         let checkpoint = self.store.restores().sound_checkpoint(which)?;
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         if let Health::TooNew(_) = seen.health {
             return Err(seen.refusal());
         }
-        let lock = StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?;
+        let lock = Transactions::of(self.store).lock_all(LockPurpose::Restore, deadline)?;
         let checkpoint = self.store.checkpoints().find(&Which::Id(checkpoint.id))?;
         let proposed = self.store.restores().whole(&checkpoint)?;
         let tx = lock.begin()?;
@@ -271,7 +269,7 @@ impl Restores<'_> {
             number,
             checkpoint: before.id.to_owned(),
             pre_restore: before.id.to_owned(),
-            origin: Some(self.store.intents().origin(&lock.root, places.of(CONFIG))?),
+            origin: Some(origin::origin(self.store, &lock.root, places.of(CONFIG))?),
             config,
             signals,
             state: None,
@@ -360,7 +358,7 @@ pub(in crate::store::files) fn carry_out_restore(
     if let Health::TooNew(_) = tx.seen.health {
         return Err(tx.seen.refusal());
     }
-    Changes::of(tx.store).check_conditions(options, tx.seen.revision())?;
+    check_conditions(tx.store, options, tx.seen.revision())?;
     let sealed = seal_proposed(tx, proposed)?;
     // A target that cannot be replaced refuses the restore before anything is created.
     let plan = Probe::of(tx.store).under(&tx.lock)?;

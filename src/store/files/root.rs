@@ -3,15 +3,12 @@
 use super::FileStore;
 use super::backup_dir::BackupDir;
 use super::belongs::Ownership;
-use super::observe::{Depth, Observation};
 use super::state_file::StateFile;
 use crate::document::Reading;
 use crate::error::Result;
-use crate::fs::Dir;
+use crate::fs::{Dir, FileKind, Stat};
 use crate::side;
-use crate::store::copies::Copies;
-use crate::store::diagnosis::{Health, Mirror, diagnose};
-use crate::store::layout::BACKUPS;
+use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
 
 /// The root directory of a store, and its files.
 #[derive(Clone, Copy, Debug)]
@@ -38,52 +35,6 @@ impl<'s> Root<'s> {
             (Some(now), Some(found)) => now.unchanged(&found.stat),
             (now, found) => now.is_none() && found.is_none(),
         })
-    }
-
-    /// Returns whether the root has a history: a copy of the document, or a checkpoint.
-    pub(in crate::store) fn has_history(&self, backup_dir: &BackupDir) -> bool {
-        backup_dir.has_history() || self.store.checkpoints().ids().is_ok_and(|ids| !ids.is_empty())
-    }
-
-    /// Diagnoses a live file. Checkpoints are examined only where nothing else is left.
-    pub(in crate::store) fn diagnose(
-        &self,
-        live: Option<StateFile>,
-        backup_dir: BackupDir,
-        depth: Depth,
-    ) -> Result<Observation<'s>> {
-        // The file of a state that was moved is away, so commands with a file pay nothing.
-        if live.is_none()
-            && let Some(mark) = self.mark()?
-        {
-            return Err(mark.refusal(&self.store.shown()));
-        }
-        let mirror = || match (&live, depth) {
-            (Some(found), Depth::WithMirror) => Ok(backup_dir.mirror_of(found)?),
-            _ => Ok(Mirror::Same),
-        };
-        let reading = live.as_ref().map(|found| &found.reading);
-        let health = match diagnose(reading, &backup_dir, mirror)? {
-            Health::NotInitialized if self.has_history(&backup_dir) => Health::Missing,
-            Health::Foreign(edit) => match live.as_ref().map(|found| &found.reading) {
-                Some(Reading::Sealed(document)) if self.store.intents().is_fresh(document) => {
-                    Health::Healthy(document.clone())
-                }
-                _ => Health::Foreign(edit),
-            },
-            health => health,
-        };
-        Ok(Observation { store: self.store, live, backup_dir, health })
-    }
-
-    /// Observes the root without a lock and without changing anything.
-    pub(in crate::store) fn observe(&self, depth: Depth) -> Result<Observation<'s>> {
-        self.diagnose(self.live()?, self.backup_dir_to_read()?, depth)
-    }
-
-    /// Observes and compares with the mirror.
-    pub(in crate::store) fn examine(&self) -> Result<Observation<'s>> {
-        self.observe(Depth::WithMirror)
     }
 
     /// Opens the backup directory without changing anything, and checks that it belongs to this
@@ -123,5 +74,72 @@ impl<'s> Root<'s> {
                 self.store.shown()
             ));
         }
+    }
+
+    /// Opens a side directory that belongs to this user, and creates it where it is missing.
+    pub(in crate::store) fn side_directory(&self, root: &Dir, name: &str) -> Result<Dir> {
+        side::open(&self.store.disk, root, name)
+    }
+
+    /// Removes the access of other users to what an earlier tool left in a side directory.
+    pub(in crate::store) fn tighten(&self, root: &Dir, name: &str, dir: &Dir) -> Result<()> {
+        let Some(stat) = self.store.disk.stat(root, name)?.filter(|stat| stat.mode & 0o077 != 0)
+        else {
+            return Ok(());
+        };
+        let tighten = || -> Result<()> {
+            self.store.disk.set_mode(root, name, &stat, 0o700)?;
+            for inner in self.store.disk.list(dir)? {
+                // A hard link may be the name of a file outside this root.
+                let is_ours = |stat: &Stat| stat.kind == FileKind::Regular && stat.nlink == 1;
+                let found = self.store.disk.stat(dir, &inner)?.filter(is_ours);
+                if let Some(stat) = found.filter(|stat| stat.mode & 0o077 != 0) {
+                    self.store.disk.set_mode(dir, &inner, &stat, 0o600)?;
+                }
+            }
+            Ok(())
+        };
+        let (shown, mode) = (dir.path().display(), stat.mode);
+        self.store.warn(match tighten() {
+            Ok(()) => {
+                format!(
+                    "{shown} had mode {mode:04o}, looser than 0700; \
+                         it and the files in it are yours alone now"
+                )
+            }
+            Err(error) => format!(
+                "{shown} has mode {mode:04o}, looser than 0700, and that stays: \
+                                   {error}"
+            ),
+        });
+        Ok(())
+    }
+
+    /// Warns of anything in the side directories that stops the next writer.
+    pub(in crate::store) fn warn_of_side_directories(&self, root: &Dir) -> Result<()> {
+        if let Some(why) = side::open_to_others(&self.store.disk, root)? {
+            self.store.warn(format!("the root {} {why}", root.path().display()));
+        }
+        let user = crate::user::current();
+        for name in SIDE_DIRECTORIES {
+            let path = root.path_of(name);
+            match self.store.disk.stat(root, name)? {
+                Some(stat) if stat.kind != FileKind::Directory => {
+                    self.store.warn(format!(
+                        "{} is not a directory of its own; writers refuse to work with it",
+                        path.display()
+                    ));
+                }
+                Some(stat) if stat.uid != user => {
+                    self.store.warn(format!(
+                        "{} belongs to user {}; writers refuse to work with it",
+                        path.display(),
+                        stat.uid
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::FileStore;
-use super::restore::probe;
+use super::restore::scratch;
 use super::root::Root;
 use super::state_lock::StateLock;
 use crate::error::Result;
@@ -162,7 +162,7 @@ impl Staging<'_> {
         let modified = self.store.disk.stat(dir, ".")?.map(|stat| stat.mtime);
         for name in &staged {
             match name.to_str() {
-                Some(probe::PROBE) => probe::remove(&self.store.disk, dir)?,
+                Some(scratch::PROBE) => scratch::remove(&self.store.disk, dir)?,
                 _ => tree::remove(&self.store.disk, dir, name)?,
             }
         }

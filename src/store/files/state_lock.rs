@@ -1,5 +1,4 @@
-//! Acquiring the state lock and the other locks of a command. Before the command proceeds, work
-//! that an earlier command left unfinished is finished or removed.
+//! The state lock and the other locks of a command, and what they refuse.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -9,27 +8,21 @@ use rustix::io::Errno;
 
 use super::FileStore;
 use super::observe::{Depth, Observation};
-use super::restore::Settled;
 use super::root::Root;
-use super::staging::Staging;
 use super::state_file::StateFile;
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::stage::temporary;
 use crate::fs::{Dir, FileKind, FsError};
 use crate::journal::event::Blocker;
-use crate::lock::{CommitTurn, FileLock, ImplicitLocks, LOCKS, QueueSlot};
+use crate::lock::{CommitTurn, FileLock, ImplicitLocks, QueueSlot};
 use crate::os::hints;
-use crate::side::{self, foreign_owner, unsafe_path};
+use crate::side::{foreign_owner, unsafe_path};
 use crate::store::diagnosis::Health;
-use crate::store::layout::{BACKUPS, SIDE_DIRECTORIES};
-use crate::store::options::{LockPurpose, check_deadline};
+use crate::store::options::LockPurpose;
 use crate::tree::is_mount_point;
 
 /// The locks that a checkpoint holds besides the state lock.
-const TREE_LOCKS: [&str; 2] = ["config", "signals"];
-
-/// The longest time for which locks on other resources are held without the state lock.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const TREE_LOCKS: [&str; 2] = ["config", "signals"];
 
 /// The state lock, held, with what a writer opened under it.
 #[derive(Debug)]
@@ -50,7 +43,19 @@ pub(super) struct StateLock<'s> {
 }
 
 impl<'s> StateLock<'s> {
-    fn with(self: Rc<Self>, trees: ImplicitLocks<'s>) -> Rc<Self> {
+    /// The lock of this turn, which came after `waited`.
+    pub(super) fn new(
+        store: &'s FileStore,
+        root: Dir,
+        turn: CommitTurn<'s>,
+        waited: Duration,
+    ) -> Self {
+        let CommitTurn { lock: flock, slot, blockers } = turn;
+        Self { store, root, flock, waited, blockers, _slot: slot, trees: OnceCell::new() }
+    }
+
+    /// The same with the locks of trees, released with it.
+    pub(super) fn with(self: Rc<Self>, trees: ImplicitLocks<'s>) -> Rc<Self> {
         let _ = self.trees.set(trees);
         self
     }
@@ -95,7 +100,7 @@ impl<'s> StateLocks<'s> {
             }
             None if matches!(purpose, LockPurpose::Write | LockPurpose::Abort) => {
                 let backup_dir = Root::of(self.store).backup_dir_of(&root)?;
-                if !Root::of(self.store).has_history(&backup_dir)
+                if !Observation::has_history(self.store, &backup_dir)
                     && !self.store.intents().is_decided()?
                 {
                     let health = Health::NotInitialized;
@@ -112,7 +117,8 @@ impl<'s> StateLocks<'s> {
     /// and creates none.
     pub(super) fn refuse_other_tools_file(&self, root: &Dir) -> Result<()> {
         let backup_dir = Root::of(self.store).backup_dir_of(root)?;
-        let seen = Root::of(self.store).diagnose(
+        let seen = Observation::diagnose(
+            self.store,
             Root::of(self.store).live()?,
             backup_dir,
             Depth::DigestOnly,
@@ -123,70 +129,9 @@ impl<'s> StateLocks<'s> {
         }
     }
 
-    /// Takes the lock, creates missing directories, and settles what an earlier command left
-    /// unfinished.
-    pub(super) fn lock_state(
-        &self,
-        purpose: LockPurpose,
-        deadline: Instant,
-    ) -> Result<Rc<StateLock<'s>>> {
-        let mut root = self.precheck(purpose)?;
-        let started = Instant::now();
-        if purpose == LockPurpose::Initialize && self.store.disk.stat(&root, BACKUPS)?.is_none() {
-            self.check_modes(&root)?;
-        }
-        if matches!(purpose, LockPurpose::Initialize | LockPurpose::Restore | LockPurpose::Host) {
-            for name in SIDE_DIRECTORIES {
-                let dir = Root::of(self.store).side_directory(&root, name)?;
-                if purpose == LockPurpose::Initialize {
-                    Root::of(self.store).tighten(&root, name, &dir)?;
-                }
-            }
-        }
-        loop {
-            let locks = side::open_unless(&self.store.disk, &root, LOCKS, || {
-                self.refuse_other_tools_file(&root)
-            })?;
-            if let Some(CommitTurn { lock: flock, slot, blockers }) =
-                self.store.locks.commit_turn(&root, &locks, deadline)?
-            {
-                let lock = Rc::new(StateLock {
-                    store: self.store,
-                    root,
-                    flock,
-                    waited: started.elapsed(),
-                    blockers,
-                    _slot: slot,
-                    trees: OnceCell::new(),
-                });
-                if matches!(purpose, LockPurpose::Abort | LockPurpose::Host) {
-                    return Ok(lock);
-                }
-                if !Staging::of(self.store).exists(&lock.root)? {
-                    return Ok(lock);
-                }
-                match self.store.intents().settle(&lock) {
-                    Ok(Settled::Yes) => return Ok(lock),
-                    Ok(Settled::Busy) => {}
-                    // A new restore replaces one that can be neither finished nor undone.
-                    Err(error)
-                        if purpose == LockPurpose::Restore && error.kind == Kind::Corrupt =>
-                    {
-                        return Ok(lock);
-                    }
-                    Err(error) => return Err(error),
-                }
-                drop(lock); // the holder of the flock must not wait for another lock
-                root = self.precheck(purpose)?;
-                self.await_trees(deadline)?;
-            }
-            check_deadline(deadline)?;
-        }
-    }
-
     /// Refuses a file system without permission bits, where every user could access every file.
     /// Leaves nothing.
-    fn check_modes(&self, root: &Dir) -> Result<()> {
+    pub(super) fn check_modes(&self, root: &Dir) -> Result<()> {
         let name = temporary(0, "modes");
         self.store.disk.unlink(root, &name)?;
         let made = self.store.disk.create(root, &name).map(drop);
@@ -216,35 +161,6 @@ impl<'s> StateLocks<'s> {
             .detail("path", shown.to_string()))
     }
 
-    /// Takes the state lock and the locks of `config/` and `.signals/`, without waiting long for
-    /// one while it holds another.
-    ///
-    /// Where many commands want all of them, each keeps the locks that it was granted in queue
-    /// order while it tries to get the state lock. If it released them first, the holder of the
-    /// state lock would find others in the queue, and hardly any command would get all three.
-    pub(super) fn lock_all(
-        &self,
-        purpose: LockPurpose,
-        deadline: Instant,
-    ) -> Result<Rc<StateLock<'s>>> {
-        loop {
-            let lock = self.lock_state(purpose, deadline)?;
-            if let Some(trees) = self.store.locks.try_acquire_implicit(&TREE_LOCKS)? {
-                return Ok(lock.with(trees));
-            }
-            drop(lock);
-            let trees = self.store.locks.acquire_implicit(&TREE_LOCKS, deadline)?;
-            match self.lock_state(purpose, deadline.min(Instant::now() + PATIENCE)) {
-                Ok(lock) => return Ok(lock.with(trees)),
-                // The holder of the state lock may be waiting for a lock held here.
-                Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => {
-                    drop(trees)
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Takes the locks of `config/` and `.signals/`, if they are free.
     pub(super) fn try_lock_trees(&self) -> Result<Option<ImplicitLocks<'s>>> {
         self.store.locks.try_acquire_implicit(&TREE_LOCKS)
@@ -260,4 +176,14 @@ impl<'s> StateLocks<'s> {
         now.checked_add(self.store.settings.lock_timeout)
             .unwrap_or(now + Duration::from_secs(86400 * 365))
     }
+}
+
+/// The error of a command that finds that the lock it holds was removed.
+pub(super) fn lock_lost() -> Error {
+    Error::new(
+        Kind::Conflict,
+        "the lock's file was removed meanwhile, and another writer may have begun; \
+         nothing was done",
+    )
+    .hint_command("state status", "see what state it is in, and do it again")
 }

@@ -15,6 +15,7 @@ use crate::journal::event::{CheckpointEvent, CheckpointStep};
 use crate::store::checkpoint::catalog::resolve;
 use crate::store::checkpoint::manifest::{METADATA, METADATA_LIMIT, Metadata};
 use crate::store::checkpoint::retention::{self, Shelf};
+use crate::store::files::begin::Transactions;
 use crate::store::files::events::journal_event;
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
@@ -37,7 +38,7 @@ impl Checkpoints<'_> {
         if mode == Mode::DryRun {
             return self.old(older_than, kept);
         }
-        let lock = StateLocks::of(self.store)
+        let lock = Transactions::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let doomed = self.old(older_than, kept)?;
         self.take_away(&lock, &doomed, "cleanup")?;
@@ -51,7 +52,7 @@ impl Checkpoints<'_> {
     /// Removes the checkpoints that are named, by id or by an unambiguous prefix of one. Returns
     /// their ids.
     pub fn remove(&self, words: &[String]) -> Result<Vec<String>> {
-        let lock = StateLocks::of(self.store)
+        let lock = Transactions::of(self.store)
             .lock_state(LockPurpose::Write, StateLocks::of(self.store).deadline())?;
         let mut doomed: Vec<String> = Vec::new();
         for word in words {

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::Guards;
-use super::settle::Aftermath;
-use super::settle::put_back_by;
+use super::records::{journal_guard, put_record, put_record_unlocked};
+use super::settle::{Aftermath, put_back_by, settle_record};
 use super::since::Since;
 use crate::document::seal::{Revision, Seal};
 use crate::error::Result;
@@ -15,16 +15,14 @@ use crate::journal::GuardStep;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;
 use crate::store::diagnosis::Health;
+use crate::store::files::begin::Transactions;
 use crate::store::files::commit::Plan;
-use crate::store::files::guard::settle::settle_record;
-use crate::store::files::guard::{journal_guard, put_record};
 use crate::store::files::preserve::replaced_for;
 use crate::store::files::record::Provenance;
 use crate::store::files::restore::{Proposed, Restored, carry_out_restore};
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
-use crate::store::files::state_lock::StateLocks;
-use crate::store::files::transaction::{Transaction, Transactions};
+use crate::store::files::transaction::Transaction;
 use crate::store::guard::Settlement;
 use crate::store::guard::record::{Base, Record, Status};
 use crate::store::guard::verdict::{Commits, Verdict};
@@ -67,7 +65,7 @@ impl Guards<'_> {
         let id = &begun.id;
         let unrestored = |record, why| Record { status: Status::Unrestored(why), ..record };
         if let Ok(lock) =
-            StateLocks::of(self.store).lock_state(LockPurpose::Restore, Instant::now())
+            Transactions::of(self.store).lock_state(LockPurpose::Restore, Instant::now())
         {
             let backup_dir = Root::of(self.store).backup_dir_of(&lock.root)?;
             let record = match self.read_record(&backup_dir, id) {
@@ -90,7 +88,7 @@ impl Guards<'_> {
         }
         let backup_dir = Root::of(self.store).backup_dir_of(&Root::of(self.store).open()?)?;
         let record = self.read_record(&backup_dir, id).unwrap_or_else(|| begun.clone());
-        self.put_record_unlocked(&backup_dir, &unrestored(record, why.to_owned()))?;
+        put_record_unlocked(&self.store.disk, &backup_dir, &unrestored(record, why.to_owned()))?;
         Ok(Marked::Unrestored)
     }
 
@@ -103,7 +101,7 @@ impl Guards<'_> {
         let options = WriteOptions { guard: Some(begun.id.clone()), ..options.clone() };
         Transactions::of(self.store).retry(|deadline| {
             let tx =
-                StateLocks::of(self.store).lock_all(LockPurpose::Restore, deadline)?.begin()?;
+                Transactions::of(self.store).lock_all(LockPurpose::Restore, deadline)?.begin()?;
             let record = record_of(&tx, begun)?;
             is_on_record.set(true);
             put_all_back(&tx, &record, &options, deadline)

@@ -5,6 +5,7 @@
 //! the work, its intent shows it.
 
 use super::Guards;
+use super::records::{drop_record, journal_guard, put_record};
 use crate::document::Reading;
 use crate::document::seal::Seal;
 use crate::error::Result;
@@ -12,7 +13,6 @@ use crate::fs::Dir;
 use crate::journal::GuardStep;
 use crate::store::checkpoint::id::{number_of, time_of};
 use crate::store::files::backup_dir::BackupDir;
-use crate::store::files::guard::{journal_guard, put_record};
 use crate::store::files::root::Root;
 use crate::store::files::state_file::StateFile;
 use crate::store::files::state_lock::StateLock;
@@ -125,7 +125,7 @@ pub(in crate::store::files) fn settle_record(
     if let Some(dir) =
         backup_dir.dir().filter(|_| lock.store.guards().read_record(backup_dir, id).is_some())
     {
-        lock.store.guards().drop_record(dir, id)?;
+        drop_record(&lock.store.disk, dir, id)?;
         journal_guard(lock, backup_dir, id, GuardStep::Restored);
     }
     Ok(())
@@ -139,7 +139,7 @@ pub(in super::super) fn settle_guard_of(lock: &StateLock<'_>, backup_dir: &Backu
     };
     let settle = || -> Result<()> {
         if lock.store.guards().standing_of(&lock.root, backup_dir, id)? != Some(Standing::Running) {
-            lock.store.guards().drop_record(dir, id)?;
+            drop_record(&lock.store.disk, dir, id)?;
             journal_guard(lock, backup_dir, id, GuardStep::Restored);
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::document::seal::{Digest, Document, Lineage, Revision, verified, with_
 use crate::error::{Error, Kind, Result};
 use crate::fs::Dir;
 use crate::fs::identity::DirId;
-use crate::store::files::restore::Intents;
+use crate::store::files::FileStore;
 use crate::store::files::root::Root;
 use crate::store::layout::{ARCHIVE_PREFIX, CHECKPOINTS, INTENT, WORKSHOP};
 use crate::store::restore::intent::StagedState;
@@ -71,45 +71,43 @@ impl Intent {
     }
 }
 
-impl Intents<'_> {
-    pub(super) fn read_fresh(&self, root: &Dir) -> Result<Option<Intent>> {
-        let found =
-            self.store.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
-        Ok(found.and_then(|found| Intent::read(&found.bytes)))
-    }
+/// Reads the record; `None` where there is none.
+pub(in crate::store::files) fn read_fresh(store: &FileStore, root: &Dir) -> Result<Option<Intent>> {
+    let found = store.disk.read(root, format!("{CHECKPOINTS}/{WORKSHOP}/{INTENT}"), LIMIT)?;
+    Ok(found.and_then(|found| Intent::read(&found.bytes)))
+}
 
-    /// The refusal of an interrupted start of a lineage in another root; `None` where there is none
-    /// or it is this root's. In a copy or clone nothing of it is carried out.
-    pub(in crate::store::files) fn foreign_start(&self, root: &Dir) -> Result<Option<Error>> {
-        let Some(intent) = self.read_fresh(root)? else { return Ok(None) };
-        if let (Some(there), Some(here)) = (&intent.root, DirId::of(&self.store.disk, root)?)
-            && here.is_same(there)
-        {
-            return Ok(None);
-        }
-        let message = format!(
-            "{} holds the record of an interrupted `init --fresh` of another root; \
-             nothing of it is carried out",
-            root.path().display()
-        );
-        let abort =
-            "drop the record and what it staged; the state and its history stay as they are";
-        let error = Error::new(Kind::ForeignIntent, message);
-        Ok(Some(error.hint_command("recover restore --abort", abort)))
+/// The refusal of an interrupted start of a lineage in another root; `None` where there is none
+/// or it is this root's. In a copy or clone nothing of it is carried out.
+pub(in crate::store::files) fn foreign_start(
+    store: &FileStore,
+    root: &Dir,
+) -> Result<Option<Error>> {
+    let Some(intent) = read_fresh(store, root)? else { return Ok(None) };
+    if let (Some(there), Some(here)) = (&intent.root, DirId::of(&store.disk, root)?)
+        && here.is_same(there)
+    {
+        return Ok(None);
     }
+    let message = format!(
+        "{} holds the record of an interrupted `init --fresh` of another root; \
+         nothing of it is carried out",
+        root.path().display()
+    );
+    let abort = "drop the record and what it staged; the state and its history stay as they are";
+    let error = Error::new(Kind::ForeignIntent, message);
+    Ok(Some(error.hint_command("recover restore --abort", abort)))
+}
 
-    /// Returns whether a document is the first of a lineage with an unfinished start: beside the
-    /// old lineage's copies it is not a foreign edit.
-    pub(in crate::store::files) fn is_fresh(&self, document: &Document) -> bool {
-        let intent =
-            Root::of(self.store).open().and_then(|root| self.read_fresh(&root)).ok().flatten();
-        let is_own = |root: &DirId| {
-            let here =
-                Root::of(self.store).open().and_then(|dir| Ok(DirId::of(&self.store.disk, &dir)?));
-            here.ok().flatten().is_some_and(|here| here.is_same(root))
-        };
-        intent.is_some_and(|intent| {
-            intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
-        })
-    }
+/// Returns whether a document is the first of a lineage with an unfinished start: beside the
+/// old lineage's copies it is not a foreign edit.
+pub(in crate::store::files) fn is_fresh(store: &FileStore, document: &Document) -> bool {
+    let intent = Root::of(store).open().and_then(|root| read_fresh(store, &root)).ok().flatten();
+    let is_own = |root: &DirId| {
+        let here = Root::of(store).open().and_then(|dir| Ok(DirId::of(&store.disk, &dir)?));
+        here.ok().flatten().is_some_and(|here| here.is_same(root))
+    };
+    intent.is_some_and(|intent| {
+        intent.state.digest == document.seal.digest && intent.root.as_ref().is_some_and(is_own)
+    })
 }

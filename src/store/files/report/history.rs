@@ -13,6 +13,7 @@ use crate::store::backups::{Listed, Reasons};
 use crate::store::copies::{Copies, lineage_of};
 use crate::store::diagnosis::Health;
 use crate::store::files::events::EventLog;
+use crate::store::files::observe::Observation;
 use crate::store::files::root::Root;
 use crate::store::layout::MIRROR;
 use crate::store::report::Remembered;
@@ -22,7 +23,7 @@ impl Report<'_> {
     /// The revisions of this lineage in the journal, backups and the audit log, newest first; at
     /// most `limit`. One without a time is listed whatever the time.
     pub fn history(&self, limit: Option<usize>, since: Option<Since>) -> Result<Vec<Remembered>> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         if matches!(seen.health, Health::NotInitialized) {
             return Err(seen.refusal());
         }

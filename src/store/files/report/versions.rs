@@ -7,6 +7,7 @@ use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::side;
 use crate::store::copies::{BackupCopy, Copies, lineage_of};
+use crate::store::files::observe::Observation;
 use crate::store::files::root::Root;
 use crate::store::layout::{BACKUPS, BackupName};
 use crate::store::versions::Versions;
@@ -15,7 +16,7 @@ impl Report<'_> {
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the live file.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         let copies = seen.backup_dir.copies()?;
         let lineage = lineage_of(copies);
         let versions = Versions { health: &seen.health, copies, lineage: lineage.as_ref() };

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::origin::foreign;
 use super::replacement::Replacement;
 use super::roll_forward::is_in_place;
 use super::{Before, Restores, Tree};
@@ -11,6 +12,9 @@ use crate::error::{Error, ExitCode, Kind, Result};
 use crate::store::checkpoint::manifest;
 use crate::store::copies::{BackupCopy, Copies};
 use crate::store::diagnosis::Health;
+use crate::store::files::begin::Transactions;
+use crate::store::files::new_lineage;
+use crate::store::files::new_lineage::intent::foreign_start;
 use crate::store::files::next_revision::Sealer;
 use crate::store::files::observe::Observation;
 use crate::store::files::restore::probe::Probe;
@@ -54,32 +58,32 @@ impl Restores<'_> {
     pub fn abort(&self) -> Result<Aborted> {
         let deadline = StateLocks::of(self.store).deadline();
         loop {
-            let lock = StateLocks::of(self.store).lock_state(LockPurpose::Abort, deadline)?;
+            let lock = Transactions::of(self.store).lock_state(LockPurpose::Abort, deadline)?;
             if !Staging::of(self.store).exists(&lock.root)? {
                 return Ok(Aborted::Nothing);
             }
             let intent = match self.store.intents().read(&lock.root) {
                 Ok(Some((_, intent))) => intent,
-                Ok(None) if self.store.intents().foreign_start(&lock.root)?.is_some() => {
-                    self.store.lineages().keep_archive(&lock)?;
-                    self.store.lineages().drop_start(Staging::of(self.store).open(&lock)?)?;
+                Ok(None) if foreign_start(self.store, &lock.root)?.is_some() => {
+                    new_lineage::keep_archive(&lock)?;
+                    new_lineage::drop_start(self.store, Staging::of(self.store).open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Ok(None) => {
-                    if !self.store.lineages().settle(&lock)? {
+                    if !new_lineage::settle(&lock)? {
                         Staging::of(self.store).clear(&lock.root)?;
                     }
                     return Ok(Aborted::Nothing);
                 }
                 Err(error) if error.kind == Kind::Corrupt => {
-                    self.store.lineages().keep_archive(&lock)?;
+                    new_lineage::keep_archive(&lock)?;
                     self.store.restores().drop_intent(Staging::of(self.store).open(&lock)?)?;
                     return Ok(Aborted::Dropped { checkpoint: None });
                 }
                 Err(error) => return Err(error),
             };
             let checkpoint = intent.checkpoint.clone();
-            if self.store.intents().foreign(&lock.root, &intent)?.is_some() {
+            if foreign(self.store, &lock.root, &intent)?.is_some() {
                 self.store.restores().drop_intent(Staging::of(self.store).open(&lock)?)?;
                 self.store.restores().record_abort(&checkpoint, "dropped");
                 return Ok(Aborted::Dropped { checkpoint: Some(checkpoint) });

@@ -5,6 +5,7 @@ use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;
+use crate::store::files::observe::Observation;
 use crate::store::files::restore::{Restores, sealed_from};
 use crate::store::files::root::Root;
 use crate::store::files::staging::Staging;
@@ -16,7 +17,7 @@ impl Restores<'_> {
     /// Verifies a checkpoint and returns the changes that restoring it would make. Changes nothing.
     pub fn plan(&self, which: &Which) -> Result<Planned> {
         let checkpoint = self.store.restores().sound_checkpoint(which)?;
-        let seen = Root::of(self.store).examine()?;
+        let seen = Observation::examine(self.store)?;
         let current = seen.known().cloned().unwrap_or_default();
         let (value, lineage) = self.store.restores().state_of(&checkpoint)?;
         let sealed = sealed_from(&seen, &value, lineage.as_ref(), None)?;

@@ -4,19 +4,18 @@
 //! fingerprints of both in the intent. So it can be repeated from any point, as often as necessary.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::io::Errno;
 
-use super::origin::Interrupted;
+use super::intents::Intents;
+use super::origin::foreign;
 use super::replacement::{Places, Progress, Replacement};
 use super::{lock_lost, staged_state};
 use crate::audit::Level;
 use crate::document::migrate::{self, Unfit};
 use crate::document::seal::{Document, Revision, Sealed};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
-use crate::error::{Error, ExitCode, Hint, Kind, Result};
+use crate::error::{Error, ExitCode, Kind, Result};
 use crate::fs::Dir;
 use crate::journal::Event;
 use crate::journal::event::{RestoreEvent, RestoreStep};
@@ -25,20 +24,16 @@ use crate::store::diagnosis::{Health, newer_schema};
 use crate::store::files::commit::{OnDiskFull, Plan, Published};
 use crate::store::files::events::journal_event;
 use crate::store::files::guard::settle::settle_guard_in;
+use crate::store::files::new_lineage;
 use crate::store::files::observe::Observation;
 use crate::store::files::preserve::replaced_for;
-use crate::store::files::read::Reader;
 use crate::store::files::record::Provenance;
-use crate::store::files::root::Root;
 use crate::store::files::staging::{Staging, StagingDir};
 use crate::store::files::state_lock::{StateLock, StateLocks};
-use crate::store::files::{FileStore, new_lineage};
-use crate::store::layout::{CHECKPOINTS, INTENT, WORKSHOP, pinned};
-use crate::store::options::{LockPurpose, WriteOptions};
-use crate::store::restore::intent::{self, Action, Intent, Manner, StagedState};
-use crate::store::served::{Served, written};
+use crate::store::layout::{INTENT, pinned};
+use crate::store::options::WriteOptions;
+use crate::store::restore::intent::{Action, Intent, Manner, StagedState};
 use crate::store::signal::Signals;
-use crate::{side, user};
 
 /// Whether an interrupted restore is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,138 +44,12 @@ pub(in super::super) enum Settled {
     Busy,
 }
 
-impl Reader<'_> {
-    /// For readers: finishes an interrupted restore; where that is impossible, for whatever reason,
-    /// returns the document as it is going to be.
-    pub(in super::super) fn finish_for_reader(&self) -> Result<Option<Served>> {
-        let root = Root::of(self.store).open()?;
-        let refusal = match self.store.intents().read(&root) {
-            Ok(Some((_, intent))) => self.store.intents().foreign(&root, &intent)?,
-            Ok(None) => self.store.intents().foreign_start(&root)?,
-            Err(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            self.store.warn(format!("{refusal}; the live state is served"));
-            return Ok(None);
-        }
-        let deadline = Instant::now() + Staging::of(self.store).readers_patience();
-        let error =
-            match StateLocks::of(self.store).lock_state(LockPurpose::Write, deadline).map(drop) {
-                Ok(()) => return Ok(None),
-                Err(error) if error.kind == Kind::NewerSchema => return Err(error),
-                Err(error) => error,
-            };
-        let Some((dir, intent)) = self.store.intents().read(&root)? else { return Ok(None) };
-        let Some(wanted) = &intent.state else { return Ok(None) };
-        if let Some(Reading::Sealed(live)) = Root::of(self.store).live()?.map(|found| found.reading)
-            && is_it(&live, wanted)
-        {
-            return Ok(None);
-        }
-        let Some(sealed) = self.store.intents().staged_state(&dir, intent.number, wanted)? else {
-            return Err(error);
-        };
-        self.store.warn(format!(
-            "a restore of {} was interrupted, and finishing it was not possible: {error}; \
-             the state as it is going to be is served",
-            intent.checkpoint
-        ));
-        let bytes = match &sealed.document.older {
-            None => sealed.text.whole(),
-            Some(_) => written(&sealed.document.value)?,
-        };
-        Ok(Some(Served { value: sealed.document.value, bytes }))
-    }
-}
-
-/// The record of an interrupted restore or `init --fresh`.
-#[derive(Clone, Copy, Debug)]
-pub struct Intents<'s> {
-    pub(in crate::store) store: &'s FileStore,
-}
-
 impl Intents<'_> {
-    /// The checkpoint of a restore that is decided and not carried out yet. Changes nothing.
-    pub fn interrupted(&self) -> Result<Option<Interrupted>> {
-        if !self.is_decided()? {
-            return Ok(None);
-        }
-        let root = Root::of(self.store).open()?;
-        let intent = match self.read(&root) {
-            Ok(Some((_, intent))) => intent,
-            Ok(None) => return Ok(self.foreign_start(&root)?.map(Interrupted::Foreign)),
-            Err(error) if error.kind == Kind::Corrupt => {
-                return Ok(Some(Interrupted::Ours("an unknown checkpoint".to_owned())));
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(Some(match self.foreign(&root, &intent)? {
-            Some(refusal) => Interrupted::Foreign(refusal),
-            None => Interrupted::Ours(intent.checkpoint),
-        }))
-    }
-
-    /// Returns whether a restore that is decided and not carried out yet restores a checkpoint, or
-    /// would be undone by it.
-    pub(in super::super) fn names(&self, id: &str) -> Result<bool> {
-        if !self.is_decided()? {
-            return Ok(false);
-        }
-        let intent = self.read(&Root::of(self.store).open()?)?;
-        Ok(intent.is_some_and(|(_, intent)| intent.checkpoint == id || intent.pre_restore == id))
-    }
-
-    /// Returns whether a restore is decided and not carried out yet, with one lookup, for readers.
-    /// An intent in a directory of another user would not be followed, so it may be missed.
-    pub(in super::super) fn is_decided(&self) -> Result<bool> {
-        let path = self.store.settings.directory.join(CHECKPOINTS).join(WORKSHOP).join(INTENT);
-        match self.store.disk.stat(&Dir::working(), &path) {
-            // Reported by the command that opens it.
-            Err(error) if error.is(Errno::NOTDIR) => Ok(false),
-            Err(error) if error.is(Errno::ACCESS) && self.warn_of_foreign_checkpoints()? => {
-                Ok(false)
-            }
-            found => Ok(found?.is_some()),
-        }
-    }
-
-    /// Warns where another user owns the checkpoints; returns false where none does.
-    fn warn_of_foreign_checkpoints(&self) -> Result<bool> {
-        let path = self.store.settings.directory.join(CHECKPOINTS);
-        let found = self.store.disk.stat(&Dir::working(), &path)?;
-        let Some(owner) = found.map(|stat| stat.uid).filter(|owner| *owner != user::current())
-        else {
-            return Ok(false);
-        };
-        let (shown, name) = (path.display(), user::describe(owner));
-        let next = match user::use_as(owner) {
-            Hint::Shell(command, why) => format!("{why}: {command}"),
-            _ => "`recover doctor` says how to give it back".to_owned(),
-        };
-        self.store.warn(format!("{shown} belongs to {name} and cannot be read; {next}"));
-        Ok(true)
-    }
-
-    /// Reads the intent, without creating anything; `None` also for the intent of a new lineage.
-    pub(in super::super) fn read(&self, root: &Dir) -> Result<Option<(Dir, Intent)>> {
-        let Some(checkpoints) = side::open_to_read(&self.store.disk, root, CHECKPOINTS)? else {
-            return Ok(None);
-        };
-        let Some(dir) = side::open_to_read(&self.store.disk, &checkpoints, WORKSHOP)? else {
-            return Ok(None);
-        };
-        match self.store.disk.read(&dir, INTENT, intent::LIMIT)? {
-            Some(found) if new_lineage::intent::Intent::read(&found.bytes).is_some() => Ok(None),
-            Some(found) => Ok(Some((dir, Intent::read(&found.bytes)?))),
-            None => Ok(None),
-        }
-    }
-
     /// Finishes or undoes what a dead command left in the staging directory. The caller holds the
     /// state lock.
     pub(in super::super) fn settle(&self, lock: &Rc<StateLock<'_>>) -> Result<Settled> {
         let Some((_, intent)) = self.store.intents().read(&lock.root)? else {
-            if self.store.lineages().settle(lock)? {
+            if new_lineage::settle(lock)? {
                 return Ok(Settled::Yes);
             }
             if let Err(error) = Staging::of(self.store).clear(&lock.root) {
@@ -190,7 +59,7 @@ impl Intents<'_> {
             }
             return Ok(Settled::Yes);
         };
-        if let Some(refusal) = self.store.intents().foreign(&lock.root, &intent)? {
+        if let Some(refusal) = foreign(self.store, &lock.root, &intent)? {
             return Err(refusal);
         }
         let Some(_trees) = StateLocks::of(self.store).try_lock_trees()? else {
@@ -427,7 +296,7 @@ pub(super) fn is_in_place(seen: &Observation, wanted: &StagedState) -> bool {
     matches!(&seen.health, Health::Healthy(document) if is_it(document, wanted))
 }
 
-fn is_it(document: &Document, wanted: &StagedState) -> bool {
+pub(super) fn is_it(document: &Document, wanted: &StagedState) -> bool {
     document.seal.lineage == wanted.lineage && document.seal.revision >= wanted.revision
 }
 
