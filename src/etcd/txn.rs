@@ -60,6 +60,15 @@ impl Keys {
     }
 }
 
+/// Guards and operations that go into a transaction with others.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// Its guards.
+    pub compare: Vec<Compare>,
+    /// Its operations.
+    pub success: Vec<RequestOp>,
+}
+
 /// A guard: each of `keys` was created before `revision`. It holds where there are none.
 pub fn created_before(keys: &Keys, revision: i64) -> Compare {
     let (key, range_end) = keys.bounds();

@@ -35,7 +35,12 @@ pub enum GuardStep<'a> {
         left: &'a [String],
     },
     /// The guard stays on record although nothing is left to be put back.
-    StaysOnRecord(&'a Error),
+    StaysOnRecord {
+        /// The checkpoint.
+        id: &'a str,
+        /// The reason.
+        why: &'a Error,
+    },
 }
 
 /// The result of a guarded command.
@@ -68,7 +73,7 @@ pub fn guard(
     store.guards().record_end(id, ended.attempts, ended.code);
     if ended.code == 0 || ended.attempts == 0 {
         if let Err(error) = store.guards().end(id) {
-            notify(GuardStep::StaysOnRecord(&error));
+            notify(GuardStep::StaysOnRecord { id, why: &error });
         }
         return Ok(Guarded { ended, unrestored: None });
     }

@@ -264,9 +264,9 @@ fn logged(place: &Place) -> u64 {
 }
 
 /// Runs `check` for each request of each command and each fault, until a run has no such request.
-fn for_each_fault(span: Span, check: impl Fn(&Case, &Place, Fault, &Plan, u64)) {
-    for case in &CASES {
-        for fault in FAULTS {
+fn for_each_fault(span: Span, check: impl Fn(&Case, &Place, Fault, &Plan, u64) + Sync) {
+    let check_all = |fault| {
+        for case in &CASES {
             for number in 0.. {
                 assert!(number < 50, "{} makes ever more requests", case.name);
                 let place = Place::new();
@@ -279,7 +279,12 @@ fn for_each_fault(span: Span, check: impl Fn(&Case, &Place, Fault, &Plan, u64)) 
                 }
             }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for fault in &FAULTS {
+            scope.spawn(|| check_all(*fault));
+        }
+    });
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub const FAULTS: [Fault; 5] =
 pub enum Span {
     /// One, and its repetition does not.
     Once,
+    /// One, as often as it is sent.
+    EachTime,
     /// All from that one on.
     FromThenOn,
 }
@@ -57,6 +59,8 @@ pub struct Plan {
     pub commits: Rc<Cell<usize>>,
     /// What happens just before a call.
     before: Rc<RefCell<Option<Happening>>>,
+    /// The first call that fails.
+    failed: Rc<RefCell<Option<(Method, Bytes)>>>,
     /// Counted from 0; `None` for no fault.
     pub fails: Option<(usize, Fault, Span)>,
 }
@@ -69,12 +73,28 @@ impl fmt::Debug for Plan {
 
 impl Plan {
     pub fn new(fails: Option<(usize, Fault, Span)>) -> Self {
-        Self { calls: Rc::default(), commits: Rc::default(), before: Rc::default(), fails }
+        Self {
+            calls: Rc::default(),
+            commits: Rc::default(),
+            before: Rc::default(),
+            failed: Rc::default(),
+            fails,
+        }
     }
 
     /// Lets something happen just before a call.
     pub fn before(&self, call: usize, happens: impl FnOnce() + 'static) {
         self.before.replace(Some((call, Box::new(happens))));
+    }
+
+    /// Sends the transaction that failed first, if it was one, after its command has ended.
+    pub fn send_late(&self) {
+        let failed = self.failed.borrow().clone();
+        let request = failed.and_then(|(method, message)| match method {
+            Method::Txn => TxnRequest::decode(message).ok(),
+            _ => None,
+        });
+        request.iter().for_each(|request| drop(shared().client().commit(request)));
     }
 
     fn count(&self, call: &Call) {
@@ -87,14 +107,21 @@ impl Plan {
         }
     }
 
-    fn fault(&self) -> Option<Fault> {
+    fn fault(&self, call: &Call) -> Option<Fault> {
         let number = self.calls.replace(self.calls.get() + 1);
         if let Some((_, happens)) = self.before.borrow_mut().take_if(|(call, _)| *call == number) {
             happens();
         }
         let (first, fault, span) = self.fails?;
+        if number == first {
+            self.failed.replace(Some((call.method, call.message.clone())));
+        }
         let hits = match span {
             Span::Once => number == first,
+            Span::EachTime => {
+                let is_it = |(_, message): &(Method, Bytes)| *message == call.message;
+                self.failed.borrow().as_ref().is_some_and(is_it)
+            }
             Span::FromThenOn => number >= first,
         };
         hits.then_some(fault)
@@ -118,7 +145,7 @@ impl FaultyWire {
 impl Wire for FaultyWire {
     fn unary(&self, call: &Call) -> Result<Bytes, Failure> {
         self.plan.count(call);
-        match self.plan.fault() {
+        match self.plan.fault(call) {
             None => self.network.unary(call),
             Some(Fault::NotSent) => Err(Failure::not_sent(Cause::Lost("a test".to_owned()))),
             Some(Fault::Lost) => Err(Failure::unknown(Cause::Lost("a test".to_owned()))),
@@ -135,7 +162,7 @@ impl Wire for FaultyWire {
     }
 
     fn stream(&self, call: &Call) -> Result<Box<dyn Stream>, Failure> {
-        match self.plan.fault() {
+        match self.plan.fault(call) {
             None | Some(Fault::Twice) => self.network.stream(call),
             Some(Fault::NotSent) => Err(Failure::not_sent(Cause::Lost("a test".to_owned()))),
             Some(Fault::Lost | Fault::AnswerLost) => {

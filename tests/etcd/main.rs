@@ -15,6 +15,7 @@ mod documents;
 mod documents_faults;
 mod faults;
 mod guards;
+mod guards_faults;
 mod histories;
 mod history;
 #[path = "../suite/history_checker.rs"]

@@ -114,9 +114,10 @@ pub(super) fn guard(arguments: &Guard, store: &Store, output: &Output<'_>) -> Ru
                 "others committed since {id}, and the command changed nothing that is left"
             ));
         }
-        GuardStep::StaysOnRecord(error) => {
-            output.warning(&format!("the guard stays on record: {}", error.message))
-        }
+        GuardStep::StaysOnRecord { id, why } => output.warning(&format!(
+            "the guard stays on record: {}; next: recover guard --forget {id}",
+            why.message
+        )),
     };
     let policy = policy(arguments.retries, &arguments.pauses);
     let guarded = run_guarded(store, &snapshot, &policy, &arguments.command, &report)?;

@@ -23,8 +23,8 @@ use crate::document::inspect_text;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{Compare, KeyValue, RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, put, snapshot};
+use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, Part, absent, put, snapshot};
 use crate::store::checkpoint::archive::Archive;
 use crate::store::checkpoint::catalog::{Made, Snapshot};
 use crate::store::checkpoint::id;
@@ -46,15 +46,8 @@ pub struct Checkpoints<'s> {
     pub(super) store: &'s RemoteStore,
 }
 
-/// What goes into the transaction of a checkpoint.
-#[derive(Debug, Default)]
-pub(super) struct Also {
-    pub compare: Vec<Compare>,
-    pub success: Vec<RequestOp>,
-}
-
-/// Makes that for the checkpoint of this name.
-pub(super) type With<'w> = dyn FnMut(&Ground<'_>, &str) -> Result<Also> + 'w;
+/// Makes what goes into the transaction of the checkpoint of this name.
+pub(super) type With<'w> = dyn FnMut(&Ground<'_>, &str) -> Result<Part> + 'w;
 
 /// What a checkpoint holds of the cluster.
 pub(super) struct Moment<'s> {
@@ -114,7 +107,7 @@ impl RemoteStore {
 impl Checkpoints<'_> {
     /// Makes a checkpoint. A damaged state is healed first.
     pub fn create(&self, snapshot: &Snapshot) -> Result<Made> {
-        self.create_with(snapshot, Retention::Manual, &mut |_, _| Ok(Also::default()))
+        self.create_with(snapshot, Retention::Manual, &mut |_, _| Ok(Part::default()))
     }
 
     /// As [`Self::create`], retained as `retention` says, with what goes into the same transaction.
@@ -158,7 +151,7 @@ impl Checkpoints<'_> {
         snapshot: &Snapshot,
         retention: Retention,
     ) -> Result<Option<Made>> {
-        self.take_with(moment, archive, snapshot, retention, &mut |_, _| Ok(Also::default()))
+        self.take_with(moment, archive, snapshot, retention, &mut |_, _| Ok(Part::default()))
     }
 
     fn take_with(

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
 use crate::etcd::messages::{Compare, KeyValue, RequestOp, TxnRequest, TxnResponse};
-use crate::etcd::txn::{Keys, absent, created_at, created_before, delete, put, put_at};
+use crate::etcd::txn::{Keys, Part, absent, created_at, created_before, delete, put, put_at};
 use crate::journal::{Changes, Commit};
 use crate::lock::Fence;
 use crate::lock::remote::Loss;
@@ -92,7 +92,7 @@ pub(super) struct Plan<'a> {
     /// What the commit decides besides, if it does.
     pub claim: Option<&'a Claim>,
     /// What becomes of guards on record.
-    pub guards: Vec<RequestOp>,
+    pub guards: Part,
 }
 
 impl<'a> Plan<'a> {
@@ -112,7 +112,7 @@ impl<'a> Plan<'a> {
             waited: Duration::ZERO,
             place,
             claim: None,
-            guards: Vec::new(),
+            guards: Part::default(),
         }
     }
 
@@ -143,6 +143,7 @@ impl<'s> Ground<'s> {
         let record = record.value()?;
         let mut compare = self.guards(seal.revision, &plan.options.fences)?;
         compare.extend(plan.claim.into_iter().flat_map(|claim| claim.guards(self.store)));
+        compare.extend(plan.guards.compare.iter().cloned());
         let mut success = self.operations(&plan)?;
         let kept = plan.kept.values(&self.store.keys);
         let ahead = match plan.size() + record.len() <= REQUEST_ROOM {
@@ -176,7 +177,7 @@ impl<'s> Ground<'s> {
                 plan.place.inspect(|place| place.is_left.set(true));
                 self.store.log(logged::commit(plan.options, plan.sealed, plan.waited));
                 // A commit that settles some is about them.
-                if plan.guards.is_empty() {
+                if plan.guards.success.is_empty() {
                     self.warn_of_guards();
                 }
             }
@@ -292,7 +293,7 @@ impl<'s> Ground<'s> {
         if let Some(claim) = plan.claim {
             operations.push(delete(&Keys::one(claim.key.clone())));
         }
-        operations.extend(plan.guards.iter().cloned());
+        operations.extend(plan.guards.success.iter().cloned());
         if let Some(last) = last_dropped(seal.revision) {
             operations.push(delete(&keys.logs_until(last)));
         }

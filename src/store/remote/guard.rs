@@ -8,7 +8,6 @@
 mod put_back;
 
 use super::RemoteStore;
-use super::checkpoint::Also;
 use super::ground::{Ground, name_in};
 use super::keys::KeySpace;
 use super::source::Source;
@@ -16,7 +15,7 @@ use crate::audit::Level;
 use crate::document::seal::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RequestOp};
-use crate::etcd::txn::{Keys, delete, put, put_at};
+use crate::etcd::txn::{Keys, Part, delete, put, put_at};
 use crate::lock::{Liveness, ancestry};
 use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::id::{is_id, number_of, time_of};
@@ -89,9 +88,9 @@ impl RemoteStore {
 }
 
 impl Ground<'_> {
-    /// The record of a guard.
-    fn guard(&self, id: &str) -> Option<&Record> {
-        self.guards.iter().find(|guard| guard.id == id)?.record.as_ref()
+    /// The guard of this id.
+    fn on_file(&self, id: &str) -> Option<&OnFile> {
+        self.guards.iter().find(|guard| guard.id == id)
     }
 
     /// The guards that run, or may run.
@@ -157,7 +156,7 @@ impl<'s> Guards<'s> {
         let lifeline = host.guard_lifeline();
         let (process, root) = (Record::own_process()?, host.root_id()?);
         let mut begun = None;
-        self.store.checkpoints().create_with(
+        let made = self.store.checkpoints().create_with(
             snapshot,
             Retention::Automatic,
             &mut |ground, id| {
@@ -177,7 +176,7 @@ impl<'s> Guards<'s> {
                     beside: beside.first().map(|(other, _)| other.id.clone()),
                     status: Status::Running,
                 };
-                let mut also = Also::default();
+                let mut also = Part::default();
                 also.success.push(put(self.store.keys.guard(id), record.write()?));
                 for (other, record) in beside {
                     let key = self.store.keys.guard(&other.id);
@@ -188,7 +187,14 @@ impl<'s> Guards<'s> {
                 begun = Some(record);
                 Ok(also)
             },
-        )?;
+        );
+        made.map_err(|error| match &begun {
+            Some(begun) if error.kind == Kind::DurabilityUnknown => error.hint_command(
+                format!("recover guard --forget {}", begun.id),
+                "if it is, its guard is on record; its command was not run",
+            ),
+            _ => error,
+        })?;
         let begun = begun.ok_or_else(|| Error::new(Kind::Internal, "a guard without a record"))?;
         Ok(Begun::new(begun, &token, lifeline))
     }
@@ -209,7 +215,8 @@ impl<'s> Guards<'s> {
 
     /// Ends the record of a guard after its command succeeded.
     pub fn end(&self, id: &str) -> Result<()> {
-        self.store.put_guards(vec![self.store.end_of_guard(id)], Vec::new()).map(drop)
+        let success = vec![self.store.end_of_guard(id)];
+        self.store.put_guards(Part { success, ..Part::default() }).map(drop)
     }
 
     /// Ends the record of the guard that a word names, in whatever condition it is; 1 `not_found`

@@ -25,8 +25,8 @@ use crate::document::inspect_text;
 use crate::document::seal::without_seal;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
-use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, delete, put, put_at};
+use crate::etcd::messages::{Compare, TxnRequest};
+use crate::etcd::txn::{Keys, Part, absent, delete, put, put_at};
 use crate::name::Name;
 use crate::store::checkpoint::catalog::{Snapshot, Which};
 use crate::store::checkpoint::manifest::{CONFIG, SIGNALS};
@@ -94,7 +94,7 @@ pub(super) struct Target {
     pub value: Value,
     pub signals: TargetSignals,
     /// What else becomes of guards on record.
-    pub guards: Vec<RequestOp>,
+    pub guards: Part,
 }
 
 /// The files of signals that a restore puts in place.
@@ -113,7 +113,8 @@ impl RemoteStore {
         let mut work = self.begin_work(&checkpoint)?;
         let restored = self.carry(&mut work, options, |work, ground, place| {
             let (value, signals) = (state_of(&checkpoint)?.0, TargetSignals::OfCheckpoint);
-            let guards = ground.guards_put_back_by(&checkpoint.id)?;
+            let success = ground.guards_put_back_by(&checkpoint.id)?;
+            let guards = Part { success, ..Part::default() };
             self.attempt(work, ground, Target { value, signals, guards }, options, place)
         });
         let (revision, before) = self.conclude(work, restored)?;

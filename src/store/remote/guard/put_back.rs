@@ -12,8 +12,8 @@ use crate::document::seal::{Revision, without_seal};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
-use crate::etcd::txn::{put, put_at};
+use crate::etcd::messages::{RequestOp, TxnRequest};
+use crate::etcd::txn::{Part, put, put_at};
 use crate::journal::{Event, Events};
 use crate::store::checkpoint::catalog::Which;
 use crate::store::copies::BackupCopy;
@@ -51,11 +51,7 @@ enum Marked {
 
 impl RemoteStore {
     /// Changes records of guards; false if the guards of that do not hold.
-    pub(super) fn put_guards(
-        &self,
-        success: Vec<RequestOp>,
-        compare: Vec<Compare>,
-    ) -> Result<bool> {
+    pub(super) fn put_guards(&self, Part { compare, success }: Part) -> Result<bool> {
         let request = TxnRequest { compare, success, failure: Vec::new() };
         let answer = self.client.commit(&request).map_err(|failure| match failure.fate {
             Fate::Unknown => Error::new(Kind::DurabilityUnknown, failure.to_string())
@@ -110,7 +106,8 @@ impl Guards<'_> {
             let record = record.unwrap_or_else(|| begun.clone());
             let record = Record { status: Status::Unrestored(why.to_owned()), ..record };
             let success = vec![put(key.clone(), record.write()?)];
-            if self.store.put_guards(success, vec![put_at(key.clone(), at)])? {
+            let compare = vec![put_at(key.clone(), at)];
+            if self.store.put_guards(Part { compare, success })? {
                 return Ok(Marked::Unrestored);
             }
         }
@@ -126,11 +123,12 @@ impl Guards<'_> {
         let checkpoint = store.checkpoints().restorable(&Which::Id(begun.id.clone()))?;
         let mut work = store.begin_work(&checkpoint)?;
         let done = store.carry(&mut work, options, |work, ground, place| {
-            let found = ground.guard(&begun.id);
+            let found = ground.on_file(&begun.id);
             is_on_record.set(is_on_record.get() || found.is_some());
             let putting = PuttingBack {
                 store,
-                record: found.unwrap_or(begun),
+                record: found.and_then(|guard| guard.record.as_ref()).unwrap_or(begun),
+                put_at: found.map_or(0, |guard| guard.put_at),
                 checkpoint: &checkpoint,
                 options,
             };
@@ -150,6 +148,8 @@ impl Guards<'_> {
 struct PuttingBack<'a> {
     store: &'a RemoteStore,
     record: &'a Record,
+    /// The revision that last put the record; 0 if there is none.
+    put_at: i64,
     checkpoint: &'a Checkpoint,
     options: &'a WriteOptions,
 }
@@ -166,8 +166,8 @@ impl PuttingBack<'_> {
         Ok(match Verdict::of(self.record, &base, &since)? {
             Verdict::Refused(why) => Attempt::Ended(Done::Refused(why)),
             Verdict::OnlyTheGuard => {
-                let mut guards = ground.guards_put_back_by(&self.record.id)?;
-                guards.push(self.store.end_of_guard(&self.record.id));
+                let mut guards = self.recorded(self.store.end_of_guard(&self.record.id));
+                guards.success.extend(ground.guards_put_back_by(&self.record.id)?);
                 let signals = TargetSignals::OfCheckpoint;
                 let target = Target { value: base, signals, guards };
                 let restored = ground.store.attempt(work, ground, target, self.options, place)?;
@@ -179,7 +179,7 @@ impl PuttingBack<'_> {
                     let why = "the state cannot be read".to_owned();
                     return Ok(Attempt::Ended(Done::Refused(why)));
                 };
-                let guards = vec![self.store.end_of_guard(&self.record.id)];
+                let guards = self.recorded(self.store.end_of_guard(&self.record.id));
                 let target = Target { value, signals: TargetSignals::Follow, guards };
                 let restored = ground.store.attempt(work, ground, target, self.options, place)?;
                 restored.map(|revision| put_back(Some(revision)))
@@ -193,6 +193,12 @@ impl PuttingBack<'_> {
                 self.commit_rest(ground, document, unrestored, place)?
             }
         })
+    }
+
+    /// What becomes of the record, unless another command has decided that since.
+    fn recorded(&self, becomes: RequestOp) -> Part {
+        let compare = vec![put_at(self.store.keys.guard(&self.record.id), self.put_at)];
+        Part { compare, success: vec![becomes] }
     }
 
     /// Puts back the document and keeps the changes of others; `config/` stays as it is.
@@ -211,11 +217,10 @@ impl PuttingBack<'_> {
                 put(self.store.keys.guard(&self.record.id), record.write()?)
             }
         };
+        let guards = self.recorded(end);
         let revision = match document {
-            None => {
-                self.store.put_guards(vec![end], Vec::new())?;
-                None
-            }
+            None if self.store.put_guards(guards.clone())? => None,
+            None => return Ok(Attempt::Overtaken(None)),
             Some(document) => {
                 let created = document.pointer("/metadata/created").cloned();
                 let sealed = ground.seal(document, created.as_ref())?;
@@ -223,7 +228,7 @@ impl PuttingBack<'_> {
                 let signals = ground.files_of(&Signals::Follow, state)?;
                 let plan = Plan {
                     kept: ground.replaced_by_restore(),
-                    guards: vec![end],
+                    guards,
                     ..Plan::of(&sealed, signals, self.options, place)
                 };
                 match ground.publish(plan)? {
