@@ -17,15 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::environment::{Environment, ProcessEnvironment};
 use self::file::{ConfigFile, Found};
 use self::layers::{Layers, Row, Source, Sourced, Values, typed};
-pub use self::nearest::{FoundRoot, foreign_root};
-pub use self::place::{Marks, Origin, explicit_root, for_hook, program};
 use self::place::{Place, STATE_FILE_VARIABLE, directory_of};
 use self::setting::{Scope, parse_number};
 use self::store_url::StoreUrl;
-pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_format};
 use self::trust::UserDir;
 use crate::error::{Error, Kind, Result};
 use crate::fs::Disk;
@@ -35,6 +31,11 @@ use crate::store::Settings;
 use crate::store::guard::GUARD_TOKEN;
 use crate::store::layout::SETTINGS;
 use crate::time::parse_duration;
+
+pub use self::environment::{Environment, ProcessEnvironment};
+pub use self::nearest::{FoundRoot, Marks, foreign_root};
+pub use self::place::{Origin, explicit_root, for_hook, program};
+pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_format};
 
 /// The options that were given; `None` for the others.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! [`crate::store::diagnosis`] compares them with the other copies of the document.
 
 pub mod chunks;
+pub mod contents;
 pub mod degraded;
 pub mod diff;
 pub mod json;

@@ -20,6 +20,7 @@ pub mod real;
 pub mod replace;
 pub mod stage;
 mod stat;
+mod temporary;
 pub mod watch;
 
 use std::ffi::{OsStr, OsString};

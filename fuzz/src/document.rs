@@ -1,8 +1,9 @@
 //! A document: nothing in it is lost from text to tree to text, and its seal names its revision,
 //! lineage and digest.
 
+use pipeline_state::document::contents::without_seal;
 use pipeline_state::document::lazy::SKELETON_FIELDS;
-use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes, without_seal};
+use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes};
 use pipeline_state::document::text::without_mark;
 use pipeline_state::document::{Reading, diff, inspect, json, migrate, rules};
 use serde_json::Value;

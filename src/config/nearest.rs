@@ -2,13 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Marks;
 use super::file::{self, Found};
 use super::setting::{STORE, Scope};
 use crate::fs::{Dir, Disk, FileKind};
 use crate::lock::LOCKS;
 use crate::store::layout::{BACKUPS, MOVED, SETTINGS, STATE_FILE};
 use crate::user;
+
+/// The files that mark a directory as a root, where none is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// A state, its backups, or what says that a store on other machines keeps it.
+    State,
+    /// Or locks, which need no state.
+    StateOrLocks,
+}
 
 /// A root that was found. One of another user is never used, but errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

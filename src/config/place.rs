@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::CliOverrides;
 use super::environment::Environment;
-use super::nearest::nearest_root;
+use super::nearest::{Marks, nearest_root};
 use crate::error::{Error, Kind, Result, quote_path};
 use crate::fs::Disk;
 use crate::placement::side_directory_of;
@@ -24,15 +24,6 @@ pub enum Origin {
     Found,
     /// No directory upwards has a mark, so it is the working directory.
     Nowhere,
-}
-
-/// The files that mark a directory as a root, where none is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marks {
-    /// A state, its backups, or what says that a store on other machines keeps it.
-    State,
-    /// Or locks, which need no state.
-    StateOrLocks,
 }
 
 /// The place of a state.

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::chunks::Chunks;
+use super::contents::are_same_without_seal;
 use super::lazy::{LazyDocument, SKELETON_FIELDS};
 use super::pretty::Printer;
 use super::query::JqOutput;
-use super::seal::are_same_without_seal;
 use super::{json, schema};
 
 /// A new document, made as a value or by jq. The output of jq is not converted: it is checked and

@@ -14,6 +14,7 @@ pub mod bounds;
 mod dates;
 mod definitions;
 mod formats;
+mod jq;
 mod jq_output;
 mod math;
 mod natives;
@@ -45,15 +46,16 @@ use thiserror::Error;
 
 use self::bounds::{Excess, Run, Time};
 use self::definitions::{definitions, natives};
-pub use self::formats::base64_text;
-pub use self::jq_output::JqOutput;
+use self::jq::{Data, Jq};
 use self::syntax::Problem;
-use self::value::{Data, Jq};
 use super::diff::cut;
 use super::json_type::JsonType;
 use super::lazy::LazyDocument;
 use super::new_document::NewDocument;
 use super::path::DocPath;
+
+pub use self::formats::base64_text;
+pub use self::jq_output::JqOutput;
 
 /// The deepest nesting of arrays and objects that a filter may read or produce.
 pub const MAX_DEPTH: usize = 128;

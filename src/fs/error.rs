@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::denied::{self, Denied};
-use super::stage::is_temporary;
+use super::temporary::is_temporary;
 use crate::error::{Error, Kind, quote_path};
 use crate::os::hints;
 

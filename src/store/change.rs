@@ -10,10 +10,11 @@ use super::next_revision::check_growth;
 use super::options::{Author, WriteOptions};
 use super::signal::Signals;
 use crate::document::chunks::Chunks;
+use crate::document::contents::without_seal;
 use crate::document::lazy::LazyDocument;
 use crate::document::new_document::NewDocument;
 use crate::document::schema::OldForm;
-use crate::document::seal::{Revision, Seal, full_size, size_when_sealed, without_seal};
+use crate::document::seal::{Revision, Seal, full_size, size_when_sealed};
 use crate::document::{diff, json as text, rules};
 use crate::error::{Error, Kind, Result};
 

@@ -5,16 +5,18 @@
 mod refusal;
 
 pub use self::refusal::newer_schema;
+
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::copies::{BackupCopy, Copies, CopyState, lineage_of, newest_valid};
 use super::trace::Trace;
+use crate::document::contents::{are_same_without_seal, without_seal};
 use crate::document::diff::{Difference, diff};
 use crate::document::migrate::{self, Migrated, TooNew, Unfit};
 use crate::document::rules::Finding;
 use crate::document::schema::{self, OldForm};
-use crate::document::seal::{Document, Revision, Seal, are_same_without_seal, without_seal};
+use crate::document::seal::{Document, Revision, Seal};
 use crate::document::{Reading, seal};
 use crate::error::Result;
 

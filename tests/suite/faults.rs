@@ -19,7 +19,7 @@ pub use self::injection::{InjectedFault, Lasting, Manner};
 use crate::observed::{Call, Fault, Observed};
 use crate::races::settings_in;
 use pipeline_state::audit::Audit;
-use pipeline_state::document::seal::without_seal;
+use pipeline_state::document::contents::without_seal;
 use pipeline_state::document::{Reading, inspect};
 use pipeline_state::error::{Error, Kind, Result};
 use pipeline_state::fs::Disk;

@@ -1,11 +1,12 @@
 //! Properties of every generated document and path.
 
+use pipeline_state::document::contents::are_same_without_seal;
 use pipeline_state::document::diff::diff;
 use pipeline_state::document::lazy::LazyDocument;
 use pipeline_state::document::new_document::NewDocument;
 use pipeline_state::document::path::{DocPath, PathStep};
 use pipeline_state::document::query::{Filter, FilterError};
-use pipeline_state::document::seal::{Lineage, Revision, are_same_without_seal, seal, to_bytes};
+use pipeline_state::document::seal::{Lineage, Revision, seal, to_bytes};
 use pipeline_state::document::{Reading, inspect, json as text, migrate, rules};
 use proptest::collection::vec;
 use proptest::option;

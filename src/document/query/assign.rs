@@ -10,8 +10,9 @@ use jaq_core::compile::TermId;
 use jaq_core::{Bind, Ctx, Exn, ValT as _, ValX, native};
 use jaq_json::{Rc, Val};
 
+use super::jq::{Data, Error, Jq, MAX_NESTED, error};
 use super::natives::Fun;
-use super::value::{Data, Error, Jq, MAX_NESTED, error, no_index};
+use super::text::no_index;
 use super::{number, text};
 
 /// The longest array that an assignment pads with null.

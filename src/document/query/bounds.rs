@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use jaq_json::Val;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::jq::{Error, MAX_NESTED, error};
 use super::text;
-use super::value::{Error, MAX_NESTED, error};
 
 /// Compiling and running a program recurses; the limits of the text assume a stack of this size.
 pub const STACK: usize = 512 << 20;

@@ -9,9 +9,8 @@ use chrono::{
 use jaq_core::ValR;
 use jaq_json::Val;
 
-use super::number;
-use super::text;
-use super::value::{Error, Jq, error};
+use super::jq::{Error, Jq, error};
+use super::{number, text};
 
 const MONTHS: [&str; 12] = [
     "January",

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use jaq_core::ValR;
 use jaq_json::Val;
 
+use super::jq::{Jq, error};
 use super::text;
-use super::value::{Jq, error};
 
 /// A value as text.
 fn plain(value: &Jq) -> String {

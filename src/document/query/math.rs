@@ -5,9 +5,9 @@ use jaq_core::native::{self, bome, v};
 use jaq_core::{Bind, ValR};
 use jaq_json::{Num, Val};
 
+use super::jq::{Error, Jq, error};
 use super::natives::Fun;
 use super::text;
-use super::value::{Error, Jq, error};
 
 fn float(value: &Jq) -> Result<f64, Error> {
     value.number().ok_or_else(|| error(format_args!("{} number required", text::shown(&value.0))))

@@ -8,7 +8,7 @@ use jaq_core::native::{self, bome, v};
 use jaq_core::{Bind, Exn, Native, PathsPtr, RunPtr, ValR, ValT as _};
 use jaq_json::{Num, Rc, Val};
 
-use super::value::{Data, Error, Jq, MAX_NESTED, error};
+use super::jq::{Data, Error, Jq, MAX_NESTED, error};
 use super::{bounds, dates, environment, formats, number, parse, regex, strings, text};
 
 pub(super) type Fun = native::Fun<Data>;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use jaq_json::{Num, Rc, Val};
 use jaq_std::ValT as _;
 
-use super::value::{Error, error};
+use super::jq::{Error, error};
 
 /// Integers of more digits are kept as text and calculated with as floats: all of them are infinite
 /// as such.

@@ -3,7 +3,7 @@
 use jaq_core::ValR;
 use jaq_json::{Num, Val};
 
-use super::value::{Jq, MAX_NESTED, error};
+use super::jq::{Jq, MAX_NESTED, error};
 use super::{number as numbers, text, to_val};
 use crate::document::json as strict;
 

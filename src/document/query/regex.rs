@@ -12,7 +12,7 @@ use jaq_core::native::bome;
 use jaq_core::{Cv, Exn, ValR, ValXs};
 use jaq_json::Val;
 
-use super::value::{Data, Error, Jq, error};
+use super::jq::{Data, Error, Jq, error};
 use super::{bounds, oniguruma, text};
 
 /// The limit of backtracking steps in a search.

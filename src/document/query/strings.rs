@@ -3,7 +3,8 @@
 use jaq_core::{ValR, ValT as _};
 use jaq_json::{Rc, Val};
 
-use super::value::{Jq, error, no_index};
+use super::jq::{Jq, error};
+use super::text::no_index;
 use super::{bounds, number, text};
 
 fn refuse(message: &str) -> ValR<Jq> {
@@ -164,7 +165,7 @@ pub(super) fn join(value: Jq, separator: Jq) -> ValR<Jq> {
     let parts: Vec<Jq> = match &value.0 {
         Val::Arr(list) => list.iter().cloned().map(Jq).collect(),
         Val::Obj(map) => map.values().cloned().map(Jq).collect(),
-        other => return Err(super::value::not_iterable(other)),
+        other => return Err(super::text::not_iterable(other)),
     };
     let mut joined = Vec::new();
     for (at, part) in parts.into_iter().enumerate() {

@@ -2,8 +2,8 @@
 
 use jaq_json::Val;
 
+use super::jq::{Error, MAX_NESTED, error};
 use super::number;
-use super::value::MAX_NESTED;
 
 /// The longest value that an error shows, in bytes.
 const SHOWN: usize = 29;
@@ -152,5 +152,19 @@ impl Writer {
             }
         }
         self.text.push('"');
+    }
+}
+
+/// jq's message for a value without parts.
+pub(super) fn not_iterable(value: &Val) -> Error {
+    error(format_args!("Cannot iterate over {}", shown(value)))
+}
+
+/// jq's message for a key of the wrong type.
+pub(super) fn no_index(value: &Val, key: &Val) -> Error {
+    let of = kind(value);
+    match key {
+        Val::TStr(_) | Val::Num(_) => error(format_args!("Cannot index {of} with {}", shown(key))),
+        other => error(format_args!("Cannot index {of} with {}", kind(other))),
     }
 }

@@ -5,37 +5,19 @@
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 
-use jaq_core::data::JustLut;
 use jaq_core::path::Opt;
 use jaq_core::val::Range;
 use jaq_core::{ValR, ValX};
 use jaq_json::{Map, Num, Rc, Val};
 use jaq_std::ValT;
 
-use super::bounds;
-use super::number;
-use super::text;
+use super::jq::{Error, Jq, MAX_NESTED, error};
+use super::text::{no_index, not_iterable};
+use super::{bounds, number, text};
 
-/// An error of a running program.
-pub(super) type Error = jaq_core::Error<Jq>;
-
-/// The deepest nesting that jq follows in one operation: its own limit.
-pub(super) const MAX_NESTED: usize = 10_000;
 /// The longest string that a repetition may make, in bytes; jq's limit is 2 GiB, more than a
 /// program may use here.
 const MAX_REPEATED: usize = 1 << 29;
-
-/// The data of a running program: its values.
-pub(super) type Data = JustLut<Jq>;
-
-/// A value with the operations of jq.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Jq(pub(super) Val);
-
-/// An error that `catch` sees as this string.
-pub(super) fn error(message: impl fmt::Display) -> Error {
-    Error::str(message)
-}
 
 impl Jq {
     pub(super) fn text(text: impl Into<String>) -> Self {
@@ -413,20 +395,5 @@ fn repeated(text: &[u8], times: f64) -> ValR<Jq> {
     match text.len().checked_mul(times) {
         Some(length) if length <= MAX_REPEATED => Ok(Jq(Val::utf8_str(text.repeat(times)))),
         _ => Err(error("Repeat string result too long")),
-    }
-}
-
-pub(super) fn not_iterable(value: &Val) -> Error {
-    error(format_args!("Cannot iterate over {}", text::shown(value)))
-}
-
-/// jq's message for a key of the wrong type.
-pub(super) fn no_index(value: &Val, key: &Val) -> Error {
-    let of = text::kind(value);
-    match key {
-        Val::TStr(_) | Val::Num(_) => {
-            error(format_args!("Cannot index {of} with {}", text::shown(key)))
-        }
-        other => error(format_args!("Cannot index {of} with {}", text::kind(other))),
     }
 }

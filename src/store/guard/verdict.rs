@@ -12,9 +12,10 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::record::Record;
+use crate::document::contents::without_seal;
 use crate::document::put_back::{Touched, put_back};
 use crate::document::rules;
-use crate::document::seal::{Revision, without_seal};
+use crate::document::seal::Revision;
 use crate::error::Result;
 use crate::journal::{Commit, Event, Events, GuardEvent, GuardStep};
 use crate::store::diagnosis::Health;

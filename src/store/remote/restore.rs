@@ -13,16 +13,15 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::RemoteStore;
 use super::checkpoint::{Checkpoint, Moment, state_of};
 use super::commit::{Kept, Landed, Plan};
 use super::ground::Ground;
 use super::queue::{Attempt, Place};
-use super::trees;
+use super::{RemoteStore, trees};
 use crate::audit::Level;
+use crate::document::contents::without_seal;
 use crate::document::diff::diff;
 use crate::document::inspect_text;
-use crate::document::seal::without_seal;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::messages::{Compare, TxnRequest};

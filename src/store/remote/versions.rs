@@ -1,10 +1,10 @@
 //! `diff`, and the revisions that a watcher missed.
 
 use super::RemoteStore;
+use crate::document::contents::without_seal;
 use crate::document::diff::{Difference, diff};
 use crate::document::inspect_text;
 use crate::document::lazy::LazyDocument;
-use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::store::copies::{BackupCopy, Copies as _};
 use crate::store::diagnosis::known;

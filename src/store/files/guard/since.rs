@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use super::Guards;
-use crate::document::seal::{Revision, without_seal};
+use crate::document::contents::without_seal;
+use crate::document::seal::Revision;
 use crate::error::Result;
 use crate::journal::Events;
 use crate::store::copies::BackupCopy;

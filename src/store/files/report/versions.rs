@@ -1,9 +1,9 @@
 //! `diff`: two versions of the document, compared.
 
 use super::Report;
+use crate::document::contents::without_seal;
 use crate::document::diff::{Difference, diff};
 use crate::document::lazy::LazyDocument;
-use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::side;
 use crate::store::copies::{BackupCopy, Copies, lineage_of};

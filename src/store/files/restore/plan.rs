@@ -1,7 +1,7 @@
 //! `recover restore --dry-run`: the effect that a restore would have.
 
+use crate::document::contents::without_seal;
 use crate::document::diff::diff;
-use crate::document::seal::without_seal;
 use crate::error::Result;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::checkpoint::manifest;

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Guards;
 use crate::audit::Level;
-use crate::document::seal::{Revision, without_seal};
+use crate::document::contents::without_seal;
+use crate::document::seal::Revision;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
