@@ -167,7 +167,9 @@ fn dispatch(command: &Lock, locks: &Locks, config: &Config, output: &Output<'_>)
         Lock::Check(args::Check { name, exit_zero }) => {
             let standing = locks.check(&Name::parse("lock", name)?)?;
             if output.is_json() {
-                output.json(&json!({"lock": name, "held": standing.is_held(), "standing": standing.to_string()}))?;
+                let shown = standing.to_string();
+                output
+                    .json(&json!({"lock": name, "held": standing.is_held(), "standing": shown}))?;
             } else {
                 output.line(&standing.to_string())?;
             }

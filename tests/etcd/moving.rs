@@ -103,7 +103,7 @@ fn found(place: &Place) -> Found {
     let writable =
         place.store().change(&WriteOptions::of("set"), &mut |base| Ok(base.draft().into()));
     let refusal = |error: Option<&Error>| error.map(|error| error.kind);
-    // A store that knows nothing of a push refuses on the host of the root, and nothing but commits.
+    // A store that knows nothing of a push refuses on the root's host, and nothing but commits.
     let is_known = place.value("meta").is_some();
     let refused = writable.as_ref().err().filter(|_| is_known);
     check_locks(place, [refusal(local.as_ref().err()), refusal(refused)]);

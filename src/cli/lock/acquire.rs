@@ -37,7 +37,8 @@ impl Terms {
                     Ok(duration) => timeout.replace(duration).is_some(),
                     Err(_) => {
                         let message = format!(
-                            "{other:?} is neither a duration, nor a mode (exclusive, shared), nor {{…}} metadata"
+                            "{other:?} is neither a duration, nor a mode (exclusive, shared), \
+                             nor {{…}} metadata"
                         );
                         return Err(usage(&message));
                     }

@@ -89,7 +89,7 @@ fn owners_host(url: &StoreUrl, config: &Config) -> OwnersHost {
     }
 }
 
-/// Asks each member by itself, all at once, for something that only a cluster with a leader answers.
+/// Asks each member by itself, all at once, for what only a cluster with a leader answers.
 pub(super) fn try_members(url: &StoreUrl) -> Result<Vec<Member>> {
     let address = Address::parse(url.as_str())?;
     let patience = Patience { reach: PROBE, settle: PROBE };
