@@ -21,6 +21,8 @@ use crate::printable::{is_steering, json_text};
 pub enum Hint {
     /// Arguments of this program.
     Command(String, String),
+    /// The same of a command that names the store it is about.
+    Move(String, String),
     /// Another program's command line.
     Shell(String, String),
     /// The doctor's list of what belongs to root here.
@@ -67,6 +69,13 @@ impl Error {
     #[must_use]
     pub fn hint_command(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
         self.hints.push(Hint::Command(arguments.into(), why.into()));
+        self
+    }
+
+    /// Adds a command that moves the state as the next step: its arguments name the store.
+    #[must_use]
+    pub fn hint_move(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.hints.push(Hint::Move(arguments.into(), why.into()));
         self
     }
 
@@ -171,7 +180,9 @@ impl Hint {
             if why.is_empty() { command } else { format!("{command}   # {why}") }
         };
         let line = match self {
-            Self::Command(arguments, why) => with(format!("{program} {arguments}"), why),
+            Self::Command(arguments, why) | Self::Move(arguments, why) => {
+                with(format!("{program} {arguments}"), why)
+            }
             Self::Shell(command, why) => with(command.clone(), why),
             Self::FilesOfRoot => with(
                 format!("{program} recover doctor"),
@@ -247,6 +258,7 @@ mod tests {
         let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
         let hints = [
             Hint::Command(raw.into(), raw.into()),
+            Hint::Move(raw.into(), raw.into()),
             Hint::Shell(raw.into(), raw.into()),
             Hint::Text(raw.into()),
         ];

@@ -29,6 +29,7 @@ pub mod signal;
 mod trace;
 pub mod undo;
 mod versions;
+mod warnings;
 
 pub use self::arms::{Store, works_on_files_only};
 pub use self::candidate::Wanted;

@@ -18,6 +18,8 @@ use crate::fs::watch::OutputReader;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::os::process::Ends;
 use crate::store::Store;
+#[cfg(feature = "etcd")]
+use crate::store::remote::KeyWatch;
 
 /// Reads the document each time it may have changed.
 struct Follower<'a> {
@@ -79,7 +81,7 @@ fn wakeups(store: &Store) -> Box<dyn Wakeups + '_> {
             Box::new(DirWatch::new(vec![WatchedDir { dir, names }]))
         }
         #[cfg(feature = "etcd")]
-        Store::Remote(store) => Box::new(store.watch_document()),
+        Store::Remote(store) => Box::new(KeyWatch::of_document(store)),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::plural::count;
 use crate::store::diagnosis::Mirror;
 use crate::store::layout::SIDE_DIRECTORIES;
+#[cfg(feature = "etcd")]
+use crate::store::remote::KeyWatch;
 use crate::store::report::Status;
 use crate::store::{FileStore, Store};
 
@@ -42,7 +44,7 @@ fn wakeups(store: &Store) -> Box<dyn Wakeups + '_> {
     match store {
         Store::Files(store) => Box::new(DirWatch::new(places(store))),
         #[cfg(feature = "etcd")]
-        Store::Remote(store) => Box::new(store.watch_all()),
+        Store::Remote(store) => Box::new(KeyWatch::of_all(store)),
     }
 }
 

@@ -46,11 +46,6 @@ impl Watch {
         Self { source, name }
     }
 
-    /// The same by polling, as where the kernel has no watch left.
-    pub fn by_intervals(name: &OsStr) -> Self {
-        Self { source: Source::Intervals(FIRST_INTERVAL), name: name.to_owned() }
-    }
-
     /// Returns when the name changed, when it is time to check again, or at the deadline (`None` =
     /// wait forever).
     pub fn wait(&mut self, deadline: Option<Instant>) {
@@ -145,7 +140,9 @@ mod tests {
         assert!(matches!(watch.source, Source::Events(_)));
         is_woken(watch, dir.path());
         std::fs::remove_file(dir.path().join("file")).unwrap();
-        is_woken(Watch::by_intervals(OsStr::new("file")), dir.path());
+        // As where the kernel has no watch left.
+        let source = Source::Intervals(FIRST_INTERVAL);
+        is_woken(Watch { source, name: "file".into() }, dir.path());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use self::commit::{Commit, REASON_LIMIT, RESTORE};
+pub use self::commit::{Commit, REASON_LIMIT, RESTORE, action_of};
 pub use self::lock::{Blocker, LockEvent, LockMode, LockStep, Party, Role};
 pub use self::recovery::{
     CheckpointEvent, CheckpointStep, Failure, GUARDS_LIMIT, GuardEvent, GuardStep, RestoreEvent,

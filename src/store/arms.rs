@@ -17,7 +17,7 @@ use super::fresh::{InitMode, Initialized};
 use super::heal::Recovered;
 use super::options::WriteOptions;
 #[cfg(feature = "etcd")]
-use super::remote::RemoteStore;
+use super::remote::{self, RemoteStore};
 use super::undo::Undone;
 use super::{FileStore, Healing, Served, Settings, Wanted};
 use crate::arms::each;
@@ -60,8 +60,7 @@ impl Store {
     /// Returns whether a reader would find no restore to finish, as far as this host shows; of
     /// files also that the document is there.
     pub fn is_at_rest(&self) -> bool {
-        each!(Self: self, store => store.report().is_at_rest(),
-            store => matches!(store.interrupted_restore(), Ok(None)))
+        each!(Self: self, store => store.report().is_at_rest())
     }
 
     /// Reads the document. Damage is healed first, where that is allowed.
@@ -94,7 +93,7 @@ impl Store {
     pub fn plan_recovery(&self, wanted: &Wanted) -> Result<Option<(String, Vec<Difference>)>> {
         each!(Self: self,
             store => Healing::of(store).plan(wanted),
-            store => store.plan_recovery(wanted))
+            store => remote::Healing::of(store).plan(wanted))
     }
 
     /// Makes a foreign edit the next revision.
@@ -104,9 +103,7 @@ impl Store {
 
     /// Commits the document without changes: seals a legacy one, persists a migration.
     pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
-        each!(Self: self,
-            store => store.lineages().seal_as_it_is(options),
-            store => store.seal_as_it_is(options))
+        each!(Self: self, store => store.lineages().seal_as_it_is(options))
     }
 
     /// Backs the document up, and returns the copy's path or name.
@@ -128,9 +125,7 @@ impl Store {
 
     /// Its path or address, as it is shown.
     pub fn place(&self) -> String {
-        each!(Self: self,
-            store => store.settings().path().display().to_string(),
-            store => store.place())
+        each!(Self: self, store => store.shown())
     }
 
     /// Takes the warnings of this command: conditions that need attention but do not stop it.

@@ -45,7 +45,6 @@ pub mod state_file;
 mod state_lock;
 mod transaction;
 mod undo;
-mod warnings;
 pub mod writable;
 
 use std::path::PathBuf;
@@ -61,7 +60,6 @@ use self::read::READER_PATIENCE;
 use self::report::Report;
 use self::restore::{Intents, Restores};
 use self::root::Root;
-use self::warnings::Warnings;
 use self::writable::Obstacles;
 use crate::audit::{Audit, ErrorLog};
 use crate::error::Result;
@@ -76,6 +74,7 @@ use crate::store::fresh::{InitMode, Initialized};
 use crate::store::heal::Recovered;
 use crate::store::options::WriteOptions;
 use crate::store::undo::Undone;
+use crate::store::warnings::Warnings;
 use crate::store::{Served, Settings, Wanted};
 
 pub use self::events::EventLog;
@@ -235,7 +234,8 @@ impl FileStore {
         self.warnings.add(warning.into());
     }
 
-    fn shown(&self) -> String {
+    /// Its path, as it is shown.
+    pub(in crate::store) fn shown(&self) -> String {
         self.settings.path().display().to_string()
     }
 }

@@ -26,6 +26,24 @@ pub enum Direction {
     Pull,
 }
 
+impl Direction {
+    /// The action of its command.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+        }
+    }
+
+    /// How far a move in this direction is at first.
+    pub fn phase(self) -> Phase {
+        match self {
+            Self::Push => Phase::Pushing,
+            Self::Pull => Phase::Pulling,
+        }
+    }
+}
+
 /// What became of a move that was to be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenUp {
@@ -87,7 +105,7 @@ impl Mark {
     /// Parses a mark.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let damaged = || {
-            Error::new(Kind::Corrupt, "the mark of a moved state is damaged").hint_command(
+            Error::new(Kind::Corrupt, "the mark of a moved state is damaged").hint_move(
                 "state push --help",
                 "the state is in .state-backups/moved.json, or in the store it was pushed to",
             )
@@ -125,19 +143,19 @@ impl Mark {
                 let message = format!("the state {shown} was moved to the store {}", self.url);
                 Error::new(Kind::Moved, message)
                     .hint_shell(format!("export PIPELINE_STORE={url}"), "work with it there")
-                    .hint_command(format!("state pull {url}"), "or bring it back")
+                    .hint_move(format!("state pull {url}"), "or bring it back")
             }
             Phase::Pushing => {
                 let message = format!("the state {shown} is being moved to {}", self.url);
                 Error::new(Kind::Moving, message)
-                    .hint_command(format!("state push {url}"), "go on with it")
-                    .hint_command(format!("state push {url} --abort"), "or take it back")
+                    .hint_move(format!("state push {url}"), "go on with it")
+                    .hint_move(format!("state push {url} --abort"), "or take it back")
             }
             Phase::Pulling => {
                 let message = format!("the state {shown} is being brought back from {}", self.url);
                 Error::new(Kind::Moving, message)
-                    .hint_command(format!("state pull {url}"), "go on with it")
-                    .hint_command(format!("state pull {url} --abort"), "or leave it there")
+                    .hint_move(format!("state pull {url}"), "go on with it")
+                    .hint_move(format!("state pull {url} --abort"), "or leave it there")
             }
         };
         error.detail("store", self.url.as_str())

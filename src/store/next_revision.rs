@@ -94,13 +94,12 @@ pub(super) fn seal_as(
 
 /// A new random lineage.
 pub fn new_lineage() -> Result<Lineage> {
-    let bytes: [u8; 32] = random()?;
-    let (half, _) = bytes.split_at(16);
-    Ok(Lineage::from_bytes(half.try_into().unwrap_or_default()))
+    Ok(Lineage::from_bytes(random()?))
 }
 
-pub(super) fn random() -> Result<[u8; 32]> {
-    let mut bytes = [0; 32];
+/// Random bytes.
+pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
     crate::os::fill_random(&mut bytes).map_err(|error| {
         Error::new(Kind::Io, format!("the system gave no random numbers: {error}"))
     })?;

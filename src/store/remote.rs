@@ -3,9 +3,9 @@
 //!
 //! What callers may rely on:
 //!
-//! 1. A commit is one transaction. Its guards are that the document is still the one that was read,
-//!    that the revision has no record yet, that the lock `state` was granted to no owner since, and that
-//!    each fence still holds.
+//! 1. A commit is one transaction. Its guards are that the document is still the one that was
+//!    read, that the revision has no record yet, that the lock `state` was granted to no owner
+//!    since, and that each fence still holds.
 //! 2. An acknowledged commit was carried out once, and is durable on a quorum. The transaction is
 //!    sent again until its fate is known; the record of its revision names the commit.
 //! 3. An error with code 8 means that the command's change was not made and never will be; damage
@@ -18,57 +18,76 @@ mod ahead;
 mod backups;
 mod change;
 mod checkpoint;
+mod claim;
 mod commit;
+mod condition;
+mod conditions;
+mod edits;
 mod ground;
 mod guard;
 mod heal;
-mod history;
 mod init;
+mod intents;
 mod keys;
+mod lease;
 mod log;
+mod logs;
 mod meta;
 mod moving;
 mod neighbours;
 mod oddities;
+mod preserve;
+mod prune;
 mod queue;
 mod read;
 mod report;
 mod restore;
+mod signals;
 mod source;
-mod status;
 mod trees;
 mod undo;
-mod versions;
 mod watch;
+mod writer;
 
+use std::cell::{Cell, OnceCell};
+use std::time::{Instant, SystemTime};
+
+use self::adopt::Adoption;
+use self::change::Changes;
 pub use self::checkpoint::{Checkpoint, Checkpoints};
+pub use self::condition::Condition;
 pub use self::guard::Guards;
-pub use self::moving::mark_of_state;
-
-use std::cell::{Cell, OnceCell, RefCell};
-use std::time::{Duration, Instant, SystemTime};
-
+pub use self::heal::Healing;
+use self::init::Lineages;
+use self::intents::Intents;
 use self::keys::KeySpace;
-pub use self::oddities::{OddKey, Oddity};
-pub use self::status::Condition;
+use self::logs::Logs;
+use self::moving::Moves;
+pub use self::moving::mark_of_state;
+pub use self::oddities::{OddKey, Oddity, oddities};
+use self::read::Reader;
+use self::report::Report;
+use self::restore::Restores;
 pub use self::watch::KeyWatch;
-use crate::audit::{Audit, AuditEntry, Level};
-use crate::error::{Error, Result};
+use crate::audit::{Audit, AuditEntry};
+use crate::error::Result;
 use crate::etcd::client::{Client, OnWait};
-use crate::etcd::messages::KeyValue;
 use crate::journal::Origin;
+use crate::lock;
 use crate::lock::remote::Committer;
-use crate::lock::{self, Fence};
+use crate::name::Name;
+use crate::store::change::{Change, Outcome};
+use crate::store::fresh::{InitMode, Initialized};
+use crate::store::heal::Recovered;
 use crate::store::host::Host;
-use crate::store::options::check_deadline;
-use crate::store::{Settings, logged};
+use crate::store::options::WriteOptions;
+use crate::store::undo::Undone;
+use crate::store::warnings::Warnings;
+use crate::store::{Served, Settings, Wanted};
 
 /// The largest document, in bytes, counted as if its revision had the most digits: etcd takes
 /// requests of 1.5 MiB, and its database is shared with others.
 pub const DOCUMENT_LIMIT: usize = 1 << 20;
-
-/// The pause of a writer that lost a race, at most; a random part of it.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether a reader takes what a single member has where the cluster cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +132,7 @@ pub struct RemoteStore {
     grants: Option<lock::remote::Host>,
     /// This command as a writer.
     committer: OnceCell<Committer>,
-    warnings: RefCell<Vec<String>>,
+    warnings: Warnings,
     /// Until when reports ask a member at once.
     cut_off: Cell<Option<Instant>>,
 }
@@ -138,7 +157,7 @@ impl RemoteStore {
             host: None,
             grants: None,
             committer: OnceCell::new(),
-            warnings: RefCell::default(),
+            warnings: Warnings::default(),
             cut_off: Cell::new(None),
         }
     }
@@ -147,39 +166,6 @@ impl RemoteStore {
     #[must_use]
     pub fn with_grants(self, grants: lock::remote::Host) -> Self {
         Self { grants: Some(grants), ..self }
-    }
-
-    fn committer(&self) -> Result<&Committer> {
-        if let Some(known) = self.committer.get() {
-            return Ok(known);
-        }
-        let committer = Committer::new(&self.settings.lock_env)?;
-        Ok(self.committer.get_or_init(|| committer))
-    }
-
-    /// Refuses a commit of a script that held the lock `state` and has lost it.
-    fn check_lost(&self, holders: &[KeyValue]) -> Result<()> {
-        match self.noted_grants() {
-            Some(grants) => self.committer()?.check_lost(grants, holders, &self.client),
-            None => Ok(()),
-        }
-    }
-
-    /// What owners have noted on this host, if they have noted anything.
-    fn noted_grants(&self) -> Option<&lock::remote::Host> {
-        self.grants.as_ref().filter(|grants| !grants.notes().is_empty())
-    }
-
-    /// What became of the grant of a fence, as far as its script has noted it on this host.
-    fn loss_of(&self, fence: &Fence) -> Option<lock::remote::Loss> {
-        self.committer().ok()?.loss_of(self.noted_grants()?, fence, &self.client)
-    }
-
-    /// Starts the keepers again that were killed, of leases of the script that runs this command.
-    fn revive_keepers(&self) {
-        if let (Some(grants), Ok(committer)) = (self.noted_grants(), self.committer()) {
-            committer.revive(grants);
-        }
     }
 
     /// The same store with what is on this host: `config/`.
@@ -194,7 +180,7 @@ impl RemoteStore {
     }
 
     /// Its address, as it is shown.
-    pub fn place(&self) -> String {
+    pub(in crate::store) fn shown(&self) -> String {
         self.shown.clone()
     }
 
@@ -203,38 +189,91 @@ impl RemoteStore {
         &self.settings
     }
 
+    /// The time of its records.
+    pub fn now(&self) -> SystemTime {
+        (self.surroundings.now)()
+    }
+
+    /// The checkpoints of this store.
+    pub fn checkpoints(&self) -> Checkpoints<'_> {
+        Checkpoints { store: self }
+    }
+
+    /// The log of this host.
+    pub fn logs(&self) -> Logs<'_> {
+        Logs { store: self }
+    }
+
+    /// Reports of this store.
+    pub fn report(&self) -> Report<'_> {
+        Report { store: self }
+    }
+
+    /// The record of an interrupted restore.
+    pub fn intents(&self) -> Intents<'_> {
+        Intents { store: self }
+    }
+
+    /// The guards of this store.
+    pub fn guards(&self) -> Guards<'_> {
+        Guards { store: self }
+    }
+
+    /// Restores of checkpoints.
+    pub fn restores(&self) -> Restores<'_> {
+        Restores { store: self }
+    }
+
+    /// Moves of this state.
+    pub fn moves(&self) -> Moves<'_> {
+        Moves { store: self }
+    }
+
+    /// Lineages of this store.
+    pub fn lineages(&self) -> Lineages<'_> {
+        Lineages { store: self }
+    }
+
+    /// Reads the document. Damage is healed first, where that is allowed.
+    pub fn read(&self) -> Result<Served> {
+        Reader::of(self).read()
+    }
+
+    /// Makes the first document where there is no history; heals and migrates where needed.
+    pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
+        self.lineages().init(mode, options)
+    }
+
+    /// Changes the document: one atomic read-modify-write.
+    pub fn change(&self, options: &WriteOptions, make: &mut Change<'_>) -> Result<Outcome> {
+        Changes::of(self).change(options, make)
+    }
+
+    /// Brings back the document that was current before the newest change.
+    pub fn undo(&self, options: &WriteOptions) -> Result<Undone> {
+        Changes::of(self).undo(options)
+    }
+
+    /// Makes a pinned copy of the current document, and returns its name.
+    pub fn backup(&self, name: Option<&Name>) -> Result<String> {
+        Changes::of(self).backup(name)
+    }
+
+    /// Brings back a valid copy of the document.
+    pub fn recover(&self, wanted: &Wanted, options: &WriteOptions) -> Result<Recovered> {
+        Healing::of(self).recover(wanted, options)
+    }
+
+    /// Makes a foreign edit the next revision.
+    pub fn adopt(&self, options: &WriteOptions) -> Result<Outcome> {
+        Adoption::of(self).adopt(options)
+    }
+
     /// Takes the warnings of this command: conditions that need attention but do not stop it.
     pub fn take_warnings(&self) -> Vec<String> {
-        let mut warnings = std::mem::take(&mut *self.warnings.borrow_mut());
-        warnings.extend(self.surroundings.audit.warning().map(str::to_owned));
-        warnings.extend(self.host.iter().flat_map(Host::take_warnings));
-        warnings
-    }
-
-    /// Notes that a command was refused.
-    pub fn record_refusal(&self, command: &str, error: &Error) {
-        let action = command.rsplit(' ').next().unwrap_or_default();
-        self.log(logged::refusal(action, error));
-    }
-
-    /// Notes that a recovery strategy was run.
-    pub fn record_handling(&self, code: u8, outlook: &str) {
-        let entry = logged::recovery(Level::Info, "handle", "handled").with("code", code);
-        self.log(entry.with("outlook", outlook).with("pid", std::process::id()));
-    }
-
-    /// Notes how often a command was retried, and its last exit code.
-    pub fn record_retries(&self, program: &str, times: u32, code: u8) {
-        if times > 0 {
-            let entry = logged::recovery(Level::Info, "retry", "retried").with("times", times);
-            let entry = entry.with("code", code).with("program", program);
-            self.log(entry.with("pid", std::process::id()));
-        }
-    }
-
-    /// This host's log of what was done.
-    pub fn audit(&self) -> &Audit {
-        &self.surroundings.audit
+        let logged = self.surroundings.audit.warning().map(str::to_owned);
+        let of_host = self.host.iter().flat_map(Host::take_warnings);
+        self.warnings.take_with(logged.into_iter().chain(of_host))
     }
 
     fn log(&self, entry: AuditEntry) {
@@ -242,37 +281,6 @@ impl RemoteStore {
     }
 
     fn warn(&self, warning: impl Into<String>) {
-        self.warnings.borrow_mut().push(warning.into());
-    }
-
-    fn warn_once(&self, warning: String) {
-        let is_known = self.warnings.borrow().contains(&warning);
-        if !is_known {
-            self.warn(warning);
-        }
-    }
-
-    /// The time of its records.
-    pub fn now(&self) -> SystemTime {
-        (self.surroundings.now)()
-    }
-
-    /// A random number for a lease.
-    fn random_lease(&self) -> Result<i64> {
-        let [a, b, c, d, e, f, g, h, ..] = super::next_revision::random()?;
-        Ok((i64::from_be_bytes([a, b, c, d, e, f, g, h]) & i64::MAX).max(1))
-    }
-
-    /// Runs `attempt` until it has a result. One without a result was overtaken by another writer.
-    fn retry<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        let deadline = Instant::now() + self.settings.lock_timeout;
-        loop {
-            if let Some(done) = attempt()? {
-                return Ok(done);
-            }
-            check_deadline(deadline)?;
-            let [random, ..] = super::next_revision::random()?;
-            std::thread::sleep(PAUSE * u32::from(random) / u32::from(u8::MAX));
-        }
+        self.warnings.add(warning.into());
     }
 }

@@ -29,7 +29,7 @@ pub fn checkpoint(store: &RemoteStore, operation: &str) -> Result<Made> {
 pub fn restore(store: &RemoteStore, operation: &str) -> Result<Restored> {
     let which = Which::Latest(Some(Name::parse("operation", operation)?));
     let options = WriteOptions { group: "recover", ..WriteOptions::of("restore") };
-    store.restore(&which, &options)
+    store.restores().restore(&which, &options)
 }
 
 /// Each checkpoint has all its parts and they stay; other parts end with their lease.
@@ -178,7 +178,7 @@ fn a_restore_brings_back_all_three_and_can_be_taken_back() {
     place.configure("b", "new");
     set(&store, "phase", "later").unwrap();
     signal(&store, "late").unwrap();
-    let planned = store.plan_restore(&Which::Latest(None)).unwrap();
+    let planned = store.restores().plan(&Which::Latest(None)).unwrap();
     let changed: Vec<_> = planned.changes.iter().map(|change| change.path.as_str()).collect();
     assert!(
         changed.contains(&"config/a") && changed.contains(&".signals/late.json"),
@@ -206,7 +206,7 @@ fn a_restore_keeps_conditions_and_touches_no_other_hosts_config() {
     checkpoint(&place.store(), "deploy").unwrap();
     place.configure("a", "new");
     let options = WriteOptions { if_revision: Some(7), ..WriteOptions::of("restore") };
-    let error = place.store().restore(&Which::Latest(None), &options).unwrap_err();
+    let error = place.store().restores().restore(&Which::Latest(None), &options).unwrap_err();
     assert_eq!(code(&error), 75);
     assert_eq!(place.configured("a").as_deref(), Some("new"));
     restore(&place.store(), "deploy").unwrap();
@@ -223,7 +223,7 @@ fn interrupted(fault: Fault) -> Place {
     // Heads, content, locks, ground, moment, checkpoint, claim.
     let plan = Plan::new(Some((7, fault, Span::FromThenOn)));
     restore(&place.faulty(&plan, IMPATIENT), "deploy").unwrap_err();
-    let pending = place.store().interrupted_restore().unwrap();
+    let pending = place.store().intents().interrupted().unwrap();
     assert!(matches!(pending, Some(Interrupted::Ours(_))), "{pending:?}");
     assert_eq!(place.configured("a").as_deref(), Some("new"));
     place
@@ -236,7 +236,7 @@ fn a_restore_that_was_committed_is_finished_by_the_next_reader() {
     assert_ne!(document(&store)["phase"], "later");
     assert_eq!(place.configured("a").as_deref(), Some("old"));
     assert!(store.take_warnings().concat().contains("was finished"));
-    assert!(store.interrupted_restore().unwrap().is_none());
+    assert!(store.intents().interrupted().unwrap().is_none());
 }
 
 #[test]
@@ -270,20 +270,20 @@ fn a_transaction_of_a_restore_that_was_given_up_comes_too_late() {
         }
     });
     let store = place.faulty(&plan, PATIENT);
-    let error = store.restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap_err();
+    let error = store.restores().restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap_err();
     assert_eq!((error.kind, code(&error)), (Kind::Conflict, 75));
     assert_eq!(document(&place.store())["phase"], "later");
     assert_eq!(place.configured("a").as_deref(), Some("new"));
-    assert!(place.store().interrupted_restore().unwrap().is_none());
+    assert!(place.store().intents().interrupted().unwrap().is_none());
 }
 
 #[test]
 fn an_abort_gives_up_what_was_not_committed() {
     let place = interrupted(Fault::NotSent);
-    assert!(matches!(place.store().abort_restore().unwrap(), Aborted::Dropped { .. }));
-    assert_eq!(place.store().abort_restore().unwrap(), Aborted::Nothing);
+    assert!(matches!(place.store().restores().abort().unwrap(), Aborted::Dropped { .. }));
+    assert_eq!(place.store().restores().abort().unwrap(), Aborted::Nothing);
     let place = interrupted(Fault::AnswerLost);
-    assert_eq!(place.store().abort_restore().unwrap(), Aborted::Nothing);
+    assert_eq!(place.store().restores().abort().unwrap(), Aborted::Nothing);
     assert_eq!(place.configured("a").as_deref(), Some("old"));
 }
 
@@ -299,7 +299,7 @@ fn a_restore_on_a_busy_store_keeps_what_it_replaced() {
         move || drop(set(&place.store(), "phase", "latest").unwrap())
     });
     let store = place.faulty(&plan, PATIENT);
-    let restored = store.restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap();
+    let restored = store.restores().restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap();
     let before = store.checkpoints().find(&Which::Id(restored.pre_restore)).unwrap();
     let state: Value =
         serde_json::from_slice(before.archive.content("state.json").unwrap()).unwrap();

@@ -84,12 +84,12 @@ fn history_and_backups_say_what_happened() {
         |reason: &str| WriteOptions { reason: Some(reason.into()), ..WriteOptions::of("set") };
     set_with(&store, &because("first try"), "phase", "a").unwrap();
     set_with(&store, &because("second try"), "phase", "b").unwrap();
-    let history = store.history(Some(2), None).unwrap();
+    let history = store.report().history(Some(2), None).unwrap();
     let reasons: Vec<_> = history.iter().map(|entry| entry.reason.as_deref()).collect();
     assert_eq!(reasons, [Some("second try"), Some("first try")]);
     assert_eq!(history[0].changes.as_ref().unwrap().len(), 1);
     assert_eq!(history[0].command.as_deref(), Some("state set"));
-    let backups = store.backups().unwrap();
+    let backups = store.report().backups().unwrap();
     let listed: Vec<_> = backups.iter().map(|backup| (backup.revision, backup.valid)).collect();
     assert_eq!(listed, [(Some(2), true), (Some(1), true)]);
     assert_eq!(backups[0].reason.as_deref(), Some("first try"));
@@ -104,7 +104,7 @@ fn old_backups_go_and_pinned_ones_stay() {
     for i in 0..4 {
         set(&store, "phase", format!("p{i}")).unwrap();
     }
-    let backups = store.backups().unwrap();
+    let backups = store.report().backups().unwrap();
     let revisions: Vec<_> =
         backups.iter().filter(|backup| !backup.pinned).map(|backup| backup.revision).collect();
     assert_eq!(revisions, [Some(4), Some(3)]);
@@ -125,13 +125,13 @@ fn a_signal_is_in_the_document_and_beside_it_in_one_step() {
         })
         .unwrap();
     let file: serde_json::Value =
-        serde_json::from_slice(&store.signal_file(&name).unwrap().unwrap()).unwrap();
+        serde_json::from_slice(&place.value("signal/ready").unwrap()).unwrap();
     assert_eq!(file["timestamp"], document(&store)["signals"]["ready"]);
     // A copy from before it is brought back, and the file goes.
     store.recover(&Wanted::Revision(1), &WriteOptions::of("recover")).unwrap();
-    assert_eq!(store.signal_file(&name).unwrap(), None);
+    assert_eq!(place.value("signal/ready"), None);
     store.recover(&Wanted::Revision(2), &WriteOptions::of("recover")).unwrap();
-    assert!(store.signal_file(&name).unwrap().is_some());
+    assert!(place.value("signal/ready").is_some());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn damage_is_healed_from_the_newest_copy_and_kept() {
     assert_eq!((&read["phase"], revision(&read)), (&json!("a"), 3));
     assert!(store.take_warnings()[0].contains("was damaged"));
     assert_eq!(place.below("corrupt/")[0].value, "{ half");
-    assert_eq!(store.history(Some(1), None).unwrap()[0].repeats, Some(2));
+    assert_eq!(store.report().history(Some(1), None).unwrap()[0].repeats, Some(2));
     // Where the newest revision is lost, that is said.
     set(&store, "phase", "b").unwrap();
     place.put("state", "");
@@ -212,7 +212,7 @@ fn a_document_may_have_a_mebibyte() {
     for letter in ["a", "b", "c"] {
         set(&store, "artifacts", json!({"log": letter.repeat(1_000_000)})).unwrap();
     }
-    assert_eq!(store.backups().unwrap().iter().filter(|backup| backup.valid).count(), 3);
+    assert_eq!(store.report().backups().unwrap().iter().filter(|backup| backup.valid).count(), 3);
     let error = set(&store, "artifacts", json!({"log": "d".repeat(1 << 20)})).unwrap_err();
     assert_eq!((code(&error), error.kind), (4, Kind::TooLarge));
     assert_eq!(revision(&document(&store)), 4);

@@ -160,7 +160,9 @@ const CASES: [Case; 21] = [
         prepare: initialize,
         run: |store| store.backup(None).map(drop),
         revisions: 0,
-        is_done: |place| place.store().backups().unwrap().iter().any(|backup| backup.pinned),
+        is_done: |place| {
+            place.store().report().backups().unwrap().iter().any(|backup| backup.pinned)
+        },
     },
     Case {
         name: "read",
@@ -172,14 +174,14 @@ const CASES: [Case; 21] = [
     Case {
         name: "history",
         prepare: initialize,
-        run: |store| store.history(None, None).map(drop),
+        run: |store| store.report().history(None, None).map(drop),
         revisions: 0,
         is_done: |_| true,
     },
     Case {
         name: "backups",
         prepare: initialize,
-        run: |store| store.backups().map(drop),
+        run: |store| store.report().backups().map(drop),
         revisions: 0,
         is_done: |_| true,
     },
@@ -240,7 +242,7 @@ const CASES: [Case; 21] = [
     Case {
         name: "plan of a restore",
         prepare: checkpointed,
-        run: |store| store.plan_restore(&Which::Latest(None)).map(drop),
+        run: |store| store.restores().plan(&Which::Latest(None)).map(drop),
         revisions: 0,
         is_done: |_| true,
     },

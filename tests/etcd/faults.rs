@@ -232,6 +232,6 @@ fn a_request_that_waits_to_learn_its_fate_says_so_once_and_names_its_operation()
     let operation = error.details["operation"].as_str().unwrap().to_owned();
     let shown = error.to_text("", "p");
     assert!(shown.contains(&format!("state history --operation {operation}")), "{shown}");
-    let history = place.store().history(Some(1), None).unwrap();
+    let history = place.store().report().history(Some(1), None).unwrap();
     assert_eq!(history[0].operation.as_deref(), Some(&operation[..]));
 }

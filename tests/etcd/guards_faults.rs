@@ -98,7 +98,7 @@ impl Scene {
     }
 
     fn restore(&self, store: &RemoteStore) -> Result<()> {
-        store.restore(&Which::Id(self.record().id.clone()), &restoring()).map(drop)
+        store.restores().restore(&Which::Id(self.record().id.clone()), &restoring()).map(drop)
     }
 
     fn forget(&self, store: &RemoteStore) -> Result<()> {

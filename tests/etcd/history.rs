@@ -24,7 +24,7 @@ fn undo(store: &RemoteStore) -> (u64, Vec<u64>) {
 }
 
 fn differences(store: &RemoteStore, old: Option<&str>, new: Option<&str>) -> Vec<String> {
-    store.differences(old, new).unwrap().iter().map(ToString::to_string).collect()
+    store.report().differences(old, new).unwrap().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -53,12 +53,12 @@ fn diff_compares_revisions_and_backups() {
     let first = differences(&store, Some("2"), Some("3"));
     assert!(first.len() == 1 && first[0].contains("\"a\""), "{first:?}");
     assert!(differences(&store, Some("4"), None).is_empty());
-    let backups = store.backups().unwrap();
+    let backups = store.report().backups().unwrap();
     assert_eq!(differences(&store, Some(&backups[0].name), None), last);
     // A copy of the current revision is not the previous one.
     store.backup(None).unwrap();
     assert_eq!(differences(&store, None, None), last);
-    let error = store.differences(Some("77"), None).unwrap_err();
+    let error = store.report().differences(Some("77"), None).unwrap_err();
     assert_eq!((code(&error), error.kind), (1, Kind::NotFound));
 }
 
@@ -79,7 +79,8 @@ fn an_edit_is_adopted_as_the_next_revision() {
     assert!(matches!(adopted, Outcome::Committed { revision, .. } if revision.get() == 5));
     assert_eq!(document(&store)["phase"], "z");
     assert!(store.take_warnings()[0].contains("REVISION 4 IS LOST"));
-    let pinned = store.backups().unwrap().into_iter().find(|backup| backup.pinned).unwrap();
+    let pinned =
+        store.report().backups().unwrap().into_iter().find(|backup| backup.pinned).unwrap();
     assert_eq!((pinned.revision, pinned.kept.as_str()), (Some(3), "pre-adopt"));
     // What is no document is not adopted.
     place.put("state", Value::from("a text").to_string());

@@ -82,7 +82,7 @@ pub fn with_state() -> Place {
 /// A place with a state that was pushed and changed since.
 fn pushed() -> Place {
     let place = with_state();
-    place.store().move_state(Direction::Push, &root(&place)).unwrap();
+    place.store().moves().run(Direction::Push, &root(&place)).unwrap();
     add_one(&place.store(), "n").unwrap();
     place
 }
@@ -152,14 +152,14 @@ fn check_locks(place: &Place, refusals: [Option<Kind>; 2]) {
 fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     let place = with_state();
     let text = fs::read(place.root.path().join(STATE_FILE)).unwrap();
-    let moved = place.store().move_state(Direction::Push, &root(&place)).unwrap();
+    let moved = place.store().moves().run(Direction::Push, &root(&place)).unwrap();
     assert_eq!((moved.revision.get(), moved.backups, moved.signals), (4, 3, 1));
     let store = place.store();
     assert_eq!(store.read().unwrap().bytes, text);
-    let history = store.history(None, None).unwrap();
+    let history = store.report().history(None, None).unwrap();
     assert_eq!(history.iter().map(|it| it.revision).collect::<Vec<_>>(), [4, 3, 2, 1]);
     assert_eq!(history[1].command.as_deref(), Some("state signal"));
-    assert_eq!(store.backups().unwrap().len(), 3);
+    assert_eq!(store.report().backups().unwrap().len(), 3);
     let signal = place.value("signal/ready").unwrap();
     let file = place.root.path().join(".signals/ready.json");
     assert_eq!(signal, fs::read(&file).unwrap());
@@ -174,7 +174,7 @@ fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     let text = place.value("state").unwrap();
     // To another root.
     let other = place.elsewhere();
-    let moved = other.store().move_state(Direction::Pull, &root(&other)).unwrap();
+    let moved = other.store().moves().run(Direction::Pull, &root(&other)).unwrap();
     assert_eq!((moved.revision.get(), moved.signals), (5, 1));
     assert_eq!(fs::read(other.root.path().join(STATE_FILE)).unwrap(), text);
     assert_eq!(fs::read(other.root.path().join(".signals/ready.json")).unwrap(), signal);
@@ -186,7 +186,7 @@ fn a_push_takes_everything_with_it_and_a_pull_brings_it_back() {
     local_set(&local, "n", 7).unwrap();
     assert!(local.take_warnings().is_empty(), "{:?}", local.take_warnings());
     // And again to the same store.
-    other.store().move_state(Direction::Push, &root(&other)).unwrap();
+    other.store().moves().run(Direction::Push, &root(&other)).unwrap();
     assert_eq!(found(&other), Found::Store(7));
     assert_eq!(revision(&document(&other.store())), 6);
 }
@@ -196,29 +196,29 @@ fn what_cannot_move_is_refused_and_stays_usable() {
     // A store with another state.
     let place = with_state();
     let other = Place { root: place.root.clone(), ..Place::initialized() };
-    let refused = other.store().move_state(Direction::Push, &root(&other)).unwrap_err();
+    let refused = other.store().moves().run(Direction::Push, &root(&other)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::Exists, 1));
     assert!(root(&place).read().is_ok());
     assert!(!place.root.path().join(MOVED).exists());
     // A root with a state.
-    let refused = other.store().move_state(Direction::Pull, &root(&other)).unwrap_err();
+    let refused = other.store().moves().run(Direction::Pull, &root(&other)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::Exists, 1));
     add_one(&other.store(), "n").unwrap();
     // A document over the limit of a store.
     local_set(&root(&place), "artifacts", vec!["x".repeat(1 << 20)]).unwrap();
-    let refused = place.store().move_state(Direction::Push, &root(&place)).unwrap_err();
+    let refused = place.store().moves().run(Direction::Push, &root(&place)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::TooLarge, 4));
     assert!(place.below("").is_empty());
     assert_eq!(found(&place), Found::Root(1));
     // A store that holds locks.
     let place = pushed();
     place.put("hold/deploy/1", "held");
-    let refused = place.store().move_state(Direction::Pull, &root(&place)).unwrap_err();
+    let refused = place.store().moves().run(Direction::Pull, &root(&place)).unwrap_err();
     assert_eq!((refused.kind, code(&refused)), (Kind::LockTimeout, 2));
     assert_eq!(found(&place), Found::Store(2));
     // Nothing to bring back.
     let place = Place::new();
-    let refused = place.store().move_state(Direction::Pull, &root(&place)).unwrap_err();
+    let refused = place.store().moves().run(Direction::Pull, &root(&place)).unwrap_err();
     assert_eq!(refused.kind, Kind::NotInitialized);
     root(&place).init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
 }
@@ -239,8 +239,8 @@ const CASES: [Case; 4] = [
     Case {
         name: "push",
         prepare: with_state,
-        run: |store, root| store.move_state(Direction::Push, root).map(drop),
-        abort: |store, root| store.give_up_move(Direction::Push, root),
+        run: |store, root| store.moves().run(Direction::Push, root).map(drop),
+        abort: |store, root| store.moves().give_up(Direction::Push, root),
         before: Found::Root(1),
         after: Found::Store(1),
     },
@@ -248,27 +248,27 @@ const CASES: [Case; 4] = [
         name: "push to a store that had it before",
         prepare: || {
             let place = pushed();
-            place.store().move_state(Direction::Pull, &root(&place)).unwrap();
+            place.store().moves().run(Direction::Pull, &root(&place)).unwrap();
             place
         },
-        run: |store, root| store.move_state(Direction::Push, root).map(drop),
-        abort: |store, root| store.give_up_move(Direction::Push, root),
+        run: |store, root| store.moves().run(Direction::Push, root).map(drop),
+        abort: |store, root| store.moves().give_up(Direction::Push, root),
         before: Found::Root(2),
         after: Found::Store(2),
     },
     Case {
         name: "pull",
         prepare: pushed,
-        run: |store, root| store.move_state(Direction::Pull, root).map(drop),
-        abort: |store, root| store.give_up_move(Direction::Pull, root),
+        run: |store, root| store.moves().run(Direction::Pull, root).map(drop),
+        abort: |store, root| store.moves().give_up(Direction::Pull, root),
         before: Found::Store(2),
         after: Found::Root(2),
     },
     Case {
         name: "pull to another root",
         prepare: || pushed().elsewhere(),
-        run: |store, root| store.move_state(Direction::Pull, root).map(drop),
-        abort: |store, root| store.give_up_move(Direction::Pull, root),
+        run: |store, root| store.moves().run(Direction::Pull, root).map(drop),
+        abort: |store, root| store.moves().give_up(Direction::Pull, root),
         before: Found::Store(2),
         after: Found::Root(2),
     },
@@ -321,8 +321,8 @@ fn check_arrived(place: &Place, context: &str) {
         Found::Store(_) => {
             let store = place.store();
             assert!(place.value("signal/ready").is_some(), "{context}");
-            assert!(store.backups().unwrap().len() >= 3, "{context}");
-            let history = store.history(None, None).unwrap();
+            assert!(store.report().backups().unwrap().len() >= 3, "{context}");
+            let history = store.report().history(None, None).unwrap();
             assert!(history.len() >= 4, "{context}: {}", history.len());
         }
         Found::Root(_) => {
@@ -453,12 +453,12 @@ fn a_push_that_was_used_since_cannot_be_taken_back() {
     });
     let disk = Disk::new(Rc::new(observed));
     // The state is in the store, and the root does not know it.
-    place.store().move_state(Direction::Push, &root_on(&place, disk)).unwrap_err();
+    place.store().moves().run(Direction::Push, &root_on(&place, disk)).unwrap_err();
     assert_eq!(found(&place), Found::Store(1));
     add_one(&place.store(), "n").unwrap();
-    let error = place.store().give_up_move(Direction::Push, &root(&place)).unwrap_err();
+    let error = place.store().moves().give_up(Direction::Push, &root(&place)).unwrap_err();
     assert_eq!((error.kind, code(&error)), (Kind::Conflict, 75));
-    place.store().move_state(Direction::Push, &root(&place)).unwrap();
+    place.store().moves().run(Direction::Push, &root(&place)).unwrap();
     assert_eq!(found(&place), Found::Store(2));
 }
 
@@ -478,7 +478,7 @@ fn transactions_of_a_push_that_was_taken_back_come_too_late() {
                 place.put(&format!("operation/{operation}"), "given up");
             }
         });
-        let ran = place.faulty(&plan, PATIENT).move_state(Direction::Push, &root(&place));
+        let ran = place.faulty(&plan, PATIENT).moves().run(Direction::Push, &root(&place));
         assert!(ran.is_err(), "{call}");
         assert!(place.value("state").is_none(), "{call}");
     }

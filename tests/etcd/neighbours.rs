@@ -28,7 +28,7 @@ fn a_store_is_not_begun_above_or_below_another_one() {
         let here = of(prefix);
         let root = root(&here);
         root.init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
-        let error = here.store().move_state(Direction::Push, &root).unwrap_err();
+        let error = here.store().moves().run(Direction::Push, &root).unwrap_err();
         assert_eq!(error.kind, Kind::Exists);
         assert!(root.read().is_ok(), "nothing was moved");
     }
@@ -54,8 +54,8 @@ fn keys_of_a_store_below_are_not_taken_for_own_ones() {
     signal(&store, "ready").unwrap();
     checkpoint(&store, "deploy").unwrap();
     assert_eq!(document(&store)["phase"], "b");
-    assert_eq!(store.history(None, None).unwrap().len(), 4);
-    let (status, refusal) = store.status().unwrap();
+    assert_eq!(store.report().history(None, None).unwrap().len(), 4);
+    let (status, refusal) = store.report().status().unwrap();
     assert!(refusal.is_none() && status.locks.held == 0 && status.locks.waiting == 0, "{status:?}");
     assert_eq!((status.backups.automatic, status.checkpoints), (3, 1));
     assert_eq!(place.below("signal/s/").len(), 3);

@@ -73,13 +73,13 @@ fn every_command_refuses_a_store_of_a_later_format() {
     let options = WriteOptions::of("set");
     for error in [
         store.read().unwrap_err(),
-        store.status().unwrap_err(),
-        store.history(None, None).unwrap_err(),
-        store.backups().unwrap_err(),
-        store.validate().unwrap_err(),
+        store.report().status().unwrap_err(),
+        store.report().history(None, None).unwrap_err(),
+        store.report().backups().unwrap_err(),
+        store.report().validate().unwrap_err(),
         store.checkpoints().list().unwrap_err(),
         store.checkpoints().remove(std::slice::from_ref(&id)).unwrap_err(),
-        store.restore(&Which::Id(id), &options).unwrap_err(),
+        store.restores().restore(&Which::Id(id), &options).unwrap_err(),
         store.init(InitMode::Fresh, &options).unwrap_err(),
         store.backup(None).unwrap_err(),
         set(&store, "phase", "a").unwrap_err(),
@@ -106,7 +106,7 @@ fn a_meta_that_is_gone_or_of_something_else_is_damage_that_costs_nothing() {
             assert_eq!((code(&error), error.kind), (3, Kind::Corrupt), "{error}");
             assert!(error.message.contains(&place.key("meta")), "{error}");
         }
-        assert_eq!(code(&store.status().unwrap().1.unwrap()), 3);
+        assert_eq!(code(&store.report().status().unwrap().1.unwrap()), 3);
         assert_eq!(document(&store)["phase"], "a");
         let warnings = store.take_warnings();
         assert!(warnings[0].contains("was damaged"), "{warnings:?}");
@@ -147,7 +147,7 @@ fn damaged_records_of_the_log_stop_nothing_and_are_said() {
     let newest = format!("log/{:020}", 2);
     place.put(&newest, "garbage");
     assert_eq!(document(&store)["phase"], "a");
-    assert_eq!(store.history(None, None).unwrap().len(), 1);
+    assert_eq!(store.report().history(None, None).unwrap().len(), 1);
     let warnings = store.take_warnings();
     assert_eq!(warnings, ["1 record of the log skipped: damaged"]);
     // A damaged document with it: the next revision is a new one all the same.
@@ -175,11 +175,11 @@ fn signals_and_claims_that_are_garbage_stop_no_command() {
     set(&store, "n", 1).unwrap();
     let error = store.checkpoints().verify("checkpoint-1-x").unwrap_err();
     assert_eq!((code(&error), error.kind), (3, Kind::Corrupt));
-    store.restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap();
+    store.restores().restore(&Which::Id(id), &WriteOptions::of("restore")).unwrap();
     store.recover(&Wanted::Revision(1), &WriteOptions::of("recover")).unwrap();
     assert_eq!(place.value("signal/ready"), None);
     store.checkpoints().remove(&["checkpoint-1-x".to_owned()]).unwrap();
-    assert_eq!(store.status().unwrap().1.map(|error| error.kind), None);
+    assert_eq!(store.report().status().unwrap().1.map(|error| error.kind), None);
 }
 
 #[test]

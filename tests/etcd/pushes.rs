@@ -14,7 +14,8 @@ fn a_push_that_the_store_does_not_know_yet_is_moving_on_its_host() {
     let is_marked = |place: &Place| place.root.path().join(MOVED).exists();
     let marked = (1..200).map(|nth| {
         let place = with_state();
-        let pushed = place.store().move_state(Direction::Push, &root_on(&place, dying_disk(nth).0));
+        let pushed =
+            place.store().moves().run(Direction::Push, &root_on(&place, dying_disk(nth).0));
         assert!(pushed.is_err());
         place
     });
@@ -27,7 +28,7 @@ fn a_push_that_the_store_does_not_know_yet_is_moving_on_its_host() {
         set(&store, "n", 1).unwrap_err(),
         begin(InitMode::Continue),
         begin(InitMode::Fresh),
-        store.status().unwrap().1.unwrap(),
+        store.report().status().unwrap().1.unwrap(),
     ] {
         assert_eq!((code(&error), error.kind), (3, Kind::Moving), "{error}");
         assert!(error.to_text("", "p").contains("--abort"), "{error}");

@@ -19,6 +19,8 @@ use crate::fs::Disk;
 use crate::fs::watch::places::{DirWatch, WatchedDir};
 use crate::lock::{EntryStatus, LOCKS, LockEntry, Locks, shorten};
 use crate::store::Store;
+#[cfg(feature = "etcd")]
+use crate::store::remote::KeyWatch;
 
 pub(super) fn list(
     entries: &[LockEntry],
@@ -92,7 +94,7 @@ pub(super) fn status(
                 Box::new(DirWatch::new(vec![root, locks]))
             }
             #[cfg(feature = "etcd")]
-            Store::Remote(store) => Box::new(store.watch_all()),
+            Store::Remote(store) => Box::new(KeyWatch::of_all(store)),
         }
     };
     status_view::show(output, watched.watch.then(wakeups), &mut || look(locks, output))

@@ -23,6 +23,8 @@ use crate::recovery::overview::{Overview, health_name};
 use crate::store::diagnosis::HealthKind;
 use crate::store::guard::OnRecord;
 use crate::store::layout::{BACKUPS, CHECKPOINTS};
+#[cfg(feature = "etcd")]
+use crate::store::remote::KeyWatch;
 use crate::store::{FileStore, Store};
 
 pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> anyhow::Result<()> {
@@ -30,7 +32,7 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
         match store {
             Store::Files(store) => Box::new(DirWatch::new(places(store))),
             #[cfg(feature = "etcd")]
-            Store::Remote(store) => Box::new(store.watch_all()),
+            Store::Remote(store) => Box::new(KeyWatch::of_all(store)),
         }
     };
     let wakeups = watched.watch.then(wakeups);

@@ -43,6 +43,11 @@ pub struct Commit {
     pub guards: Vec<String>,
 }
 
+/// The action of a command: the last word of its name.
+pub fn action_of(command: &str) -> &str {
+    command.rsplit(' ').next().unwrap_or_default()
+}
+
 impl Commit {
     /// Returns whether it is a restored checkpoint.
     pub fn is_restore(&self) -> bool {
@@ -51,7 +56,7 @@ impl Commit {
 
     /// The reason of a commit without one: the effect of the command.
     pub fn default_reason(&self) -> &str {
-        self.command.rsplit(' ').next().unwrap_or_default()
+        action_of(&self.command)
     }
 
     /// Drops a change, or half of the reason; false if neither is left.

@@ -5,7 +5,7 @@ use crate::document::degraded::Degraded;
 use crate::error::{Error, ExitCode, Kind, quote};
 use crate::recovery::strategy::Member;
 use crate::store::Store;
-use crate::store::remote::{Condition, OddKey, Oddity, RemoteStore};
+use crate::store::remote::{Condition, OddKey, Oddity, RemoteStore, oddities};
 use crate::store::restore::Interrupted;
 
 /// Versions that may lose what they acknowledged, by their beginnings (etcd-io/etcd#13766).
@@ -24,7 +24,7 @@ pub fn examine(store: &Store, remote: &RemoteStore, members: &[Member]) -> Repor
         );
     }
     if members.iter().any(|member| member.obstacle.is_none()) {
-        match remote.condition() {
+        match Condition::of(remote) {
             Ok(condition) => findings.extend(of_condition(&condition)),
             // Said of each member already.
             Err(_) if !findings.is_empty() => {}
@@ -51,7 +51,7 @@ pub fn examine(store: &Store, remote: &RemoteStore, members: &[Member]) -> Repor
         }
         let guards = store.guards().list().unwrap_or_default();
         findings.extend(guards.iter().filter_map(Finding::of_guard));
-        let oddities = remote.oddities().unwrap_or_default();
+        let oddities = oddities(remote).unwrap_or_default();
         findings.extend(oddities.into_iter().map(of_oddity));
         let document = store.report().read_as_it_is().ok().flatten();
         if let Some(mode) = document.map(|it| Degraded::of(&it)).filter(|mode| mode.is_on) {

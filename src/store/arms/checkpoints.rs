@@ -73,28 +73,22 @@ impl Checkpoints<'_> {
 impl Restores<'_> {
     /// Restores a checkpoint.
     pub fn restore(&self, which: &Which, options: &WriteOptions) -> Result<Restored> {
-        each!(Store: self.store,
-            store => store.restores().restore(which, options),
-            store => store.restore(which, options))
+        each!(Store: self.store, store => store.restores().restore(which, options))
     }
 
     /// Verifies a checkpoint and returns the changes that restoring it would make.
     pub fn plan(&self, which: &Which) -> Result<Planned> {
-        each!(Store: self.store,
-            store => store.restores().plan(which),
-            store => store.plan_restore(which))
+        each!(Store: self.store, store => store.restores().plan(which))
     }
 
     /// Aborts an interrupted restore.
     pub fn abort(&self) -> Result<Aborted> {
-        each!(Store: self.store, store => store.restores().abort(), store => store.abort_restore())
+        each!(Store: self.store, store => store.restores().abort())
     }
 
     /// The restore that is decided and not carried out yet.
     pub fn interrupted(&self) -> Result<Option<Interrupted>> {
-        each!(Store: self.store,
-            store => store.intents().interrupted(),
-            store => store.interrupted_restore())
+        each!(Store: self.store, store => store.intents().interrupted())
     }
 
     /// The reason why an interrupted restore cannot be finished here.

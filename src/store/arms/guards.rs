@@ -59,8 +59,6 @@ impl<'s> Guards<'s> {
 
     /// Notes that a command was guarded, and its exit code.
     pub fn record(&self, operation: &str, code: u8) {
-        each!(Store: self.store,
-            store => store.logs().record_guard(operation, code),
-            store => store.guards().record(operation, code));
+        each!(Store: self.store, store => store.logs().record_guard(operation, code));
     }
 }

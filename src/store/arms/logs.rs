@@ -14,7 +14,7 @@ pub struct Logs<'s> {
 impl<'s> Logs<'s> {
     /// This host's log of what was done.
     pub fn audit(&self) -> &'s Audit {
-        each!(Store: self.store, store => store.logs().audit(), store => store.audit())
+        each!(Store: self.store, store => store.logs().audit())
     }
 
     /// The last entries of this host's error log, oldest first.
@@ -24,22 +24,16 @@ impl<'s> Logs<'s> {
 
     /// Notes that a command was refused.
     pub fn record_refusal(&self, command: &str, error: &Error) {
-        each!(Store: self.store,
-            store => store.logs().record_refusal(command, error),
-            store => store.record_refusal(command, error))
+        each!(Store: self.store, store => store.logs().record_refusal(command, error))
     }
 
     /// Notes that a recovery strategy was run.
     pub fn record_handling(&self, code: u8, outlook: &str) {
-        each!(Store: self.store,
-            store => store.logs().record_handling(code, outlook),
-            store => store.record_handling(code, outlook))
+        each!(Store: self.store, store => store.logs().record_handling(code, outlook))
     }
 
     /// Notes how often a command was retried, and its last exit code.
     pub fn record_retries(&self, program: &str, times: u32, code: u8) {
-        each!(Store: self.store,
-            store => store.logs().record_retries(program, times, code),
-            store => store.record_retries(program, times, code))
+        each!(Store: self.store, store => store.logs().record_retries(program, times, code))
     }
 }

@@ -6,7 +6,7 @@ use crate::audit::{Audit, AuditEntry, ErrorLogEntry, Level};
 use crate::error::{Error, ExitCode};
 use crate::fs::FileKind;
 use crate::journal::Event;
-use crate::journal::event::{Failure, RetryEvent, RetryStep};
+use crate::journal::event::{Failure, RetryEvent, RetryStep, action_of};
 use crate::store::layout::BACKUPS;
 use crate::store::logged;
 use crate::user;
@@ -119,7 +119,7 @@ impl<'s> Logs<'s> {
         if !self.is_initialized() {
             return;
         }
-        let action = command.rsplit(' ').next().unwrap_or_default();
+        let action = action_of(command);
         EventLog::of(self.store)
             .record(|origin| Event::Failure(Failure::of(origin, command, error)));
         let entry = logged::refusal(action, error);

@@ -301,7 +301,7 @@ impl Move<'_> {
     fn contents(&self) -> Result<Contents> {
         let (document, state) = self.away()?.ok_or_else(|| {
             let message = "the state that was put away for the move is gone or damaged";
-            Error::new(Kind::Corrupt, message).hint_command(
+            Error::new(Kind::Corrupt, message).hint_move(
                 format!("state push {} --abort", crate::error::quote(&self.mark.url)),
                 "give it up, and recover the state",
             )

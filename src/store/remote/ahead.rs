@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::RemoteStore;
+use super::lease::random_lease;
 use crate::error::Result;
+use crate::etcd::client::Client;
 use crate::etcd::failure::Failure;
 use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
 use crate::etcd::txn::{detach, leased, put_with_lease};
@@ -23,16 +24,15 @@ pub(super) struct Ahead {
     keys: Vec<String>,
 }
 
-impl RemoteStore {
+impl Ahead {
     /// Puts each of these by a request of its own, as long as the guard holds; `None` if it does
     /// not.
-    pub(super) fn put_ahead(
-        &self,
+    pub(super) fn put(
+        client: &Client,
         values: impl IntoIterator<Item = (String, Bytes)>,
         guard: Option<&Compare>,
-    ) -> Result<Option<Ahead>> {
-        let client = &self.client;
-        let lease = self.random_lease()?;
+    ) -> Result<Option<Self>> {
+        let lease = random_lease()?;
         client.grant(lease, LEASE).map_err(Failure::of_read)?;
         let mut keys = Vec::new();
         for (key, value) in values {
@@ -43,22 +43,20 @@ impl RemoteStore {
             };
             // Without its transaction it is nothing.
             if !client.commit(&request).map_err(Failure::of_read)?.succeeded {
-                self.take_back_ahead(&Ahead { lease, keys });
+                Self { lease, keys }.take_back(client);
                 return Ok(None);
             }
             keys.push(key);
         }
-        Ok(Some(Ahead { lease, keys }))
+        Ok(Some(Self { lease, keys }))
     }
 
     /// Removes values of a transaction that was not carried out and never will be.
-    pub(super) fn take_back_ahead(&self, ahead: &Ahead) {
+    pub(super) fn take_back(&self, client: &Client) {
         // If that fails, the lease ends by itself.
-        let _ = self.client.revoke(ahead.lease);
+        let _ = client.revoke(self.lease);
     }
-}
 
-impl Ahead {
     /// Holds while they are there and their transaction was not carried out.
     pub(super) fn guards(&self) -> impl Iterator<Item = Compare> + '_ {
         // All end together.

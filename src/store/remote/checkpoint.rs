@@ -5,38 +5,39 @@
 
 mod catalog;
 mod head;
+mod moment;
 mod retention;
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 pub use self::catalog::Checkpoint;
 pub(super) use self::catalog::state_of;
-use self::head::Head;
-use super::RemoteStore;
+use self::head::{CHUNK, Head};
+pub(super) use self::moment::{Moment, free_moment};
 use super::ahead::Ahead;
-use super::change::accepts_edits;
-use super::ground::{Ground, name_in};
+use super::change::undamaged;
+use super::edits::accepts_edits;
+use super::ground::Ground;
+use super::queue::retry;
+use super::{RemoteStore, trees};
 use crate::audit::Level;
-use crate::document::inspect_text;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
-use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, Part, absent, put, snapshot};
+use crate::etcd::messages::{RequestOp, TxnRequest};
+use crate::etcd::txn::{Keys, Part, absent, put};
 use crate::store::checkpoint::archive::Archive;
-use crate::store::checkpoint::catalog::{Made, Snapshot};
+use crate::store::checkpoint::catalog::{Made, Snapshot, sort};
 use crate::store::checkpoint::id;
 use crate::store::checkpoint::manifest::{self, Metadata, STATE};
 use crate::store::checkpoint::retention::Retention;
-use crate::store::diagnosis::{Health, known};
+use crate::store::diagnosis::Health;
 use crate::store::logged::recovery;
 use crate::store::options::WriteOptions;
 use crate::time::rfc3339;
 
-/// The size of a chunk: etcd takes requests of 1.5 MiB.
-const CHUNK: usize = 512 << 10;
 /// The ids that are tried: another command may take the same one.
 const ATTEMPTS: usize = 16;
 
@@ -49,59 +50,14 @@ pub struct Checkpoints<'s> {
 /// Makes what goes into the transaction of the checkpoint of this name.
 pub(super) type With<'w> = dyn FnMut(&Ground<'_>, &str) -> Result<Part> + 'w;
 
-/// What a checkpoint holds of the cluster.
-pub(super) struct Moment<'s> {
-    pub ground: Ground<'s>,
-    /// The signals, each with the content of its file.
-    pub signals: Vec<(String, Bytes)>,
-    /// All checkpoints, oldest first.
-    pub ids: Vec<String>,
-    /// The holders of the locks of `config/` and signals.
-    pub trees: Vec<Vec<KeyValue>>,
-}
-
-impl RemoteStore {
-    /// The checkpoints of this store.
-    pub fn checkpoints(&self) -> Checkpoints<'_> {
-        Checkpoints { store: self }
-    }
-
-    /// Reads what a checkpoint holds, at one revision at which no other owner has `config` or
-    /// `signals`.
-    pub(super) fn free_moment(&self) -> Result<Moment<'_>> {
-        let deadline = Instant::now() + self.settings.lock_timeout;
-        loop {
-            let moment = self.moment()?;
-            match self.tree_obstacle(&moment.trees)? {
-                None => return Ok(moment),
-                Some(obstacle) => self.await_tree(&obstacle, deadline)?,
-            }
-        }
-    }
-
-    /// Reads what a checkpoint holds, at one revision.
-    pub(super) fn moment(&self) -> Result<Moment<'_>> {
-        let (signals, heads) = (self.keys.signal_prefix(), self.keys.checkpoint_prefix());
-        let mut ranges = vec![Keys::below(&signals).read(), Keys::below(&heads).list()];
-        ranges.extend(self.tree_ranges());
-        ranges.extend(self.ranges(&[]));
-        let answer = self.client.snapshot(&snapshot(ranges))?;
-        let at = answer.revision();
-        let mut ranges = answer.ranges().map(|range| range.kvs);
-        let given = ranges.next().unwrap_or_default();
-        let listed = ranges.next().unwrap_or_default();
-        let trees = self.tree_ranges().map(|_| ranges.next().unwrap_or_default()).collect();
-        let name = |key: &[u8], prefix: &str| name_in(key, prefix).map(str::to_owned);
-        Ok(Moment {
-            signals: given
-                .into_iter()
-                .filter_map(|kv| Some((name(&kv.key, &signals)?, kv.value)))
-                .collect(),
-            ids: catalog::ids_in(listed.iter().filter_map(|kv| name(&kv.key, &heads))),
-            trees,
-            ground: self.ground(at, ranges)?,
-        })
-    }
+/// A checkpoint to be made.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
+    moment: &'a Moment<'a>,
+    archive: &'a Archive,
+    snapshot: &'a Snapshot,
+    retention: Retention,
+    now: SystemTime,
 }
 
 impl Checkpoints<'_> {
@@ -118,22 +74,24 @@ impl Checkpoints<'_> {
         with: &mut With<'_>,
     ) -> Result<Made> {
         let options = WriteOptions::of("checkpoint");
-        self.store.retry(|| {
-            let moment = self.store.free_moment()?;
+        retry(self.store, || {
+            let moment = free_moment(self.store)?;
             match &moment.ground.health {
                 Health::Healthy(_) | Health::Legacy(_) => {}
                 Health::Damaged(_) => {
-                    self.store.undamaged(Box::new(moment.ground), &options)?;
+                    undamaged(Box::new(moment.ground), &options)?;
                     return Ok(None);
                 }
                 Health::Foreign(_) if accepts_edits(self.store) => {
-                    self.store.seal_as_it_is(&options)?;
+                    self.store.lineages().seal_as_it_is(&options)?;
                     return Ok(None);
                 }
                 _ => return Err(moment.ground.refusal()),
             }
             let archive = self.archive(&moment)?;
-            let made = self.take_with(&moment, &archive, snapshot, retention, with)?;
+            let now = self.store.now();
+            let taken = Taken { moment: &moment, archive: &archive, snapshot, retention, now };
+            let made = self.take_with(taken, with)?;
             let Some(made) = made else { return Ok(None) };
             if retention == Retention::Automatic {
                 self.retire(&made.id);
@@ -151,23 +109,16 @@ impl Checkpoints<'_> {
         snapshot: &Snapshot,
         retention: Retention,
     ) -> Result<Option<Made>> {
-        self.take_with(moment, archive, snapshot, retention, &mut |_, _| Ok(Part::default()))
+        let taken = Taken { moment, archive, snapshot, retention, now: self.store.now() };
+        self.take_with(taken, &mut |_, _| Ok(Part::default()))
     }
 
-    fn take_with(
-        &self,
-        moment: &Moment<'_>,
-        archive: &Archive,
-        snapshot: &Snapshot,
-        retention: Retention,
-        with: &mut With<'_>,
-    ) -> Result<Option<Made>> {
+    fn take_with(&self, taken: Taken<'_>, with: &mut With<'_>) -> Result<Option<Made>> {
+        let Taken { moment, archive, snapshot, retention, now } = taken;
         let content = Bytes::from(archive.write()?);
-        let now = self.store.now();
         let ground = &moment.ground;
-        let reading = ground.text().map(|text| inspect_text(text.clone()));
-        let phase = known(&ground.health, reading.as_ref())
-            .and_then(|state| state.get("phase")?.as_str().map(str::to_owned));
+        let phase =
+            ground.known().and_then(|state| state.get("phase")?.as_str().map(str::to_owned));
         let origin = (self.store.surroundings.origin)(now);
         let metadata = Metadata {
             id: id::free(&moment.ids, now, &snapshot.operation),
@@ -181,9 +132,9 @@ impl Checkpoints<'_> {
             metadata: snapshot.metadata.clone(),
         };
         metadata.write()?; // refuses what could not be read back
-        let head = Head::new(metadata, archive, &content, CHUNK)?;
+        let head = Head::new(metadata, archive, &content)?;
         let (files, bytes) = (head.files, head.size);
-        let Some(id) = self.upload(head, content, (moment, now), snapshot, with)? else {
+        let Some(id) = self.upload(head, content, taken, with)? else {
             return Ok(None);
         };
         let entry = recovery(Level::Info, "checkpoint", "created").with("id", &id);
@@ -217,11 +168,11 @@ impl Checkpoints<'_> {
         &self,
         mut head: Head,
         content: Bytes,
-        (moment, now): (&Moment<'_>, SystemTime),
-        snapshot: &Snapshot,
+        taken: Taken<'_>,
         with: &mut With<'_>,
     ) -> Result<Option<String>> {
-        let keys = &self.store.keys;
+        let Taken { moment, snapshot, now, .. } = taken;
+        let (client, keys) = (&self.store.client, &self.store.keys);
         let chunks: Vec<Bytes> = (0..head.chunks)
             .map(|number| content.slice(number * CHUNK..content.len().min((number + 1) * CHUNK)))
             .collect();
@@ -230,7 +181,7 @@ impl Checkpoints<'_> {
         // One chunk goes with its head.
         let ahead = match head.chunks {
             1 => None,
-            _ => self.store.put_ahead(chunks.by_ref(), None)?,
+            _ => Ahead::put(client, chunks.by_ref(), None)?,
         };
         let ahead = ahead.as_ref();
         let with_head: Vec<RequestOp> = chunks
@@ -246,15 +197,14 @@ impl Checkpoints<'_> {
             success.extend(with_head.iter().cloned().chain(also.success));
             let request = TxnRequest {
                 compare: std::iter::once(absent(head_key.clone()))
-                    .chain(self.store.tree_guards(moment.ground.at))
+                    .chain(trees::guards(keys, moment.ground.at))
                     .chain(ahead.into_iter().flat_map(Ahead::guards))
                     .chain(also.compare)
                     .collect(),
                 success,
                 failure: vec![Keys::one(head_key).read().into()],
             };
-            let answer = self.store.client.commit(&request);
-            let answer = answer.map_err(|failure| failed(failure, &id))?;
+            let answer = client.commit(&request).map_err(|failure| failed(failure, &id))?;
             let found = answer.succeeded.then(|| Bytes::from(value.clone()));
             let found = found.or_else(|| {
                 let range = answer.ranges().next()?;
@@ -265,12 +215,12 @@ impl Checkpoints<'_> {
                 Some(found) if found == value => return Ok(Some(id)),
                 Some(_) => {}
                 None => {
-                    ahead.inspect(|ahead| self.store.take_back_ahead(ahead));
+                    ahead.inspect(|ahead| ahead.take_back(client));
                     return Ok(None);
                 }
             }
             ids.push(id);
-            catalog::sort(&mut ids);
+            sort(&mut ids);
             head.metadata.id = id::free(&ids, now, &snapshot.operation);
         }
         Err(Error::new(Kind::Conflict, "other commands make checkpoints all the time")

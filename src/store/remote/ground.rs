@@ -6,20 +6,22 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::RemoteStore;
-use super::guard::OnFile;
+use super::guard::on_file::OnFile;
+use super::keys::{name_in, places};
 use super::log::Newest;
-use super::queue::places;
-use super::source::Source;
-use crate::document::seal::{Document, Lineage, Revision};
+use super::meta::{damaged_meta, push_from_here, usable_meta};
+use super::source::{Source, reporting};
+use crate::document::new_document::NewDocument;
+use crate::document::seal::{Document, Lineage, Revision, Sealed};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RangeRequest};
 use crate::etcd::txn::Keys;
 use crate::lock::Fence;
-use crate::name::is_plain;
 use crate::store::copies::{BackupCopy, Copies, CopyState};
-use crate::store::diagnosis::{ForeignEdit, Health, Mirror, diagnose};
+use crate::store::diagnosis::{ForeignEdit, Health, Mirror, diagnose, known};
 use crate::store::layout::BackupName;
+use crate::store::next_revision::{new_lineage, seal_as};
 use crate::store::trace::Trace;
 
 /// The keys of a store at one revision of the cluster, and their diagnosis.
@@ -54,72 +56,70 @@ pub(super) struct Ground<'s> {
     copies: OnceCell<Vec<BackupCopy>>,
 }
 
-impl RemoteStore {
+impl<'s> Ground<'s> {
     /// The ranges that a writer needs.
-    pub(super) fn ranges(&self, fences: &[Fence]) -> Vec<RangeRequest> {
+    pub(super) fn ranges(store: &RemoteStore, fences: &[Fence]) -> Vec<RangeRequest> {
         let mut ranges = vec![
-            Keys::one(self.keys.meta()).read(),
-            Keys::one(self.keys.state()).read(),
-            self.keys.logs().read_last(),
-            Keys::below(&self.keys.backup_prefix()).list(),
-            self.keys.holders("state").read(),
-            self.keys.writers().list(),
-            Keys::below(&self.keys.guard_prefix()).read(),
+            Keys::one(store.keys.meta()).read(),
+            Keys::one(store.keys.state()).read(),
+            store.keys.logs().read_last(),
+            Keys::below(&store.keys.backup_prefix()).list(),
+            store.keys.holders("state").read(),
+            store.keys.writers().list(),
+            Keys::below(&store.keys.guard_prefix()).read(),
         ];
-        ranges.extend(fences.iter().map(|fence| self.keys.holders(fence.name.as_str()).read()));
+        ranges.extend(fences.iter().map(|fence| store.keys.holders(fence.name.as_str()).read()));
         ranges
     }
 
     /// Reads what a writer needs, at one revision.
-    pub(super) fn observe(&self, fences: &[Fence]) -> Result<Ground<'_>> {
-        self.observe_in(Source::Cluster, fences)
+    pub(super) fn observe(store: &'s RemoteStore, fences: &[Fence]) -> Result<Self> {
+        Self::observe_in(store, Source::Cluster, fences)
     }
 
-    /// The same from a source.
-    pub(super) fn observe_in(&self, source: Source, fences: &[Fence]) -> Result<Ground<'_>> {
-        let answer = self.snapshot_of(source, self.ranges(fences))?;
-        self.ground_in(source, answer.revision(), answer.ranges().map(|range| range.kvs))
+    /// The same for a report: what a member has, where the cluster does not answer and that is
+    /// accepted.
+    pub(super) fn to_report(store: &'s RemoteStore) -> Result<Self> {
+        reporting(store, |source| Self::observe_in(store, source, &[]))
+    }
+
+    fn observe_in(store: &'s RemoteStore, source: Source, fences: &[Fence]) -> Result<Self> {
+        let answer = source.snapshot(store, Self::ranges(store, fences))?;
+        let at = answer.revision();
+        Self::in_answer(store, source, at, answer.ranges().map(|range| range.kvs))
     }
 
     /// The ground in the answers to [`Self::ranges`], which were given `at` a revision.
-    pub(super) fn ground(
-        &self,
-        at: i64,
-        ranges: impl Iterator<Item = Vec<KeyValue>>,
-    ) -> Result<Ground<'_>> {
-        self.ground_in(Source::Cluster, at, ranges)
-    }
-
-    fn ground_in(
-        &self,
+    pub(super) fn in_answer(
+        store: &'s RemoteStore,
         source: Source,
         at: i64,
         mut ranges: impl Iterator<Item = Vec<KeyValue>>,
-    ) -> Result<Ground<'_>> {
+    ) -> Result<Self> {
         let mut next = || ranges.next().unwrap_or_default();
         let meta = next().pop();
-        let usable = self.usable_meta(meta.as_ref())?;
+        let usable = usable_meta(store, meta.as_ref())?;
         let state = next().pop();
         let newest = next().pop();
         let listed = next();
-        let is_grant = |kv: &KeyValue| self.keys.locks.parse(&kv.key).is_some();
+        let is_grant = |kv: &KeyValue| store.keys.locks.parse(&kv.key).is_some();
         let state_holders = next().into_iter().filter(is_grant).collect();
         let writers = places(next().into_iter().filter(is_grant).collect());
-        let guards = OnFile::of(next(), &self.keys);
-        let prefix = self.keys.backup_prefix();
+        let guards = OnFile::of(next(), &store.keys);
+        let prefix = store.keys.backup_prefix();
         let name = |kv: &KeyValue| BackupName::parse(name_in(&kv.key, &prefix)?);
         let mut backups: Vec<_> = listed.iter().filter_map(name).collect();
         backups.sort_by(|a, b| {
             (a.revision, a.time, a.as_str()).cmp(&(b.revision, b.time, b.as_str()))
         });
-        let mut ground = Ground {
-            store: self,
+        let mut ground = Self {
+            store,
             source,
             at,
             lineage: usable.as_ref().and_then(|meta| meta.lineage.clone()),
             meta,
             state,
-            newest: newest.as_ref().and_then(|kv| Newest::of(kv, &self.keys)),
+            newest: newest.as_ref().and_then(|kv| Newest::of(kv, &store.keys)),
             backups,
             state_holders,
             writers,
@@ -135,27 +135,13 @@ impl RemoteStore {
         };
         Ok(ground)
     }
-}
 
-/// A backup with this text. One that is not there is invalid.
-pub(super) fn copy_of(name: &str, text: Option<Bytes>) -> BackupCopy {
-    let gone = || CopyState::Invalid("it is gone".to_owned());
-    BackupCopy { name: name.to_owned(), state: text.map_or_else(gone, CopyState::of) }
-}
-
-/// The name of a key below a prefix. A key further below is of something else.
-pub(super) fn name_in<'k>(key: &'k [u8], prefix: &str) -> Option<&'k str> {
-    let name = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
-    is_plain(name).then_some(name)
-}
-
-impl Ground<'_> {
     /// The diagnosis of a sound document: it is damaged if `meta` is not the one of its store.
     fn with_sound(&mut self, document: Document, is_readable: bool) -> Health {
-        let key = self.store.keys.meta();
+        let key = &self.store.keys.meta();
         let why = match &self.lineage {
             _ if self.meta.is_none() => format!("its key {key} is gone"),
-            _ if !is_readable => self.store.damaged_meta(),
+            _ if !is_readable => damaged_meta(key),
             Some(lineage) if *lineage == document.seal.lineage => return Health::Healthy(document),
             _ => format!("its key {key} names another lineage"),
         };
@@ -165,7 +151,7 @@ impl Ground<'_> {
     }
 
     fn diagnose(&self) -> Result<Health> {
-        let reading = self.state.as_ref().map(|kv| inspect_text(kv.value.clone()));
+        let reading = self.reading();
         let health = diagnose(reading.as_ref(), self, || Ok(Mirror::Same))?;
         let (Health::Healthy(_), Some(Reading::Sealed(document))) = (&health, &reading) else {
             return Ok(health);
@@ -223,6 +209,16 @@ impl Ground<'_> {
         self.state.as_ref().map(|kv| &kv.value)
     }
 
+    /// The document as it is read, sound or not.
+    pub(super) fn reading(&self) -> Option<Reading> {
+        self.text().map(|text| inspect_text(text.clone()))
+    }
+
+    /// The document that is there, valid or not.
+    pub(super) fn known(&self) -> Option<Value> {
+        known(&self.health, self.reading().as_ref()).cloned()
+    }
+
     /// The revision that last put the document's key; 0 if there is none.
     pub(super) fn state_put_at(&self) -> i64 {
         self.state.as_ref().map_or(0, |kv| kv.mod_revision)
@@ -239,20 +235,50 @@ impl Ground<'_> {
         })
     }
 
+    /// The current revision as users see it; 0 where there is none. For a foreign edit the last one
+    /// that was acknowledged, kept or not.
+    pub(super) fn revision(&self) -> u64 {
+        match (self.sealed(), &self.health, &self.newest) {
+            (Some(document), ..) => document.seal.revision.get(),
+            (_, Health::Foreign(_), Some(newest)) => newest.revision.get(),
+            (_, Health::Foreign(edit), None) => edit.revision(),
+            _ => 0,
+        }
+    }
+
     /// The lineage of the next commit.
     pub(super) fn lineage_to_continue(&self) -> Result<Lineage> {
         let logged = || Some(self.newest.as_ref()?.commit()?.lineage.clone());
         let sealed = || self.sealed().map(|document| document.seal.lineage.clone());
         match self.lineage.clone().or_else(logged).or_else(sealed) {
             Some(lineage) => Ok(lineage),
-            None => crate::store::next_revision::new_lineage(),
+            None => new_lineage(),
         }
+    }
+
+    /// Seals `draft` as the next revision.
+    pub(super) fn seal(
+        &self,
+        draft: impl Into<NewDocument>,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        self.seal_in(&self.lineage_to_continue()?, draft, created)
+    }
+
+    /// Seals `draft` as the next revision, in a lineage.
+    pub(super) fn seal_in(
+        &self,
+        lineage: &Lineage,
+        draft: impl Into<NewDocument>,
+        created: Option<&Value>,
+    ) -> Result<Sealed> {
+        seal_as(draft, self.next_revision()?, lineage, created, self.store.now())
     }
 
     /// The error of a command that cannot work with this state; `None` where it can.
     pub(super) fn problem(&self) -> Option<Error> {
         let arriving = match self.health {
-            Health::NotInitialized => self.store.push_from_here(),
+            Health::NotInitialized => push_from_here(self.store),
             _ => None,
         };
         arriving.or_else(|| self.health.refusal(&self.store.shown, self, None))
@@ -265,6 +291,11 @@ impl Ground<'_> {
             Error::new(Kind::Internal, format!("{shown} cannot be used: {name}"))
         })
     }
+
+    /// The error of a state in this condition.
+    pub(super) fn refusal_of(&self, health: &Health) -> Error {
+        health.refusal(&self.store.shown, self, None).unwrap_or_else(|| self.refusal())
+    }
 }
 
 impl Copies for Ground<'_> {
@@ -273,7 +304,7 @@ impl Copies for Ground<'_> {
             return Ok(copies);
         }
         let newest_first = self.backups.iter().rev();
-        let backups = newest_first.map(|name| self.store.copy_in(self.source, name.as_str()));
+        let backups = newest_first.map(|name| self.source.copy(self.store, name.as_str()));
         let mut copies = backups.collect::<Result<Vec<_>>>()?;
         // Nothing is lost where only what belongs to it is damaged.
         if let Some(sound) = self.sound.clone() {

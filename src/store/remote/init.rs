@@ -1,20 +1,34 @@
 //! `state init`.
 
+use serde_json::Value;
+
 use super::RemoteStore;
-use super::commit::{Kept, Landed, Plan};
+use super::change::{Changes, undamaged};
+use super::commit::{Landed, Plan, publish};
 use super::ground::Ground;
-use super::queue::Attempt;
+use super::meta::push_from_here;
+use super::neighbours::check_neighbours;
+use super::preserve::backup_or_evidence;
+use super::queue::{Attempt, in_turn, retry};
+use super::signals::files_of;
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::Result;
+use crate::store::change::Outcome;
 use crate::store::diagnosis::Health;
-use crate::store::fresh::{Done, InitMode, Initialized};
-use crate::store::layout::{BackupName, pinned};
+use crate::store::fresh::{Done, InitMode, Initialized, in_words};
+use crate::store::layout::pinned;
 use crate::store::next_revision::new_lineage;
-use crate::store::options::WriteOptions;
+use crate::store::options::{Author, WriteOptions};
 use crate::store::signal::Signals;
 
-impl RemoteStore {
+/// Lineages: the first one, and new ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Lineages<'s> {
+    pub(in crate::store) store: &'s RemoteStore,
+}
+
+impl Lineages<'_> {
     /// Makes the first document where there is no history; heals and migrates where needed.
     pub fn init(&self, mode: InitMode, options: &WriteOptions) -> Result<Initialized> {
         match mode {
@@ -25,16 +39,16 @@ impl RemoteStore {
 
     fn continue_or_begin(&self, options: &WriteOptions) -> Result<Initialized> {
         let mut done = Done::AlreadyThere;
-        self.retry(|| {
-            let ground = Box::new(self.observe(&[])?);
+        retry(self.store, || {
+            let ground = Box::new(Ground::observe(self.store, &[])?);
             if let Health::Damaged(_) = ground.health {
                 done = Done::Healed;
             }
-            let ground = self.undamaged(ground, options)?;
+            let ground = undamaged(ground, options)?;
             match &ground.health {
                 Health::NotInitialized => {
-                    self.check_beginning()?;
-                    let created = ground.write_first(options)?;
+                    check_beginning(self.store)?;
+                    let created = write_first(&ground, options)?;
                     let done = Done::Created;
                     Ok(created.map(|revision| Initialized { revision, done, replaced: None }))
                 }
@@ -53,28 +67,22 @@ impl RemoteStore {
         })
     }
 
-    /// Refuses to begin a store where none should be.
-    fn check_beginning(&self) -> Result<()> {
-        self.push_from_here().map_or(Ok(()), Err)?;
-        self.check_neighbours()
-    }
-
     /// Begins a new lineage, whatever is there. The document that it replaces becomes a pinned
     /// backup, or evidence. Revisions go on from the last one, so that the log stays in order.
     fn begin_again(&self, options: &WriteOptions) -> Result<Initialized> {
         let lineage = new_lineage()?;
-        self.in_turn(options, |ground, place| {
+        in_turn(self.store, options, |ground, place| {
             if let Health::NotInitialized = ground.health {
-                self.check_beginning()?;
+                check_beginning(self.store)?;
             }
             let sealed = ground.seal_in(&lineage, first(), None)?;
             let revision = sealed.document.seal.revision;
-            let kept = ground.put_away();
-            let replaced = kept.replaced(&self.keys);
+            let kept = backup_or_evidence(&ground, pinned::PRE_FRESH);
+            let replaced = kept.replaced(&self.store.keys);
             let state = sealed.document.value.skeleton();
-            let signals = ground.files_of(&Signals::Follow, state)?;
+            let signals = files_of(self.store, &Signals::Follow, state)?;
             let plan = Plan { kept, ..Plan::of(&sealed, signals, options, place) };
-            Ok(match ground.publish(plan)? {
+            Ok(match publish(&ground, plan)? {
                 Landed::Done => {
                     Attempt::Ended(Initialized { revision, done: Done::Created, replaced })
                 }
@@ -82,26 +90,37 @@ impl RemoteStore {
             })
         })
     }
+
+    /// Commits the document without changes: seals a legacy one, persists a migration.
+    pub fn seal_as_it_is(&self, options: &WriteOptions) -> Result<Outcome> {
+        let options = WriteOptions { author: Author::Program, ..options.clone() };
+        Changes::of(self.store).change(&options, &mut |base| Ok(base.draft().into()))
+    }
+
+    /// The document that `state read` would serve, in words; `None` if there is none.
+    pub fn served(&self) -> Option<String> {
+        let ground = Ground::observe(self.store, &[]).ok()?;
+        let document = match &ground.health {
+            Health::Healthy(document) => Value::clone(document.value.skeleton()),
+            Health::Legacy(migrated) => migrated.value.clone(),
+            _ => return None,
+        };
+        Some(in_words(&document))
+    }
 }
 
-impl Ground<'_> {
-    fn put_away(&self) -> Kept {
-        let revision = match (self.sealed(), &self.health) {
-            (Some(document), _) => Some(document.seal.revision),
-            (None, Health::Legacy(_)) => None,
-            _ => return self.evidence(),
-        };
-        let name = BackupName::new(self.store.now(), revision, pinned::PRE_FRESH);
-        self.text().map_or(Kept::Nothing, |text| Kept::Backup(name, text.clone()))
-    }
+/// Refuses to begin a store where none should be.
+fn check_beginning(store: &RemoteStore) -> Result<()> {
+    push_from_here(store).map_or(Ok(()), Err)?;
+    check_neighbours(store)
+}
 
-    /// Writes the first document; `None` if another writer was faster.
-    fn write_first(&self, options: &WriteOptions) -> Result<Option<Revision>> {
-        let sealed = self.seal(first(), None)?;
-        let plan = Plan::of(&sealed, Vec::new(), options, None);
-        Ok(match self.publish(plan)? {
-            Landed::Done => Some(sealed.document.seal.revision),
-            Landed::Overtaken(_) => None,
-        })
-    }
+/// Writes the first document; `None` if another writer was faster.
+fn write_first(ground: &Ground<'_>, options: &WriteOptions) -> Result<Option<Revision>> {
+    let sealed = ground.seal(first(), None)?;
+    let plan = Plan::of(&sealed, Vec::new(), options, None);
+    Ok(match publish(ground, plan)? {
+        Landed::Done => Some(sealed.document.seal.revision),
+        Landed::Overtaken(_) => None,
+    })
 }

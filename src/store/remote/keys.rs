@@ -1,9 +1,11 @@
 //! The keys of a store, below its prefix.
 
 use crate::document::seal::Revision;
+use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::Keys;
 use crate::lock::STATE;
 use crate::lock::remote::LockKeys;
+use crate::name::is_plain;
 use crate::store::restore::intent::OperationId;
 
 /// The keys below one prefix.
@@ -155,4 +157,16 @@ impl KeySpace {
     pub(super) fn claim(&self, operation: &OperationId) -> String {
         format!("{}/operation/{}", self.prefix, operation.as_str())
     }
+}
+
+/// The keys that are places of writers: each ends with its writer's lease.
+pub(super) fn places(mut keys: Vec<KeyValue>) -> Vec<KeyValue> {
+    keys.retain(|kv| kv.lease != 0);
+    keys
+}
+
+/// The name of a key below a prefix. A key further below is of something else.
+pub(super) fn name_in<'k>(key: &'k [u8], prefix: &str) -> Option<&'k str> {
+    let name = std::str::from_utf8(key).ok()?.strip_prefix(prefix)?;
+    is_plain(name).then_some(name)
 }

@@ -3,11 +3,15 @@
 
 use bytes::Bytes;
 
+use super::RemoteStore;
 use super::keys::KeySpace;
-use crate::document::seal::Revision;
+use super::source::Source;
+use crate::document::seal::{Revision, hex};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::KeyValue;
 use crate::journal::{Commit, Event};
+use crate::plural::count;
+use crate::store::next_revision::random;
 
 /// The most revisions that the log goes back.
 pub(super) const LOG_KEPT: u64 = 1_000;
@@ -18,9 +22,7 @@ pub(super) struct Operation(String);
 
 impl Operation {
     pub(super) fn new() -> Result<Self> {
-        let bytes = crate::store::next_revision::random()?;
-        let text = crate::document::seal::hex(&bytes);
-        Ok(Self(text.chars().take(32).collect()))
+        Ok(Self(hex(&random::<16>()?)))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -85,6 +87,20 @@ impl Newest {
 /// The revision that falls out of the log when `revision` is committed.
 pub(super) fn last_dropped(revision: Revision) -> Option<Revision> {
     Revision::new(revision.get().checked_sub(LOG_KEPT)?)
+}
+
+/// The records that a source has, oldest first. Those that this program did not write are left out,
+/// with a warning.
+pub(super) fn records(store: &RemoteStore, source: Source) -> Result<Vec<Record>> {
+    let answer = source.snapshot(store, [store.keys.logs().read()])?;
+    let found = answer.ranges().next().unwrap_or_default().kvs;
+    let records: Vec<Record> = found.iter().filter_map(Record::of).collect();
+    let skipped = found.len() - records.len();
+    if skipped > 0 {
+        let records = count(skipped, "record");
+        store.warn(format!("{records} of the log skipped: damaged"));
+    }
+    Ok(records)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::RemoteStore;
 use crate::digest::Digest;
 use crate::document::seal::{Lineage, Revision, to_bytes};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::messages::{KeyValue, RangeResponse};
-use crate::store::moving::Contents;
+use crate::etcd::txn::Keys;
+use crate::store::moving::{Contents, Phase};
 use crate::store::restore::intent::OperationId;
 
 /// The format of the keys.
@@ -193,42 +194,83 @@ fn standing_in(meta: &Value) -> Option<Standing> {
     Some(Standing::Here { pushed: meta.get(PUSHED).and_then(operation_in) })
 }
 
-impl RemoteStore {
-    /// `meta` in the answer to its range. One that this program did not write is an error.
-    pub(super) fn meta_in(&self, range: RangeResponse) -> Result<Meta> {
-        let Some(found) = range.kvs.into_iter().next() else { return Ok(Meta::none()) };
-        Meta::read(&found).map_err(|flaw| match flaw {
-            Flaw::Damaged => {
-                let message = format!("{} is damaged: {}", self.shown, self.damaged_meta());
-                Error::new(Kind::Corrupt, message).hint_command("state recover", "write it again")
-            }
-            Flaw::TooNew(format) => too_new(format),
-        })
-    }
+/// `meta` of a store. One that this program did not write is an error.
+pub(super) fn meta_of(store: &RemoteStore) -> Result<Meta> {
+    meta_in(store, store.client.range(&Keys::one(store.keys.meta()).read())?)
+}
 
-    /// Refuses a store of a later format.
-    pub(super) fn check_format(&self, range: &RangeResponse) -> Result<()> {
-        match range.kvs.first().map(Meta::read) {
-            Some(Err(Flaw::TooNew(format))) => Err(too_new(format)),
-            _ => Ok(()),
+/// The same in the answer to its range.
+pub(super) fn meta_in(store: &RemoteStore, range: RangeResponse) -> Result<Meta> {
+    let Some(found) = range.kvs.into_iter().next() else { return Ok(Meta::none()) };
+    Meta::read(&found).map_err(|flaw| match flaw {
+        Flaw::Damaged => {
+            let why = damaged_meta(&store.keys.meta());
+            Error::new(Kind::Corrupt, format!("{} is damaged: {why}", store.shown))
+                .hint_command("state recover", "write it again")
         }
-    }
+        Flaw::TooNew(format) => too_new(format),
+    })
+}
 
-    /// The same for a writer or reader of the state: none if it is damaged, which is said.
-    pub(super) fn usable_meta(&self, found: Option<&KeyValue>) -> Result<Option<Meta>> {
-        let Some(found) = found else { return Ok(Some(Meta::none())) };
-        match Meta::usable(found)? {
-            Some(Meta { standing, .. }) if !matches!(standing, Standing::Here { .. }) => {
-                Err(self.not_here(&standing))
-            }
-            meta => Ok(meta),
+/// Refuses a store of a later format.
+pub(super) fn check_format(range: &RangeResponse) -> Result<()> {
+    match range.kvs.first().map(Meta::read) {
+        Some(Err(Flaw::TooNew(format))) => Err(too_new(format)),
+        _ => Ok(()),
+    }
+}
+
+/// `meta` for a writer or reader of the state: none if it is damaged, which is said.
+pub(super) fn usable_meta(store: &RemoteStore, found: Option<&KeyValue>) -> Result<Option<Meta>> {
+    let Some(found) = found else { return Ok(Some(Meta::none())) };
+    match Meta::usable(found)? {
+        Some(Meta { standing, .. }) if !matches!(standing, Standing::Here { .. }) => {
+            Err(not_here(&standing, &store.shown))
         }
+        meta => Ok(meta),
     }
+}
 
-    /// What is wrong where `meta` is not what this program wrote.
-    pub(super) fn damaged_meta(&self) -> String {
-        format!("the key {} is not what this program wrote", self.keys.meta())
-    }
+/// What is wrong where `meta` is not what this program wrote.
+pub(super) fn damaged_meta(key: &str) -> String {
+    format!("the key {key} is not what this program wrote")
+}
+
+/// The refusal of a store that a state is on its way to from this host, and that does not know
+/// it yet.
+pub(super) fn push_from_here(store: &RemoteStore) -> Option<Error> {
+    let host = store.host.as_ref()?;
+    let mark = match host.mark() {
+        Ok(mark) => mark?,
+        Err(error) => return Some(error),
+    };
+    let is_here = mark.phase == Phase::Pushing && mark.url == store.shown;
+    is_here.then(|| mark.refusal(&host.root()))
+}
+
+/// The refusal of the store `shown` with its state elsewhere, or with a state already.
+pub(super) fn not_here(standing: &Standing, shown: &str) -> Error {
+    let url = quote(shown);
+    let root = standing.root().unwrap_or("another root");
+    let error = match standing {
+        Standing::Here { .. } => Error::new(Kind::Exists, format!("{shown} has a state already"))
+            .hint_command("state push --help", "name another prefix in the address"),
+        Standing::Arriving { .. } => {
+            Error::new(Kind::Moving, format!("the state of {root} is being moved to {shown}"))
+                .hint_command(format!("state push {url}"), "go on with it, in that root")
+        }
+        Standing::Departing { .. } => {
+            let message = format!("the state of {shown} is being brought back to {root}");
+            Error::new(Kind::Moving, message)
+                .hint_command(format!("state pull {url}"), "go on with it, in that root")
+        }
+        Standing::Departed { .. } => {
+            let message = format!("the state of {shown} was brought back to {root}");
+            Error::new(Kind::Moved, message)
+                .hint_shell("unset PIPELINE_STORE", "work with it there")
+        }
+    };
+    error.detail("store", shown)
 }
 
 fn too_new(format: u64) -> Error {

@@ -20,70 +20,68 @@ const READ: usize = 16;
 /// The name of the key that each store has.
 const META: &str = "/meta";
 
-impl RemoteStore {
-    /// Refuses to begin a store above or below another one.
-    pub(super) fn check_neighbours(&self) -> Result<()> {
-        if let Some(above) = self.store_above()? {
-            let below = self.keys.prefix().strip_prefix(&above).unwrap_or_default();
-            let beside = format!("{above}-{}", below.trim_matches('/').replace('/', "-"));
-            return Err(self.amid(&format!("lies below that of the store {above}"), &beside));
+/// Refuses to begin a store above or below another one.
+pub(super) fn check_neighbours(store: &RemoteStore) -> Result<()> {
+    if let Some(above) = store_above(store)? {
+        let below = store.keys.prefix().strip_prefix(&above).unwrap_or_default();
+        let beside = format!("{above}-{}", below.trim_matches('/').replace('/', "-"));
+        return Err(amid(store, &format!("lies below that of the store {above}"), &beside));
+    }
+    match store_below(store)? {
+        Some(below) => {
+            let beside = format!("{}-0", store.keys.prefix());
+            Err(amid(store, &format!("lies above that of the store {below}"), &beside))
         }
-        match self.store_below()? {
-            Some(below) => {
-                let beside = format!("{}-0", self.keys.prefix());
-                Err(self.amid(&format!("lies above that of the store {below}"), &beside))
-            }
-            None => Ok(()),
-        }
+        None => Ok(()),
     }
+}
 
-    fn amid(&self, where_it_is: &str, beside: &str) -> Error {
-        let prefix = self.keys.prefix();
-        let message = format!(
-            "the prefix {prefix} {where_it_is}, and their keys would be among each other's; \
-             nothing was changed"
-        );
-        let address = format!("{}{beside}", self.shown.trim_end_matches(prefix));
-        Error::new(Kind::Exists, message)
-            .hint_command(
-                format!("--store {} state init", quote(&address)),
-                "choose a prefix beside the other one, like this",
-            )
-            .detail("store", self.shown.as_str())
-    }
+fn amid(store: &RemoteStore, where_it_is: &str, beside: &str) -> Error {
+    let prefix = store.keys.prefix();
+    let message = format!(
+        "the prefix {prefix} {where_it_is}, and their keys would be among each other's; \
+         nothing was changed"
+    );
+    let address = format!("{}{beside}", store.shown.trim_end_matches(prefix));
+    Error::new(Kind::Exists, message)
+        .hint_command(
+            format!("--store {} state init", quote(&address)),
+            "choose a prefix beside the other one, like this",
+        )
+        .detail("store", store.shown.as_str())
+}
 
-    /// The nearest prefix above with a store.
-    fn store_above(&self) -> Result<Option<String>> {
-        let prefix = self.keys.prefix();
-        let above = prefix.rmatch_indices('/').filter_map(|(end, _)| prefix.get(..end));
-        let above: Vec<&str> = above.filter(|above| !above.is_empty()).take(ABOVE).collect();
-        let ranges = above.iter().map(|above| Keys::one(format!("{above}{META}")).read());
-        self.first_store(ranges.collect())
-    }
+/// The nearest prefix above with a store.
+fn store_above(store: &RemoteStore) -> Result<Option<String>> {
+    let prefix = store.keys.prefix();
+    let above = prefix.rmatch_indices('/').filter_map(|(end, _)| prefix.get(..end));
+    let above: Vec<&str> = above.filter(|above| !above.is_empty()).take(ABOVE).collect();
+    let ranges = above.iter().map(|above| Keys::one(format!("{above}{META}")).read());
+    first_store(store, ranges.collect())
+}
 
-    /// A prefix below with a store.
-    fn store_below(&self) -> Result<Option<String>> {
-        let listed = RangeRequest { limit: BELOW, ..self.keys.all().list() };
-        let own = self.keys.meta();
-        let listed = self.client.range(&listed)?.kvs.into_iter();
-        let metas = listed.filter(|kv| kv.key.ends_with(META.as_bytes()) && kv.key != own);
-        self.first_store(metas.take(READ).map(|kv| Keys::one(kv.key).read()).collect())
-    }
+/// A prefix below with a store.
+fn store_below(store: &RemoteStore) -> Result<Option<String>> {
+    let listed = RangeRequest { limit: BELOW, ..store.keys.all().list() };
+    let own = store.keys.meta();
+    let listed = store.client.range(&listed)?.kvs.into_iter();
+    let metas = listed.filter(|kv| kv.key.ends_with(META.as_bytes()) && kv.key != own);
+    first_store(store, metas.take(READ).map(|kv| Keys::one(kv.key).read()).collect())
+}
 
-    /// The prefix of the first of these keys that is one of a store.
-    fn first_store(&self, ranges: Vec<RangeRequest>) -> Result<Option<String>> {
-        if ranges.is_empty() {
-            return Ok(None);
-        }
-        let answer = match self.client.snapshot(&snapshot(ranges)) {
-            // A role may see its own prefix only.
-            Err(failure) if matches!(failure.cause, Cause::Forbidden(_)) => return Ok(None),
-            answer => answer?,
-        };
-        let mut found = answer.ranges().flat_map(|range| range.kvs).filter(Meta::is_one);
-        Ok(found.find_map(|kv| {
-            let key = std::str::from_utf8(&kv.key).ok()?;
-            key.strip_suffix(META).map(str::to_owned)
-        }))
+/// The prefix of the first of these keys that is one of a store.
+fn first_store(store: &RemoteStore, ranges: Vec<RangeRequest>) -> Result<Option<String>> {
+    if ranges.is_empty() {
+        return Ok(None);
     }
+    let answer = match store.client.snapshot(&snapshot(ranges)) {
+        // A role may see its own prefix only.
+        Err(failure) if matches!(failure.cause, Cause::Forbidden(_)) => return Ok(None),
+        answer => answer?,
+    };
+    let mut found = answer.ranges().flat_map(|range| range.kvs).filter(Meta::is_one);
+    Ok(found.find_map(|kv| {
+        let key = std::str::from_utf8(&kv.key).ok()?;
+        key.strip_suffix(META).map(str::to_owned)
+    }))
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::RemoteStore;
-use super::ground::name_in;
+use super::keys::name_in;
 use super::log::Record;
 use super::source::Source;
 use crate::document::json;
@@ -36,48 +36,46 @@ pub enum OddKey {
     Record,
 }
 
-impl RemoteStore {
-    /// The keys that are not what this program wrote.
-    pub fn oddities(&self) -> Result<Vec<Oddity>> {
-        let mut found = self.odd_signals()?;
-        for backup in self.backups()? {
-            if let Some(why) = backup.problem {
-                let key = self.keys.backup(&backup.name);
-                found.push(Oddity { key, of: OddKey::Backup, why });
-            }
+/// The keys that are not what this program wrote.
+pub fn oddities(store: &RemoteStore) -> Result<Vec<Oddity>> {
+    let mut found = odd_signals(store)?;
+    for backup in store.report().backups()? {
+        if let Some(why) = backup.problem {
+            let key = store.keys.backup(&backup.name);
+            found.push(Oddity { key, of: OddKey::Backup, why });
         }
-        let answer = self.snapshot_of(Source::Cluster, [self.keys.logs().read()])?;
-        let records = answer.ranges().next().unwrap_or_default().kvs;
-        for kv in records.iter().filter(|kv| Record::of(kv).is_none()) {
-            let key = String::from_utf8_lossy(&kv.key).into_owned();
-            let why = "it is not the record of a commit".to_owned();
-            found.push(Oddity { key, of: OddKey::Record, why });
-        }
-        Ok(found)
     }
+    let answer = Source::Cluster.snapshot(store, [store.keys.logs().read()])?;
+    let records = answer.ranges().next().unwrap_or_default().kvs;
+    for kv in records.iter().filter(|kv| Record::of(kv).is_none()) {
+        let key = String::from_utf8_lossy(&kv.key).into_owned();
+        let why = "it is not the record of a commit".to_owned();
+        found.push(Oddity { key, of: OddKey::Record, why });
+    }
+    Ok(found)
+}
 
-    fn odd_signals(&self) -> Result<Vec<Oddity>> {
-        let document = self.read_as_it_is()?.unwrap_or_default();
-        let prefix = self.keys.signal_prefix();
-        let answer = self.snapshot_of(Source::Cluster, [Keys::below(&prefix).read()])?;
-        let mut found = Vec::new();
-        for kv in answer.ranges().next().unwrap_or_default().kvs {
-            let Some(name) = name_in(&kv.key, &prefix) else { continue };
-            let Ok(name) = Name::parse("signal", name) else { continue };
-            let known = document.get("signals").and_then(|signals| signals.get(name.as_str()));
-            let file = json::parse(&kv.value).ok();
-            let why = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
-                (None, _) => "it is not the file of a signal".to_owned(),
-                (Some(_), None) => "it announces a signal that the state does not have".to_owned(),
-                (Some(time), Some(known)) if time != known => says(time, known),
-                _ => continue,
-            };
-            let key = self.keys.signal(name.as_str());
-            let of = known.map_or(OddKey::UnknownSignal, |_| OddKey::Signal(name));
-            found.push(Oddity { key, of, why });
-        }
-        Ok(found)
+fn odd_signals(store: &RemoteStore) -> Result<Vec<Oddity>> {
+    let document = store.report().read_as_it_is()?.unwrap_or_default();
+    let prefix = store.keys.signal_prefix();
+    let answer = Source::Cluster.snapshot(store, [Keys::below(&prefix).read()])?;
+    let mut found = Vec::new();
+    for kv in answer.ranges().next().unwrap_or_default().kvs {
+        let Some(name) = name_in(&kv.key, &prefix) else { continue };
+        let Ok(name) = Name::parse("signal", name) else { continue };
+        let known = document.get("signals").and_then(|signals| signals.get(name.as_str()));
+        let file = json::parse(&kv.value).ok();
+        let why = match (file.as_ref().and_then(|file| file.get("timestamp")), known) {
+            (None, _) => "it is not the file of a signal".to_owned(),
+            (Some(_), None) => "it announces a signal that the state does not have".to_owned(),
+            (Some(time), Some(known)) if time != known => says(time, known),
+            _ => continue,
+        };
+        let key = store.keys.signal(name.as_str());
+        let of = known.map_or(OddKey::UnknownSignal, |_| OddKey::Signal(name));
+        found.push(Oddity { key, of, why });
     }
+    Ok(found)
 }
 
 fn says(time: &Value, known: &Value) -> String {

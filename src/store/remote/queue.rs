@@ -12,12 +12,16 @@ use bytes::Bytes;
 
 use super::RemoteStore;
 use super::ground::Ground;
+use super::keys::places;
+use super::lease::random_lease;
+use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, Failure, LeaseTrouble};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
 use crate::lock::remote::{Ahead, Obstacle};
 use crate::os::process::Ends;
+use crate::store::next_revision::random;
 use crate::store::options::{WriteOptions, check_deadline};
 
 /// The races that a writer loses before it queues.
@@ -26,6 +30,8 @@ const RACES: u32 = 3;
 const LEASE: Duration = Duration::from_secs(4);
 /// How often a place is renewed. Its writer also looks again, whatever the watch reported.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// The pause of a writer that lost a race, at most; a random part of it.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A place in the queue.
 #[derive(Debug)]
@@ -55,12 +61,6 @@ impl Place {
     }
 }
 
-/// The keys that are places of writers: each ends with its writer's lease.
-pub(super) fn places(mut keys: Vec<KeyValue>) -> Vec<KeyValue> {
-    keys.retain(|kv| kv.lease != 0);
-    keys
-}
-
 /// What became of an attempt of a writer.
 pub(super) enum Attempt<'s, T> {
     /// It has a result.
@@ -79,29 +79,43 @@ impl<'s, T> Attempt<'s, T> {
     }
 }
 
-impl RemoteStore {
-    /// Runs `attempt` when its writer's turn has come, until it has a result.
-    pub(super) fn in_turn<'s, T>(
-        &'s self,
-        options: &WriteOptions,
-        attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
-    ) -> Result<T> {
-        self.settle_host()?;
-        self.take_turn(options, attempt)
-    }
+/// Runs `attempt` when its writer's turn has come, until it has a result.
+pub(super) fn in_turn<'s, T>(
+    store: &'s RemoteStore,
+    options: &WriteOptions,
+    attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
+) -> Result<T> {
+    store.intents().settle_pending()?;
+    take_turn(store, options, attempt)
+}
 
-    /// As [`Self::in_turn`], for a command that has settled what is on this host.
-    pub(super) fn take_turn<'s, T>(
-        &'s self,
-        options: &WriteOptions,
-        attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
-    ) -> Result<T> {
-        let deadline = Instant::now() + self.settings.lock_timeout;
-        let mut turn = Turn { store: self, deadline, lost: 0, place: None };
-        let result = turn.run(options, attempt);
-        turn.end(result.as_ref().err());
-        self.revive_keepers(); // not before: what was lost is said
-        result
+/// As [`in_turn`], for a command that has settled what is on this host.
+pub(super) fn take_turn<'s, T>(
+    store: &'s RemoteStore,
+    options: &WriteOptions,
+    attempt: impl FnMut(Box<Ground<'s>>, Option<&Place>) -> Result<Attempt<'s, T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + store.settings.lock_timeout;
+    let mut turn = Turn { store, deadline, lost: 0, place: None };
+    let result = turn.run(options, attempt);
+    turn.end(result.as_ref().err());
+    Writer::of(store).revive_keepers(); // not before: what was lost is said
+    result
+}
+
+/// Runs `attempt` until it has a result. One without a result was overtaken by another writer.
+pub(super) fn retry<T>(
+    store: &RemoteStore,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + store.settings.lock_timeout;
+    loop {
+        if let Some(done) = attempt()? {
+            return Ok(done);
+        }
+        check_deadline(deadline)?;
+        let [random] = random()?;
+        std::thread::sleep(PAUSE * u32::from(random) / u32::from(u8::MAX));
     }
 }
 
@@ -124,7 +138,7 @@ impl<'s> Turn<'s> {
         loop {
             let ground = match next.take() {
                 Some(ground) => ground,
-                None => Box::new(self.store.observe(&options.fences)?),
+                None => Box::new(Ground::observe(self.store, &options.fences)?),
             };
             if !self.has_come(&ground)? {
                 continue;
@@ -141,9 +155,10 @@ impl<'s> Turn<'s> {
     /// Returns whether the writer may try to commit on `ground`. If not, it has queued or waited,
     /// and the ground is old.
     fn has_come(&mut self, ground: &Ground<'_>) -> Result<bool> {
-        self.store.check_lost(&ground.state_holders)?;
-        let obstacle = ground.obstacle()?;
-        if obstacle.is_none() && ground.own_grant()?.is_some() {
+        let (writer, holders) = (Writer::of(self.store), &ground.state_holders);
+        writer.check_lost(holders)?;
+        let obstacle = writer.obstacle(holders)?;
+        if obstacle.is_none() && writer.own_grant(holders)?.is_some() {
             return Ok(true); // the holder of `state` commits past the queue
         }
         let is_contended = obstacle.is_some() || !ground.writers.is_empty();
@@ -156,9 +171,8 @@ impl<'s> Turn<'s> {
                 joined = writers;
                 let place = &*self.place.insert(place);
                 if obstacle.is_some() {
-                    self.store
-                        .committer()?
-                        .leave_cycle(&self.store.client, &self.store.keys.locks)?;
+                    let Self { store, .. } = self;
+                    writer.committer()?.leave_cycle(&store.client, &store.keys.locks)?;
                 }
                 (place, &joined)
             }
@@ -181,13 +195,13 @@ impl<'s> Turn<'s> {
         if Instant::now() >= self.deadline {
             return Err(timed_out(QUEUED));
         }
-        let lease = self.store.random_lease()?;
+        let lease = random_lease()?;
         let renewed = Instant::now();
         let client = &self.store.client;
         client.grant(lease, LEASE).map_err(Failure::of_read)?;
         let key = self.store.keys.writer(lease);
         let left = self.deadline.saturating_duration_since(renewed);
-        let value = self.store.committer()?.place(lease, self.store.now(), left)?;
+        let value = Writer::of(self.store).committer()?.place(lease, self.store.now(), left)?;
         let list = RequestOp::from(self.store.keys.writers().list());
         // A place that was taken and not acknowledged fails the guard when it is sent again.
         let request = TxnRequest {
@@ -236,7 +250,8 @@ impl<'s> Turn<'s> {
         Ok(())
     }
 
-    /// Leaves the queue, if no commit did. Where the cluster is lost, the lease may have to do that.
+    /// Leaves the queue, if no commit did. Where the cluster is lost, the lease may have to do
+    /// that.
     fn end(self, error: Option<&Error>) {
         let is_lost = error.is_some_and(|error| {
             matches!(error.kind, Kind::Unreachable | Kind::Tls | Kind::DurabilityUnknown)
@@ -247,24 +262,6 @@ impl<'s> Turn<'s> {
             true => client.abandon(place.lease),
             // If that fails, the lease ends by itself.
             false => drop(client.revoke(place.lease)),
-        }
-    }
-}
-
-impl Ground<'_> {
-    /// A holder of the lock `state` that the writer waits for.
-    fn obstacle(&self) -> Result<Option<Obstacle>> {
-        match self.state_holders.is_empty() {
-            true => Ok(None),
-            false => self.store.committer()?.obstacle(&self.state_holders),
-        }
-    }
-
-    /// The grant of `state` under which the writer commits: the revision that made it, and its key.
-    pub(super) fn own_grant(&self) -> Result<Option<(i64, Bytes)>> {
-        match self.state_holders.is_empty() {
-            true => Ok(None),
-            false => self.store.committer()?.own(&self.state_holders),
         }
     }
 }

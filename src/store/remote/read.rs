@@ -1,18 +1,32 @@
 //! Reading the document.
 
 use super::RemoteStore;
+use super::ground::Ground;
+use super::heal::heal;
 use super::meta::Meta;
-use super::source::Source;
+use super::queue::retry;
+use super::source::{Source, accepts_old_answers};
 use crate::document::{Reading, inspect_text, rules};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::txn::Keys;
 use crate::store::diagnosis::Health;
 use crate::store::{AutoRecover, Served};
 
-impl RemoteStore {
+/// Reads the document.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'s> {
+    store: &'s RemoteStore,
+}
+
+impl<'s> Reader<'s> {
+    /// Of `store`.
+    pub(super) fn of(store: &'s RemoteStore) -> Self {
+        Self { store }
+    }
+
     /// Reads the document. Damage is healed first, where that is allowed.
     pub fn read(&self) -> Result<Served> {
-        self.settle_host_to_read();
+        self.store.intents().settle_to_read();
         match self.read_current() {
             Err(error) if error.kind == Kind::Unreachable => self.read_stale(error),
             read => read,
@@ -21,7 +35,7 @@ impl RemoteStore {
 
     /// What a member has, where that is accepted; else the error.
     fn read_stale(&self, error: Error) -> Result<Served> {
-        if !self.accepts_old_answers(&error) {
+        if !accepts_old_answers(self.store, &error) {
             return Err(error);
         }
         match self.read_from(Source::Member) {
@@ -32,8 +46,8 @@ impl RemoteStore {
 
     /// The document, where one request shows that it can be served.
     fn read_from(&self, source: Source) -> Result<Option<Served>> {
-        let keys = [self.keys.meta(), self.keys.state()];
-        let answer = self.snapshot_of(source, keys.map(|key| Keys::one(key).read()))?;
+        let keys = [self.store.keys.meta(), self.store.keys.state()];
+        let answer = source.snapshot(self.store, keys.map(|key| Keys::one(key).read()))?;
         let mut found = answer.ranges().map(|mut range| range.kvs.pop());
         let (meta, state) = (found.next().flatten(), found.next().flatten());
         let (Some(meta), Some(text)) = (meta, state.map(|kv| kv.value)) else { return Ok(None) };
@@ -47,35 +61,30 @@ impl RemoteStore {
         if let Some(served) = self.read_from(Source::Cluster)? {
             return Ok(served);
         }
-        self.retry(|| self.read_with_care())
+        retry(self.store, || self.read_with_care())
     }
 
     /// Reads what a writer would read, and heals it; `None` if another command was faster.
     fn read_with_care(&self) -> Result<Option<Served>> {
-        let ground = self.observe(&[])?;
+        let ground = Ground::observe(self.store, &[])?;
         if let Health::Damaged(_) = ground.health
-            && self.settings.auto_recover == AutoRecover::Yes
+            && self.store.settings.auto_recover == AutoRecover::Yes
         {
             // What was committed is served: a second read could fail, after something was changed.
-            let healed = ground.heal()?;
+            let healed = heal(&ground)?;
             return Ok(healed.map(|sealed| Served {
                 bytes: sealed.text.whole(),
                 value: sealed.document.value,
             }));
         }
-        let served = Served::of(&ground.health, ground.text(), self.settings.foreign_edits)?;
+        let served = Served::of(&ground.health, ground.text(), self.store.settings.foreign_edits)?;
         if let (Some(_), Health::Foreign(edit)) = (&served, &ground.health) {
-            self.warn(format!(
+            self.store.warn(format!(
                 "{} was changed by something else and is served as it is: {}",
-                self.shown,
+                self.store.shown,
                 edit.summary()
             ));
         }
         served.map(Some).ok_or_else(|| ground.refusal())
-    }
-
-    /// The content of a signal's file; `None` if there is none.
-    pub fn signal_file(&self, name: &crate::name::Name) -> Result<Option<bytes::Bytes>> {
-        self.value_of(self.keys.signal(name.as_str()))
     }
 }

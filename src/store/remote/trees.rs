@@ -6,54 +6,54 @@
 use std::time::Instant;
 
 use super::RemoteStore;
+use super::keys::KeySpace;
+use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{Compare, KeyValue, RangeRequest};
-use crate::etcd::txn::created_before;
+use crate::etcd::txn::{Keys, created_before};
 use crate::lock::remote::Obstacle;
 
 /// The locks.
 const LOCKS: [&str; 2] = ["config", "signals"];
 
-impl RemoteStore {
-    /// The ranges of their holders.
-    pub(super) fn tree_ranges(&self) -> impl Iterator<Item = RangeRequest> {
-        LOCKS.into_iter().map(|lock| self.keys.holders(lock).read())
-    }
+/// The ranges of their holders.
+pub(super) fn ranges(keys: &KeySpace) -> impl Iterator<Item = RangeRequest> {
+    LOCKS.into_iter().map(|lock| keys.holders(lock).read())
+}
 
-    /// A holder of one of them that is neither the owner of this command nor an ancestor.
-    /// `holders` are those of each.
-    pub(super) fn tree_obstacle(&self, holders: &[Vec<KeyValue>]) -> Result<Option<Obstacle>> {
-        if holders.iter().all(Vec::is_empty) {
-            return Ok(None);
-        }
-        let committer = self.committer()?;
-        for (lock, holders) in LOCKS.into_iter().zip(holders) {
-            if let Some(obstacle) = committer.obstacle_of(lock, holders)? {
-                return Ok(Some(obstacle));
-            }
-        }
-        Ok(None)
+/// A holder of one of them that is neither the owner of this command nor an ancestor.
+/// `holders` are those of each.
+pub(super) fn obstacle(store: &RemoteStore, holders: &[Vec<KeyValue>]) -> Result<Option<Obstacle>> {
+    if holders.iter().all(Vec::is_empty) {
+        return Ok(None);
     }
+    let committer = Writer::of(store).committer()?;
+    for (lock, holders) in LOCKS.into_iter().zip(holders) {
+        if let Some(obstacle) = committer.obstacle_of(lock, holders)? {
+            return Ok(Some(obstacle));
+        }
+    }
+    Ok(None)
+}
 
-    /// Waits until a holder may have given its lock back.
-    pub(super) fn await_tree(&self, obstacle: &Obstacle, deadline: Instant) -> Result<()> {
-        let key = crate::etcd::txn::Keys::one(obstacle.key.clone());
-        let mut watch = self.client.watch(&key)?;
-        if self.client.range(&key.list())?.kvs.is_empty() {
-            return Ok(());
-        }
-        // Whatever the watch reports, the holders are looked at again.
-        let _ = watch.next(deadline);
-        if Instant::now() < deadline {
-            return Ok(());
-        }
-        Err(timed_out(obstacle))
+/// Waits until a holder may have given its lock back.
+pub(super) fn wait(store: &RemoteStore, obstacle: &Obstacle, deadline: Instant) -> Result<()> {
+    let key = Keys::one(obstacle.key.clone());
+    let mut watch = store.client.watch(&key)?;
+    if store.client.range(&key.list())?.kvs.is_empty() {
+        return Ok(());
     }
+    // Whatever the watch reports, the holders are looked at again.
+    let _ = watch.next(deadline);
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(timed_out(obstacle))
+}
 
-    /// Guards: none of them was granted since the revision `at`.
-    pub(super) fn tree_guards(&self, at: i64) -> impl Iterator<Item = Compare> {
-        LOCKS.into_iter().map(move |lock| created_before(&self.keys.holders(lock), at + 1))
-    }
+/// Guards: none of them was granted since the revision `at`.
+pub(super) fn guards(keys: &KeySpace, at: i64) -> impl Iterator<Item = Compare> {
+    LOCKS.into_iter().map(move |lock| created_before(&keys.holders(lock), at + 1))
 }
 
 /// The error of a command that waited in vain.

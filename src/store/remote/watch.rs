@@ -15,19 +15,17 @@ pub struct KeyWatch<'s> {
     open: Option<Watch>,
 }
 
-impl RemoteStore {
+impl<'s> KeyWatch<'s> {
     /// A watch on the document.
-    pub fn watch_document(&self) -> KeyWatch<'_> {
-        KeyWatch { store: self, keys: Keys::one(self.keys.state()), open: None }
+    pub fn of_document(store: &'s RemoteStore) -> Self {
+        Self { store, keys: Keys::one(store.keys.state()), open: None }
     }
 
     /// A watch on all keys of the store.
-    pub fn watch_all(&self) -> KeyWatch<'_> {
-        KeyWatch { store: self, keys: self.keys.all(), open: None }
+    pub fn of_all(store: &'s RemoteStore) -> Self {
+        Self { store, keys: store.keys.all(), open: None }
     }
-}
 
-impl KeyWatch<'_> {
     /// Opens the watch, unless it is open.
     pub fn renew(&mut self) {
         if self.open.is_none() {

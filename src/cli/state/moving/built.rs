@@ -31,8 +31,8 @@ pub(super) fn run(
         let store = open::cluster::open(url, config, disk)?;
         store.on_wait(Box::new(output.wait_notice()));
         let done = match gives_up {
-            true => store.give_up_move(direction, &root).map(|done| show_end(done, url, output)),
-            false => store.move_state(direction, &root).map(|done| show(direction, &done, output)),
+            true => store.moves().give_up(direction, &root).map(|done| show_end(done, url, output)),
+            false => store.moves().run(direction, &root).map(|done| show(direction, &done, output)),
         };
         warnings = store.take_warnings();
         done

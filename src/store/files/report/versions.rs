@@ -31,7 +31,7 @@ impl Report<'_> {
     }
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
-    pub fn between(&self, seen: u64, current: u64) -> Vec<(u64, LazyDocument)> {
+    pub fn between(&self, seen: u64, current: u64) -> Vec<LazyDocument> {
         let Ok(backup_dir) = Root::of(self.store).backup_dir_to_read() else {
             return Vec::new();
         };
@@ -46,6 +46,6 @@ impl Report<'_> {
                 found.push((document.seal.revision.get(), document.value.clone()));
             }
         }
-        found
+        found.into_iter().map(|(_, document)| document).collect()
     }
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::Checkpoints;
-use super::head::{Flaw, Head};
+use super::head::{CHUNK, Flaw, Head};
 use crate::digest::Digest;
 use crate::error::{Error, Hint, Kind, Result};
 use crate::etcd::txn::Keys;
 use crate::store::checkpoint::archive::Archive;
-pub(super) use crate::store::checkpoint::catalog::sort;
 use crate::store::checkpoint::catalog::{
-    Listed, Unrestorable, Which, absent, choose, restoring_other_than,
+    Listed, Unrestorable, Which, absent, choose, restoring_other_than, sort,
 };
 use crate::store::checkpoint::id::is_id;
 use crate::store::checkpoint::manifest::{self, Metadata};
-use crate::store::remote::source::Source;
+use crate::store::remote::meta::check_format;
+use crate::store::remote::source::{Source, reporting};
 use crate::store::restore::state;
 use crate::tree::Listing;
 
@@ -73,8 +73,8 @@ impl Checkpoints<'_> {
     pub(in crate::store::remote) fn heads_in(&self, source: Source) -> Result<Heads> {
         let prefix = self.store.keys.checkpoint_prefix();
         let ranges = [Keys::one(self.store.keys.meta()), Keys::below(&prefix)];
-        let mut found = self.store.snapshot_of(source, ranges.map(|keys| keys.read()))?.ranges();
-        self.store.check_format(&found.next().unwrap_or_default())?;
+        let mut found = source.snapshot(self.store, ranges.map(|keys| keys.read()))?.ranges();
+        check_format(&found.next().unwrap_or_default())?;
         let head = |kv: crate::etcd::messages::KeyValue| {
             let id = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&prefix)?.to_owned();
             is_id(&id).then_some((id, (kv.value, kv.mod_revision)))
@@ -90,7 +90,7 @@ impl Checkpoints<'_> {
     }
 
     fn heads_to_report(&self) -> Result<Heads> {
-        self.store.reporting(|source| self.heads_in(source))
+        reporting(self.store, |source| self.heads_in(source))
     }
 
     /// All checkpoints, newest first. Their contents are not read; see [`Checkpoints::verify`].
@@ -121,8 +121,8 @@ impl Checkpoints<'_> {
     fn open(&self, source: Source, id: &str, head: Head) -> Result<Checkpoint> {
         let mut content = BytesMut::new();
         for number in 0..head.chunks {
-            match self.store.value_in(source, self.store.keys.chunk(&head.blob, number))? {
-                Some(chunk) if chunk.len() <= super::CHUNK => content.extend_from_slice(&chunk),
+            match source.value(self.store, self.store.keys.chunk(&head.blob, number))? {
+                Some(chunk) if chunk.len() <= CHUNK => content.extend_from_slice(&chunk),
                 Some(_) => return Err(damaged(id, "a part of it is larger than it was")),
                 None if self.is_gone(source, id)? => return Err(absent(id)),
                 None => return Err(damaged(id, &format!("part {number} of it is missing"))),
@@ -140,7 +140,7 @@ impl Checkpoints<'_> {
     }
 
     fn is_gone(&self, source: Source, id: &str) -> Result<bool> {
-        Ok(self.store.value_in(source, self.store.keys.checkpoint(id))?.is_none())
+        Ok(source.value(self.store, self.store.keys.checkpoint(id))?.is_none())
     }
 
     /// The chosen checkpoint, if it can be restored; the error names the newest other one that can

@@ -7,8 +7,11 @@ use crate::document::seal::{Digest, hex, verified, with_digest};
 use crate::error::{Error, Kind, Result};
 use crate::store::checkpoint::archive::{Archive, LIMIT};
 use crate::store::checkpoint::manifest::Metadata;
+use crate::store::next_revision::random;
 
 const VERSION: u64 = 1;
+/// The size of a chunk: etcd takes requests of 1.5 MiB.
+pub(super) const CHUNK: usize = 512 << 10;
 /// The largest head, in bytes: `recover list` reads all.
 const HEAD_LIMIT: usize = 256 << 10;
 
@@ -35,18 +38,12 @@ pub(super) enum Flaw {
 }
 
 impl Head {
-    pub(super) fn new(
-        metadata: Metadata,
-        archive: &Archive,
-        content: &Bytes,
-        chunk: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(metadata: Metadata, archive: &Archive, content: &Bytes) -> Result<Self> {
         let listing = archive.listing();
-        let [random @ .., _, _, _, _, _, _, _, _] = crate::store::next_revision::random()?;
         Ok(Self {
             metadata,
-            blob: hex(&random),
-            chunks: content.len().div_ceil(chunk),
+            blob: hex(&random::<24>()?),
+            chunks: content.len().div_ceil(CHUNK),
             sha256: Digest::of(content),
             files: listing.files(),
             size: listing.bytes(),
@@ -99,7 +96,7 @@ impl Head {
         Some(Self {
             metadata: Metadata::from_value(value.get("checkpoint")?.clone())?,
             blob: is_hex.then(|| blob.to_owned())?,
-            chunks: number("chunks").filter(|chunks| *chunks <= LIMIT.div_ceil(super::CHUNK))?,
+            chunks: number("chunks").filter(|chunks| *chunks <= LIMIT.div_ceil(CHUNK))?,
             sha256: Digest::from_value(value.get("sha256")?)?,
             files: number("files")?,
             size: value.get("bytes")?.as_u64()?,

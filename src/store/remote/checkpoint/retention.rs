@@ -17,6 +17,7 @@ use crate::store::checkpoint::manifest::Metadata;
 use crate::store::checkpoint::retention::{self, Shelf};
 use crate::store::logged::recovery;
 use crate::store::options::Mode;
+use crate::store::remote::source::Source;
 
 /// The most checkpoints that one transaction removes: it has 128 operations.
 const TOGETHER: usize = 32;
@@ -42,10 +43,12 @@ impl Shelf for Shelved<'_> {
 }
 
 impl Checkpoints<'_> {
-    /// Returns whether a record of this host or a guard refers to a checkpoint, so that it must stay.
+    /// Returns whether a record of this host or a guard refers to a checkpoint, so that it must
+    /// stay.
     pub fn is_referenced(&self, id: &str) -> Result<bool> {
         let is_named = self.store.host.as_ref().map(|host| host.names(id)).transpose()?;
-        Ok(is_named == Some(true) || self.store.value_of(self.store.keys.guard(id))?.is_some())
+        Ok(is_named == Some(true)
+            || Source::Cluster.value(self.store, self.store.keys.guard(id))?.is_some())
     }
 
     /// Removes the checkpoints that are older than this, except the newest `kept` (at least one),

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use super::Guards;
+use super::on_record::{end_of_guard, guard_of, guards_put_back_by};
 use crate::audit::Level;
 use crate::document::contents::without_seal;
 use crate::document::seal::Revision;
@@ -14,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
 use crate::etcd::messages::{RequestOp, TxnRequest};
-use crate::etcd::txn::{Part, put, put_at};
+use crate::etcd::txn::{Keys, Part, put, put_at};
 use crate::journal::{Event, Events};
 use crate::store::checkpoint::catalog::Which;
 use crate::store::copies::BackupCopy;
@@ -22,15 +23,20 @@ use crate::store::diagnosis::Health;
 use crate::store::guard::Settlement;
 use crate::store::guard::record::{Record, Status};
 use crate::store::guard::verdict::{Commits, Verdict};
-use crate::store::layout::CONFIG;
+use crate::store::layout::{CONFIG, pinned};
 use crate::store::logged::recovery;
 use crate::store::options::WriteOptions;
 use crate::store::remote::RemoteStore;
 use crate::store::remote::checkpoint::{Checkpoint, state_of};
-use crate::store::remote::commit::{Landed, Plan};
+use crate::store::remote::commit::{Landed, Plan, publish};
 use crate::store::remote::ground::Ground;
+use crate::store::remote::intents::host_of;
+use crate::store::remote::log::records;
+use crate::store::remote::preserve::backup_or_evidence;
 use crate::store::remote::queue::{Attempt, Place};
-use crate::store::remote::restore::{Target, TargetSignals, Work};
+use crate::store::remote::restore::{Concluded, Target, TargetSignals, Work};
+use crate::store::remote::signals::files_of;
+use crate::store::remote::source::Source;
 use crate::store::signal::Signals;
 
 /// What an attempt came to.
@@ -50,18 +56,17 @@ enum Marked {
     Settled,
 }
 
-impl RemoteStore {
-    /// Changes records of guards; false if the guards of that do not hold.
-    pub(super) fn put_guards(&self, Part { compare, success }: Part) -> Result<bool> {
-        let request = TxnRequest { compare, success, failure: Vec::new() };
-        let answer = self.client.commit(&request).map_err(|failure| match failure.fate {
-            Fate::Unknown => Error::new(Kind::DurabilityUnknown, failure.to_string())
-                .hint_command("recover status", "see which guards are on record")
-                .caused_by(failure),
-            Fate::NotSent | Fate::Refused => failure.into(),
-        })?;
-        Ok(answer.succeeded)
-    }
+/// Changes records of guards; false if the guards of that do not hold.
+pub(super) fn put_guards(store: &RemoteStore, part: Part) -> Result<bool> {
+    let Part { compare, success } = part;
+    let request = TxnRequest { compare, success, failure: Vec::new() };
+    let answer = store.client.commit(&request).map_err(|failure| match failure.fate {
+        Fate::Unknown => Error::new(Kind::DurabilityUnknown, failure.to_string())
+            .hint_command("recover status", "see which guards are on record")
+            .caused_by(failure),
+        Fate::NotSent | Fate::Refused => failure.into(),
+    })?;
+    Ok(answer.succeeded)
 }
 
 impl Guards<'_> {
@@ -97,7 +102,7 @@ impl Guards<'_> {
     fn mark_unrestored(&self, begun: &Record, why: &str, was_on_record: bool) -> Result<Marked> {
         let key = self.store.keys.guard(&begun.id);
         loop {
-            let answer = self.store.client.range(&crate::etcd::txn::Keys::one(key.clone()).read());
+            let answer = self.store.client.range(&Keys::one(key.clone()).read());
             let found = answer.map_err(Failure::of_read)?.kvs.pop();
             let (record, at) = match &found {
                 Some(kv) => (Record::read(&begun.id, &kv.value), kv.mod_revision),
@@ -108,7 +113,7 @@ impl Guards<'_> {
             let record = Record { status: Status::Unrestored(why.to_owned()), ..record };
             let success = vec![put(key.clone(), record.write()?)];
             let compare = vec![put_at(key.clone(), at)];
-            if self.store.put_guards(Part { compare, success })? {
+            if put_guards(self.store, Part { compare, success })? {
                 return Ok(Marked::Unrestored);
             }
         }
@@ -122,9 +127,9 @@ impl Guards<'_> {
     ) -> Result<Done> {
         let store = self.store;
         let checkpoint = store.checkpoints().restorable(&Which::Id(begun.id.clone()))?;
-        let mut work = store.begin_work(&checkpoint)?;
-        let done = store.carry(&mut work, options, |work, ground, place| {
-            let found = ground.on_file(&begun.id);
+        let mut work = Work::begin(store, &checkpoint)?;
+        let done = work.carry(options, |work, ground, place| {
+            let found = guard_of(ground, &begun.id);
             is_on_record.set(is_on_record.get() || found.is_some());
             let putting = PuttingBack {
                 store,
@@ -135,7 +140,7 @@ impl Guards<'_> {
             };
             putting.attempt(work, ground, place)
         });
-        let (done, before) = store.conclude(work, done)?;
+        let Concluded { result: done, before } = work.conclude(done)?;
         if let Done::Settled(Settlement::Restored { .. }) = &done {
             let entry = recovery(Level::Info, "restore", "restored").with("id", &begun.id);
             let entry = entry.with("before", before.unwrap_or_default());
@@ -167,11 +172,11 @@ impl PuttingBack<'_> {
         Ok(match Verdict::of(self.record, &base, &since)? {
             Verdict::Refused(why) => Attempt::Ended(Done::Refused(why)),
             Verdict::OnlyTheGuard => {
-                let mut guards = self.recorded(self.store.end_of_guard(&self.record.id));
-                guards.success.extend(ground.guards_put_back_by(&self.record.id)?);
+                let mut guards = self.recorded(self.end());
+                guards.success.extend(guards_put_back_by(ground, &self.record.id)?);
                 let signals = TargetSignals::OfCheckpoint;
                 let target = Target { value: base, signals, guards };
-                let restored = ground.store.attempt(work, ground, target, self.options, place)?;
+                let restored = work.attempt(ground, target, self.options, place)?;
                 restored.map(|_| Done::Settled(Settlement::Restored { left: Vec::new() }))
             }
             Verdict::Others { document, config: None, .. } if since.is_config_changed()? => {
@@ -180,9 +185,9 @@ impl PuttingBack<'_> {
                     let why = "the state cannot be read".to_owned();
                     return Ok(Attempt::Ended(Done::Refused(why)));
                 };
-                let guards = self.recorded(self.store.end_of_guard(&self.record.id));
+                let guards = self.recorded(self.end());
                 let target = Target { value, signals: TargetSignals::Follow, guards };
-                let restored = ground.store.attempt(work, ground, target, self.options, place)?;
+                let restored = work.attempt(ground, target, self.options, place)?;
                 restored.map(|revision| put_back(Some(revision)))
             }
             Verdict::Others { document, config, unclear } => {
@@ -194,6 +199,11 @@ impl PuttingBack<'_> {
                 self.commit_rest(ground, document, unrestored, place)?
             }
         })
+    }
+
+    /// The operation that ends the record.
+    fn end(&self) -> RequestOp {
+        end_of_guard(&self.store.keys, &self.record.id)
     }
 
     /// What becomes of the record, unless another command has decided that since.
@@ -211,7 +221,7 @@ impl PuttingBack<'_> {
         place: Option<&Place>,
     ) -> Result<Attempt<'s, Done>> {
         let end = match &unrestored {
-            None => self.store.end_of_guard(&self.record.id),
+            None => self.end(),
             Some(why) => {
                 let status = Status::Unrestored(why.clone());
                 let record = Record { status, ..self.record.clone() };
@@ -220,19 +230,19 @@ impl PuttingBack<'_> {
         };
         let guards = self.recorded(end);
         let revision = match document {
-            None if self.store.put_guards(guards.clone())? => None,
+            None if put_guards(self.store, guards.clone())? => None,
             None => return Ok(Attempt::Overtaken(None)),
             Some(document) => {
                 let created = document.pointer("/metadata/created").cloned();
                 let sealed = ground.seal(document, created.as_ref())?;
                 let state = sealed.document.value.skeleton();
-                let signals = ground.files_of(&Signals::Follow, state)?;
+                let signals = files_of(self.store, &Signals::Follow, state)?;
                 let plan = Plan {
-                    kept: ground.replaced_by_restore(),
+                    kept: backup_or_evidence(ground, pinned::PRE_RESTORE),
                     guards,
                     ..Plan::of(&sealed, signals, self.options, place)
                 };
-                match ground.publish(plan)? {
+                match publish(ground, plan)? {
                     Landed::Done => Some(sealed.document.seal.revision.get()),
                     Landed::Overtaken(ground) => return Ok(Attempt::Overtaken(Some(ground))),
                 }
@@ -258,7 +268,7 @@ struct Since<'a, 's> {
 
 impl<'a, 's> Since<'a, 's> {
     fn new(ground: &'a Ground<'s>, checkpoint: &'a Checkpoint) -> Result<Self> {
-        let records = ground.store.records()?.into_iter();
+        let records = records(ground.store, Source::Cluster)?.into_iter();
         let list = records.map(|record| Event::Commit(record.commit)).collect();
         Ok(Self { ground, checkpoint, events: Events { list, ..Events::default() } })
     }
@@ -286,7 +296,7 @@ impl Commits for Since<'_, '_> {
             if !is_wanted {
                 continue;
             }
-            let copy = self.ground.store.copy_in(self.ground.source, name.as_str())?;
+            let copy = self.ground.source.copy(self.ground.store, name.as_str())?;
             if let Some(document) = BackupCopy::sealed(&copy)
                 && document.seal.lineage == live.seal.lineage
             {
@@ -298,6 +308,6 @@ impl Commits for Since<'_, '_> {
     }
 
     fn is_config_changed(&self) -> Result<bool> {
-        self.ground.store.host()?.is_config_changed(self.checkpoint.listing())
+        host_of(self.ground.store)?.is_config_changed(self.checkpoint.listing())
     }
 }

@@ -2,20 +2,22 @@
 
 use bytes::Bytes;
 
-use super::{ended, open, unsure};
-use crate::document::seal::Seal;
+use super::step::{Step, ended, note, open, step, unsure};
 use crate::document::{Reading, inspect_text};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::messages::{RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, delete, put, put_at, snapshot};
 use crate::journal::Commit;
 use crate::plural::count;
 use crate::store::FileStore;
 use crate::store::moving::{Contents, occupied};
+use crate::store::remote::keys::KeySpace;
 use crate::store::remote::log::{LOG_KEPT, Newest, Operation, Record};
-use crate::store::remote::meta::{Meta, Standing};
+use crate::store::remote::meta::{Meta, Standing, meta_in, not_here};
+use crate::store::remote::source::Source;
 use crate::store::remote::{DOCUMENT_LIMIT, RemoteStore};
 use crate::store::restore::intent::OperationId;
+use crate::time::rfc3339;
 
 /// The operations of one transaction, at most: etcd takes 128.
 const TOGETHER: usize = 64;
@@ -23,25 +25,39 @@ const TOGETHER: usize = 64;
 const BYTES: usize = 1 << 20;
 
 /// What a push has found or put.
-pub(in crate::store::remote) enum Arrival {
+pub(super) enum Arrival {
     /// The store expects the state.
     Expected(Box<Meta>),
     /// The state is here: the answer of an earlier attempt was lost.
     Here,
 }
 
-impl RemoteStore {
+/// A push on its way here.
+#[derive(Clone, Copy)]
+pub(super) struct Push<'a> {
+    pub store: &'a RemoteStore,
+    pub root: &'a FileStore,
+    pub operation: &'a OperationId,
+    /// What the root has.
+    pub contents: &'a Contents,
+}
+
+/// The commits that go with a push.
+struct Commits<'c> {
+    /// The one of the document's own revision.
+    own: Commit,
+    /// Those before it.
+    earlier: Vec<&'c Commit>,
+}
+
+impl Push<'_> {
     /// Lets the store expect the state.
-    pub(super) fn begin_arrival(
-        &self,
-        operation: &OperationId,
-        contents: &Contents,
-        root: &FileStore,
-    ) -> Result<Arrival> {
-        let size = contents.state.len();
+    pub(super) fn begin(&self) -> Result<Arrival> {
+        let size = self.contents.state.len();
         if size > DOCUMENT_LIMIT {
             let message = format!(
-                "the document has {size} bytes, and {} MiB is the limit in a store on other machines",
+                "the document has {size} bytes, and {} MiB is the limit in a store on other \
+                 machines",
                 DOCUMENT_LIMIT >> 20
             );
             return Err(Error::new(Kind::TooLarge, message)
@@ -49,7 +65,7 @@ impl RemoteStore {
         }
         let mut is_put = false;
         loop {
-            match self.expect(operation, contents, root, &mut is_put) {
+            match self.expect(&mut is_put) {
                 Ok(None) => {}
                 Ok(Some(arrival)) => return Ok(arrival),
                 Err(error) => return Err(unsure(error, is_put)),
@@ -58,63 +74,56 @@ impl RemoteStore {
     }
 
     /// One attempt; `None` if `meta` is to be read again. Notes that something was put.
-    fn expect(
-        &self,
-        operation: &OperationId,
-        contents: &Contents,
-        root: &FileStore,
-        is_put: &mut bool,
-    ) -> Result<Option<Arrival>> {
-        let Some(meta) = self.room_for(operation, contents)? else {
+    fn expect(&self, is_put: &mut bool) -> Result<Option<Arrival>> {
+        let Self { store, operation, contents, .. } = *self;
+        let Some(meta) = self.room()? else {
             return Ok(Some(Arrival::Here));
         };
         if matches!(&meta.standing, Standing::Arriving { operation: it, .. } if it == operation) {
             return Ok(Some(Arrival::Expected(meta.into())));
         }
-        let created = crate::time::rfc3339(self.now());
-        let value = meta.arriving(&contents.lineage, &created, self.note(root, operation));
-        let key = self.keys.meta();
+        let created = rfc3339(store.now());
+        let value = meta.arriving(&contents.lineage, &created, note(store, self.root, operation));
+        let key = store.keys.meta();
         let request = TxnRequest {
-            compare: vec![put_at(key.clone(), meta.put_at), absent(self.keys.claim(operation))],
+            compare: vec![put_at(key.clone(), meta.put_at), absent(store.keys.claim(operation))],
             // Signals of a state that was here before.
-            success: vec![put(key, value), delete(&Keys::below(&self.keys.signal_prefix()))],
+            success: vec![put(key, value), delete(&Keys::below(&store.keys.signal_prefix()))],
             failure: Vec::new(),
         };
-        self.step(request)?;
+        step(store, request)?;
         *is_put = true;
-        match self.is_given_up(operation)? {
-            true => Err(ended()),
-            false => Ok(None),
+        // The claim says that the push was given up.
+        match Source::Cluster.value(store, store.keys.claim(operation))? {
+            Some(_) => Err(ended()),
+            None => Ok(None),
         }
     }
 
-    fn is_given_up(&self, operation: &OperationId) -> Result<bool> {
-        Ok(self.value_of(self.keys.claim(operation))?.is_some())
-    }
-
     /// `meta`, if the store can take the state; `None` if it has.
-    fn room_for(&self, operation: &OperationId, contents: &Contents) -> Result<Option<Meta>> {
+    fn room(&self) -> Result<Option<Meta>> {
+        let Self { store, operation, contents, .. } = *self;
         let ranges = [
-            Keys::one(self.keys.meta()).read(),
-            Keys::one(self.keys.state()).read(),
-            self.keys.logs().read_last(),
+            Keys::one(store.keys.meta()).read(),
+            Keys::one(store.keys.state()).read(),
+            store.keys.logs().read_last(),
         ];
-        let mut found = self.client.snapshot(&snapshot(ranges))?.ranges();
-        let meta = self.meta_in(found.next().unwrap_or_default())?;
+        let mut found = store.client.snapshot(&snapshot(ranges))?.ranges();
+        let meta = meta_in(store, found.next().unwrap_or_default())?;
         let state = found.next().unwrap_or_default().kvs.pop();
         let newest = found.next().unwrap_or_default().kvs.pop();
-        let newest = newest.and_then(|kv| Newest::of(&kv, &self.keys));
+        let newest = newest.and_then(|kv| Newest::of(&kv, &store.keys));
         match &meta.standing {
             Standing::Here { pushed: Some(pushed) } if pushed == operation => return Ok(None),
             Standing::Here { .. } if meta.put_at == 0 && state.is_none() && newest.is_none() => {}
             Standing::Arriving { .. } | Standing::Departed { .. }
                 if meta.lineage.as_ref() == Some(&contents.lineage) => {}
-            standing => return Err(self.not_here(standing)),
+            standing => return Err(not_here(standing, &store.shown)),
         }
         if let Some(newest) = newest.filter(|newest| newest.revision > contents.revision) {
             let error = occupied(&format!(
                 "{} has revision {} of this state, and the root has revision {}",
-                self.shown, newest.revision, contents.revision
+                store.shown, newest.revision, contents.revision
             ));
             return Err(error.hint_command("state push --help", "name another prefix"));
         }
@@ -122,36 +131,32 @@ impl RemoteStore {
     }
 
     /// Puts everything, and lets the store be used.
-    pub(super) fn complete_arrival(
-        &self,
-        operation: &OperationId,
-        contents: &Contents,
-        arrival: Arrival,
-    ) -> Result<()> {
+    pub(super) fn complete(&self, arrival: Arrival) -> Result<()> {
+        let Self { store, operation, contents, .. } = *self;
         let Arrival::Expected(meta) = arrival else { return Ok(()) };
-        let guard = put_at(self.keys.meta(), meta.put_at);
-        let (own, earlier) = self.commits(contents);
+        let guard = put_at(store.keys.meta(), meta.put_at);
+        let Commits { own, earlier } = self.commits();
         let mut puts = Vec::new();
         let mut large = 0;
         for (name, text) in &contents.backups {
             match text.len() <= DOCUMENT_LIMIT {
-                true => puts.push((self.keys.backup(name), text.clone())),
+                true => puts.push((store.keys.backup(name), text.clone())),
                 false => large += 1,
             }
         }
         if large > 0 {
-            self.warn(format!("{} over 1 MiB stayed in the root", count(large, "backup")));
+            store.warn(format!("{} over 1 MiB stayed in the root", count(large, "backup")));
         }
         for (name, content) in &contents.signals {
-            puts.push((self.keys.signal(name), content.clone()));
+            puts.push((store.keys.signal(name), content.clone()));
         }
         for commit in earlier {
             let record = Record { operation: Operation::new()?, commit: commit.clone() };
-            puts.push((self.keys.log(commit.revision), record.value()?));
+            puts.push((store.keys.log(commit.revision), record.value()?));
         }
         for success in batches(puts) {
             let request = TxnRequest { compare: vec![guard.clone()], success, failure: Vec::new() };
-            if !self.client.commit(&request).map_err(open)?.succeeded {
+            if !store.client.commit(&request).map_err(open)?.succeeded {
                 return Err(ended());
             }
         }
@@ -159,25 +164,26 @@ impl RemoteStore {
         let request = TxnRequest {
             compare: vec![guard],
             success: vec![
-                put(self.keys.state(), contents.state.clone()),
-                put(self.keys.log(contents.revision), record.value()?),
-                put(self.keys.meta(), meta.arrived()),
+                put(store.keys.state(), contents.state.clone()),
+                put(store.keys.log(contents.revision), record.value()?),
+                put(store.keys.meta(), meta.arrived()),
             ],
             failure: Vec::new(),
         };
-        let (succeeded, found) = self.step(request)?;
-        let found = self.meta_in(found)?;
-        let is_done = succeeded
-            || matches!(&found.standing, Standing::Here { pushed: Some(it) } if it == operation);
-        if is_done { Ok(()) } else { Err(ended()) }
+        let Step::Refused(found) = step(store, request)? else { return Ok(()) };
+        match meta_in(store, found)?.standing {
+            Standing::Here { pushed: Some(it) } if it == *operation => Ok(()),
+            _ => Err(ended()),
+        }
     }
 
     /// The record of the document's own revision, and those before it that the log goes back.
-    fn commits<'c>(&self, contents: &'c Contents) -> (Commit, Vec<&'c Commit>) {
+    fn commits(&self) -> Commits<'_> {
+        let Self { store, contents, .. } = *self;
         let of = |commit: &&Commit| commit.revision == contents.revision;
         let own = contents.commits.iter().rev().find(of).cloned();
         let own = own.unwrap_or_else(|| Commit {
-            origin: (self.surroundings.origin)(self.now()),
+            origin: (store.surroundings.origin)(store.now()),
             lineage: contents.lineage.clone(),
             revision: contents.revision,
             digest: contents.digest.clone(),
@@ -195,68 +201,65 @@ impl RemoteStore {
         let earlier = contents.commits.iter().filter(|commit| {
             commit.revision < contents.revision && commit.revision.get() >= oldest
         });
-        (own, earlier.collect())
+        Commits { own, earlier: earlier.collect() }
     }
+}
 
-    /// Takes a push back: afterwards the store is as it was before, and stays so.
-    pub(super) fn take_back(&self, operation: &OperationId) -> Result<()> {
-        loop {
-            let ranges = [Keys::one(self.keys.meta()).read(), Keys::one(self.keys.state()).read()];
-            let mut found = self.client.snapshot(&snapshot(ranges))?.ranges();
-            let meta = self.meta_in(found.next().unwrap_or_default())?;
-            let state = found.next().unwrap_or_default().kvs.pop();
-            let (meta_key, state_key) = (self.keys.meta(), self.keys.state());
-            let state_put_at = state.as_ref().map_or(0, |kv| kv.mod_revision);
-            let compare =
-                vec![put_at(meta_key.clone(), meta.put_at), put_at(state_key, state_put_at)];
-            let success = match &meta.standing {
-                Standing::Arriving { operation: it, .. } if it == operation => self.undoing(&meta),
-                Standing::Here { pushed: Some(it) } if it == operation => {
-                    // Put by the same transaction as `meta`, or changed since.
-                    if state_put_at != meta.put_at {
-                        return Err(self.used_since(state.map(|kv| kv.value)));
-                    }
-                    self.undoing(&meta)
+/// Takes a push back: afterwards the store is as it was before, and stays so.
+pub(super) fn take_back(store: &RemoteStore, operation: &OperationId) -> Result<()> {
+    loop {
+        let ranges = [Keys::one(store.keys.meta()).read(), Keys::one(store.keys.state()).read()];
+        let mut found = store.client.snapshot(&snapshot(ranges))?.ranges();
+        let meta = meta_in(store, found.next().unwrap_or_default())?;
+        let state = found.next().unwrap_or_default().kvs.pop();
+        let (meta_key, state_key) = (store.keys.meta(), store.keys.state());
+        let state_put_at = state.as_ref().map_or(0, |kv| kv.mod_revision);
+        let compare = vec![put_at(meta_key.clone(), meta.put_at), put_at(state_key, state_put_at)];
+        let success = match &meta.standing {
+            Standing::Arriving { operation: it, .. } if it == operation => {
+                undoing(&store.keys, &meta)
+            }
+            Standing::Here { pushed: Some(it) } if it == operation => {
+                // Put by the same transaction as `meta`, or changed since.
+                if state_put_at != meta.put_at {
+                    return Err(used_since(store, state.map(|kv| kv.value)));
                 }
-                // A transaction of this push that is still under way comes too late.
-                _ => vec![put(self.keys.claim(operation), "given up")],
-            };
-            let request = TxnRequest { compare, success, failure: Vec::new() };
-            if self.step(request)?.0 {
-                return Ok(());
+                undoing(&store.keys, &meta)
             }
+            // A transaction of this push that is still under way comes too late.
+            _ => vec![put(store.keys.claim(operation), "given up")],
+        };
+        let request = TxnRequest { compare, success, failure: Vec::new() };
+        if let Step::Done = step(store, request)? {
+            return Ok(());
         }
     }
+}
 
-    fn undoing(&self, meta: &Meta) -> Vec<RequestOp> {
-        let keys = &self.keys;
-        let mut operations =
-            vec![delete(&Keys::one(keys.state())), delete(&Keys::below(&keys.signal_prefix()))];
-        match meta.before_arrival() {
-            Some(before) => operations.push(put(keys.meta(), before)),
-            None => operations.extend([
-                delete(&keys.logs()),
-                delete(&Keys::below(&keys.backup_prefix())),
-                delete(&Keys::one(keys.meta())),
-            ]),
-        }
-        operations
+fn undoing(keys: &KeySpace, meta: &Meta) -> Vec<RequestOp> {
+    let mut operations =
+        vec![delete(&Keys::one(keys.state())), delete(&Keys::below(&keys.signal_prefix()))];
+    match meta.before_arrival() {
+        Some(before) => operations.push(put(keys.meta(), before)),
+        None => operations.extend([
+            delete(&keys.logs()),
+            delete(&Keys::below(&keys.backup_prefix())),
+            delete(&Keys::one(keys.meta())),
+        ]),
     }
+    operations
+}
 
-    fn used_since(&self, state: Option<Bytes>) -> Error {
-        let revision = state.and_then(|text| match inspect_text(text) {
-            Reading::Sealed(document) => {
-                let Seal { revision, .. } = document.seal;
-                Some(revision.get())
-            }
-            _ => None,
-        });
-        let message = format!("the state is in {} and was changed there since", self.shown);
-        let url = crate::error::quote(&self.shown);
-        Error::new(Kind::Conflict, message)
-            .hint_command(format!("state push {url}"), "finish it; `state pull` brings it back")
-            .detail("revision", revision)
-    }
+fn used_since(store: &RemoteStore, state: Option<Bytes>) -> Error {
+    let revision = state.and_then(|text| match inspect_text(text) {
+        Reading::Sealed(document) => Some(document.seal.revision.get()),
+        _ => None,
+    });
+    let message = format!("the state is in {} and was changed there since", store.shown);
+    let url = quote(&store.shown);
+    Error::new(Kind::Conflict, message)
+        .hint_command(format!("state push {url}"), "finish it; `state pull` brings it back")
+        .detail("revision", revision)
 }
 
 /// Puts in groups that one transaction can hold.

@@ -1,28 +1,27 @@
 //! `diff`, and the revisions that a watcher missed.
 
-use super::RemoteStore;
+use super::Report;
 use crate::document::contents::without_seal;
 use crate::document::diff::{Difference, diff};
-use crate::document::inspect_text;
 use crate::document::lazy::LazyDocument;
 use crate::error::Result;
 use crate::store::copies::{BackupCopy, Copies as _};
-use crate::store::diagnosis::known;
 use crate::store::layout::BackupName;
+use crate::store::remote::ground::Ground;
 use crate::store::versions::Versions;
 
-impl RemoteStore {
+impl Report<'_> {
     /// The differences between two revisions or backups; by default between the previous revision
     /// and the current document.
     pub fn differences(&self, old: Option<&str>, new: Option<&str>) -> Result<Vec<Difference>> {
-        let ground = self.observe_to_report()?;
+        let ground = Ground::to_report(self.store)?;
         let lineage = ground.lineage_to_continue()?;
         let (health, copies) = (&ground.health, ground.copies()?);
         let versions = Versions { health, copies, lineage: Some(&lineage) };
-        let reading = ground.text().map(|text| inspect_text(text.clone()));
+        let known = ground.known();
         let new = match new {
             Some(word) => versions.named(word)?,
-            None => known(health, reading.as_ref()).ok_or_else(|| ground.refusal())?,
+            None => known.as_ref().ok_or_else(|| ground.refusal())?,
         };
         let old = old.map_or_else(|| versions.previous(), |word| versions.named(word))?;
         Ok(diff(&without_seal(old), &without_seal(new)))
@@ -30,12 +29,12 @@ impl RemoteStore {
 
     /// The remaining copies of the revisions between two that a watcher saw, oldest first.
     pub fn between(&self, seen: u64, current: u64) -> Result<Vec<LazyDocument>> {
-        let ground = self.observe_to_report()?;
+        let ground = Ground::to_report(self.store)?;
         let is_between =
             |name: &BackupName| name.revision.is_some_and(|r| r.get() > seen && r.get() < current);
         let mut found: Vec<(u64, LazyDocument)> = Vec::new();
         for name in ground.backups.iter().filter(|name| is_between(name)) {
-            let copy = self.copy_in(ground.source, name.as_str())?;
+            let copy = ground.source.copy(self.store, name.as_str())?;
             if let Some(document) = BackupCopy::sealed(&copy)
                 && found.last().is_none_or(|(last, _)| *last < document.seal.revision.get())
             {

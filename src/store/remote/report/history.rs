@@ -1,30 +1,31 @@
-//! `history`: the revisions in the log, and the backups that hold them.
+//! `history` and `backups`: the revisions in the log, and the backups that hold them.
 
-use super::RemoteStore;
-use super::log::Record;
-use super::source::Source;
+use super::Report;
 use crate::document::seal::Revision;
 use crate::error::Result;
 use crate::owner_view::OwnerView;
-use crate::plural::count;
+use crate::store::backups::{Listed, Reasons};
 use crate::store::diagnosis::Health;
+use crate::store::remote::ground::Ground;
+use crate::store::remote::log::{Record, records};
+use crate::store::remote::source::copy_of;
 use crate::store::report::Remembered;
 use crate::time::{Since, parse_rfc3339};
 
-impl RemoteStore {
+impl Report<'_> {
     /// The revisions of this store, newest first; at most `limit`.
     pub fn history(&self, limit: Option<usize>, since: Option<Since>) -> Result<Vec<Remembered>> {
-        let ground = self.observe_to_report()?;
+        let ground = Ground::to_report(self.store)?;
         if let Health::NotInitialized = ground.health {
             return Err(ground.refusal());
         }
-        let since = since.map(|since| since.before(self.now()));
+        let since = since.map(|since| since.before(self.store.now()));
         let is_wanted = |commit: &Record| {
             since.is_none_or(|since| {
                 parse_rfc3339(&commit.commit.origin.time).is_none_or(|time| time >= since)
             })
         };
-        let records = self.records_in(ground.source)?.into_iter().rev().filter(is_wanted);
+        let records = records(self.store, ground.source)?.into_iter().rev().filter(is_wanted);
         let file_of = |revision: Revision| {
             let live = match &ground.health {
                 Health::Healthy(document) => Some(document.seal.revision),
@@ -53,21 +54,16 @@ impl RemoteStore {
         Ok(remembered.take(limit.unwrap_or(usize::MAX)).collect())
     }
 
-    /// The records of the log, oldest first.
-    pub(super) fn records(&self) -> Result<Vec<Record>> {
-        self.records_in(Source::Cluster)
-    }
-
-    /// The same from a source. Those that this program did not write are left out, with a warning.
-    pub(super) fn records_in(&self, source: Source) -> Result<Vec<Record>> {
-        let answer = self.snapshot_of(source, [self.keys.logs().read()])?;
-        let found = answer.ranges().next().unwrap_or_default().kvs;
-        let records: Vec<Record> = found.iter().filter_map(Record::of).collect();
-        let skipped = found.len() - records.len();
-        if skipped > 0 {
-            let records = count(skipped, "record");
-            self.warn_once(format!("{records} of the log skipped: damaged"));
-        }
-        Ok(records)
+    /// The backups, newest first.
+    pub fn backups(&self) -> Result<Vec<Listed>> {
+        let ground = Ground::to_report(self.store)?;
+        let reasons = Reasons::of(self.history(None, None).unwrap_or_default());
+        let listed = ground.backups.iter().rev().map(|name| {
+            let text = ground.source.value(self.store, self.store.keys.backup(name.as_str()))?;
+            let bytes = text.as_ref().map_or(0, |text| text.len() as u64);
+            let copy = copy_of(name.as_str(), text);
+            Ok(Listed::of(name, &copy, bytes, &reasons))
+        });
+        listed.collect()
     }
 }
