@@ -37,20 +37,16 @@ use std::time::{Duration, Instant};
 use self::break_lock::BrokenWait;
 use self::commit::CommitTurn;
 use self::gate::Gate;
-use self::guard_lifeline::GuardLifeline;
-use self::implicit::ImplicitLocks;
 use self::root::LockRoot;
 use super::edit::{Acquired, BreakTarget};
 use super::fence::Fence;
-use super::identity::Identity;
 use super::lifeline::Lifeline;
-use super::liveness::Liveness;
 use super::log::LockLog;
 use super::process::owner::LockEnv;
 use super::record::{Grant, Token};
 use super::release::Released;
 use super::report::{LockEntry, LockSummary, Standing};
-use super::request::{Deadline, Request, Requester};
+use super::request::{Request, Requester};
 use super::run::RunSpec;
 use crate::audit::Audit;
 use crate::error::{Error, ExitCode, Kind, Result};
@@ -109,13 +105,7 @@ impl FileLocks {
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        self.then_rotate(acquire::acquire(&self.root, request))
-    }
-
-    /// Rotates the journal if a line of this command filled it.
-    fn then_rotate<T>(&self, result: T) -> T {
-        events::rotate_full_journal(&self.root);
-        result
+        then_rotate(&self.root, acquire::acquire(&self.root, request))
     }
 
     /// Gives back grants that were made a moment ago and cannot be used.
@@ -132,7 +122,7 @@ impl FileLocks {
         requester: &Requester,
         deadline: Instant,
     ) -> Result<Vec<Released>> {
-        self.then_rotate(release::release(&self.root, names, token, requester, deadline))
+        then_rotate(&self.root, release::release(&self.root, names, token, requester, deadline))
     }
 
     /// Renews a grant's time to live, counted from now; returns its end, in seconds since 1970.
@@ -169,7 +159,7 @@ impl FileLocks {
 
     /// Runs a command while its locks are held; returns its exit status.
     pub fn run(&self, spec: &RunSpec) -> Result<ExitStatus> {
-        self.then_rotate(run::run(&self.root, spec))
+        then_rotate(&self.root, run::run(&self.root, spec))
     }
 
     /// The state of a lock.
@@ -193,32 +183,6 @@ impl FileLocks {
         dir.map_or(Ok(Vec::new()), |dir| {
             records::Records { locks: &self.root, dir: &dir }.lifelines()
         })
-    }
-
-    /// Takes a lifeline for a guard of this process.
-    pub fn guard_lifeline(&self, deadline: Instant) -> Result<GuardLifeline<'_>> {
-        GuardLifeline::create(&self.root, deadline)
-    }
-
-    /// The liveness of a guard's process; its lifeline proves it where its pid does not.
-    pub fn guard_liveness(
-        &self,
-        process: &Identity,
-        lifeline: Option<&Lifeline>,
-    ) -> Result<Liveness> {
-        guard_lifeline::liveness(&self.root, process, lifeline)
-    }
-
-    /// Acquires these locks for the command itself if nothing blocks them; `None` if something
-    /// does.
-    pub fn try_acquire_implicit(&self, names: &[&str]) -> Result<Option<ImplicitLocks<'_>>> {
-        ImplicitLocks::try_acquire(&self.root, names)
-    }
-
-    /// Acquires these locks for the command itself, waiting until nothing blocks them. The caller
-    /// must hold nothing.
-    pub fn acquire_implicit(&self, names: &[&str], deadline: Instant) -> Result<ImplicitLocks<'_>> {
-        ImplicitLocks::acquire(&self.root, names, Deadline::at(deadline))
     }
 
     /// Waits for a commit's turn, in `dir` (`.locks` in `root`): the flock, and a place in the
@@ -258,4 +222,10 @@ impl FileLocks {
     pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {
         commit::pass_fences(&self.root, fences, deadline)
     }
+}
+
+/// Rotates the journal if a line of this command filled it.
+fn then_rotate<T>(root: &LockRoot, result: T) -> T {
+    events::rotate_full_journal(root);
+    result
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::time::Instant;
 
+use super::FileLocks;
 use super::gate::Gate;
 use super::probe::LivenessProbe;
 use super::root::LockRoot;
@@ -22,7 +23,9 @@ pub struct GuardLifeline<'a> {
 }
 
 impl<'a> GuardLifeline<'a> {
-    pub(in crate::lock) fn create(locks: &'a LockRoot, deadline: Instant) -> Result<Self> {
+    /// Takes a lifeline for a guard of this process.
+    pub fn create(locks: &'a FileLocks, deadline: Instant) -> Result<Self> {
+        let locks = &locks.root;
         let name = Lifeline::of_guard()?;
         let gate = Gate::enter(locks, deadline)?; // so that no clean-up finds it unlocked
         let _file = slot::create(&name, &locks.disk, gate.records().dir)?;
@@ -33,6 +36,24 @@ impl<'a> GuardLifeline<'a> {
     pub fn name(&self) -> &Lifeline {
         &self.name
     }
+
+    /// The liveness of a guard's process; its lifeline proves it where its pid does not.
+    pub fn liveness(
+        locks: &FileLocks,
+        process: &Identity,
+        lifeline: Option<&Lifeline>,
+    ) -> Result<Liveness> {
+        let locks = &locks.root;
+        let dir = match records::open(locks).ok().flatten() {
+            Some(dir) => dir,
+            None => side::open_root(&locks.disk, &locks.directory)?,
+        };
+        // A lifeline that is missing proves nothing: the guard's command may have cleaned `.locks/`.
+        let is_there =
+            |name: &&Lifeline| locks.disk.stat(&dir, name.as_str()).is_ok_and(|f| f.is_some());
+        let lifeline = lifeline.filter(is_there);
+        Ok(process_or_lifeline(&LivenessProbe::new(&locks.disk, &dir)?, process, lifeline))
+    }
 }
 
 impl Drop for GuardLifeline<'_> {
@@ -41,20 +62,4 @@ impl Drop for GuardLifeline<'_> {
             let _ = self.locks.disk.unlink(&dir, self.name.as_str()); // `lock clean` finds it
         }
     }
-}
-
-pub(in crate::lock) fn liveness(
-    locks: &LockRoot,
-    process: &Identity,
-    lifeline: Option<&Lifeline>,
-) -> Result<Liveness> {
-    let dir = match records::open(locks).ok().flatten() {
-        Some(dir) => dir,
-        None => side::open_root(&locks.disk, &locks.directory)?,
-    };
-    // A lifeline that is missing proves nothing: the guard's command may have cleaned `.locks/`.
-    let is_there =
-        |name: &&Lifeline| locks.disk.stat(&dir, name.as_str()).is_ok_and(|f| f.is_some());
-    let lifeline = lifeline.filter(is_there);
-    Ok(process_or_lifeline(&LivenessProbe::new(&locks.disk, &dir)?, process, lifeline))
 }

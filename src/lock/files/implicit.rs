@@ -6,8 +6,9 @@
 //! it fails, the caller releases everything and waits (`ImplicitLocks::acquire`) while it holds
 //! nothing else and thus blocks no other command.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::FileLocks;
 use super::acquire::{GiveBack, acquire, give_back};
 use super::root::LockRoot;
 use crate::error::{Kind, Result};
@@ -28,11 +29,8 @@ pub struct ImplicitLocks<'a> {
 
 impl<'a> ImplicitLocks<'a> {
     /// Acquires these locks if nothing blocks them; `None` if something does.
-    pub(in crate::lock) fn try_acquire(
-        locks: &'a LockRoot,
-        names: &[&str],
-    ) -> Result<Option<Self>> {
-        match Self::acquire(locks, names, Deadline::after(Duration::ZERO)) {
+    pub fn try_acquire(locks: &'a FileLocks, names: &[&str]) -> Result<Option<Self>> {
+        match Self::acquire_until(&locks.root, names, Deadline::after(Duration::ZERO)) {
             Ok(implicit) => Ok(Some(implicit)),
             Err(error) if matches!(error.kind, Kind::LockTimeout | Kind::Deadlock) => Ok(None),
             Err(error) => Err(error),
@@ -40,11 +38,11 @@ impl<'a> ImplicitLocks<'a> {
     }
 
     /// Acquires these locks, waiting until nothing blocks them. The caller must hold nothing.
-    pub(in crate::lock) fn acquire(
-        locks: &'a LockRoot,
-        names: &[&str],
-        deadline: Deadline,
-    ) -> Result<Self> {
+    pub fn acquire(locks: &'a FileLocks, names: &[&str], deadline: Instant) -> Result<Self> {
+        Self::acquire_until(&locks.root, names, Deadline::at(deadline))
+    }
+
+    fn acquire_until(locks: &'a LockRoot, names: &[&str], deadline: Deadline) -> Result<Self> {
         let mut names =
             names.iter().map(|name| Name::parse("lock", name)).collect::<Result<Vec<_>>>()?;
         let mut requester = owner::self_and_ancestors(None, &locks.env)?;

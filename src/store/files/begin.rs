@@ -8,7 +8,7 @@ use super::FileStore;
 use super::restore::Settled;
 use super::root::Root;
 use super::staging::Staging;
-use super::state_lock::{StateLock, StateLocks, TREE_LOCKS};
+use super::state_lock::{StateLock, StateLocks};
 use super::transaction::Transaction;
 use crate::error::{Kind, Result};
 use crate::lock::LOCKS;
@@ -97,7 +97,7 @@ impl<'s> Transactions<'s> {
                 }
                 drop(lock); // the holder of the flock must not wait for another lock
                 root = locks.precheck(purpose)?;
-                locks.await_trees(deadline)?;
+                drop(locks.lock_trees(deadline)?);
             }
             check_deadline(deadline)?;
         }
@@ -114,13 +114,14 @@ impl<'s> Transactions<'s> {
         purpose: LockPurpose,
         deadline: Instant,
     ) -> Result<Rc<StateLock<'s>>> {
+        let locks = StateLocks::of(self.store);
         loop {
             let lock = self.lock_state(purpose, deadline)?;
-            if let Some(trees) = self.store.locks.try_acquire_implicit(&TREE_LOCKS)? {
+            if let Some(trees) = locks.try_lock_trees()? {
                 return Ok(lock.with(trees));
             }
             drop(lock);
-            let trees = self.store.locks.acquire_implicit(&TREE_LOCKS, deadline)?;
+            let trees = locks.lock_trees(deadline)?;
             match self.lock_state(purpose, deadline.min(Instant::now() + PATIENCE)) {
                 Ok(lock) => return Ok(lock.with(trees)),
                 // The holder of the state lock may be waiting for a lock held here.

@@ -68,7 +68,8 @@ impl<'s> Guards<'s> {
     pub fn begin(&self, snapshot: &Snapshot) -> Result<Begun<'s>> {
         let token = new_token()?;
         // Without a lifeline it is unknown in other pid namespaces whether the guard runs.
-        let lifeline = self.store.locks.guard_lifeline(StateLocks::of(self.store).deadline()).ok();
+        let lifeline =
+            GuardLifeline::create(&self.store.locks, StateLocks::of(self.store).deadline()).ok();
         let mut begun_record = None;
         self.store.checkpoints().create_then(snapshot, Retention::Automatic, &mut |tx, made| {
             let record = Record {
@@ -248,7 +249,7 @@ impl<'s> Guards<'s> {
 
     /// The liveness of the process of a guard of this root.
     pub(super) fn liveness(&self, record: &Record) -> Result<Liveness> {
-        self.store.locks.guard_liveness(&record.process, record.lifeline.as_ref())
+        GuardLifeline::liveness(&self.store.locks, &record.process, record.lifeline.as_ref())
     }
 
     /// Returns whether the process of a guard of this root has ended.

@@ -136,7 +136,7 @@ impl Host {
     /// Shows to other pid namespaces of this host that a guard runs; none where that is not
     /// possible.
     pub fn guard_lifeline(&self) -> Option<GuardLifeline<'_>> {
-        self.store.locks.guard_lifeline(StateLocks::of(&self.store).deadline()).ok()
+        GuardLifeline::create(&self.store.locks, StateLocks::of(&self.store).deadline()).ok()
     }
 
     /// The liveness of a guard's process: unknown where it guards another root, or on another

@@ -22,7 +22,7 @@ use crate::store::options::LockPurpose;
 use crate::tree::is_mount_point;
 
 /// The locks that a checkpoint holds besides the state lock.
-pub(super) const TREE_LOCKS: [&str; 2] = ["config", "signals"];
+const TREE_LOCKS: [&str; 2] = ["config", "signals"];
 
 /// The state lock, held, with what a writer opened under it.
 #[derive(Debug)]
@@ -163,12 +163,12 @@ impl<'s> StateLocks<'s> {
 
     /// Takes the locks of `config/` and `.signals/`, if they are free.
     pub(super) fn try_lock_trees(&self) -> Result<Option<ImplicitLocks<'s>>> {
-        self.store.locks.try_acquire_implicit(&TREE_LOCKS)
+        ImplicitLocks::try_acquire(&self.store.locks, &TREE_LOCKS)
     }
 
-    /// Waits until the locks of `config/` and `.signals/` are free.
-    pub(super) fn await_trees(&self, deadline: Instant) -> Result<()> {
-        self.store.locks.acquire_implicit(&TREE_LOCKS, deadline).map(drop)
+    /// Takes the locks of `config/` and `.signals/`, waiting until they are free.
+    pub(super) fn lock_trees(&self, deadline: Instant) -> Result<ImplicitLocks<'s>> {
+        ImplicitLocks::acquire(&self.store.locks, &TREE_LOCKS, deadline)
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -90,7 +90,7 @@ impl Restores<'_> {
             }
             let Some(_trees) = StateLocks::of(self.store).try_lock_trees()? else {
                 drop(lock);
-                StateLocks::of(self.store).await_trees(deadline)?;
+                drop(StateLocks::of(self.store).lock_trees(deadline)?);
                 continue;
             };
             let staging = Staging::of(self.store).open(&lock)?;
