@@ -44,6 +44,7 @@ mod page;
 mod permitted;
 mod pushes;
 mod quota;
+mod roles;
 mod security;
 mod server;
 mod stores;

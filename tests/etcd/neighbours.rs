@@ -1,6 +1,9 @@
 //! Stores above and below another one.
 
-use pipeline_state::error::Kind;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pipeline_state::error::{Kind, Result};
 use pipeline_state::etcd::txn::put;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::moving::Direction;
@@ -8,10 +11,12 @@ use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::remote::RemoteStore;
 
 use crate::checkpoints::checkpoint;
+use crate::faults::Plan;
 use crate::moving::root;
+use crate::server::PATIENT;
 use crate::stores::{Place, code, document, set, signal};
 
-fn init(store: &RemoteStore) -> pipeline_state::error::Result<()> {
+fn init(store: &RemoteStore) -> Result<()> {
     store.init(InitMode::Continue, &WriteOptions::of("init")).map(drop)
 }
 
@@ -37,6 +42,53 @@ fn a_store_is_not_begun_above_or_below_another_one() {
     }
     // The one that is there goes on.
     init(&of("/a/hold/x").store()).unwrap();
+}
+
+/// Begins a store, and before each of its requests in turn another one with `other`. One of them
+/// is refused, and the other one is there.
+fn begin_both(begin: fn(&Place, &Plan) -> Result<()>, from: &str, other: &str) {
+    for number in 0.. {
+        let place = Place::new();
+        let of = |below: &str| Place::at(format!("{}{below}", place.url));
+        let (here, there) = (of(from), of(other));
+        let plan = Plan::new(None);
+        let second = Rc::new(RefCell::new(None));
+        plan.before(number, {
+            let (there, second) = (there.clone(), second.clone());
+            move || drop(second.replace(Some(init(&there.store()))))
+        });
+        let first = begin(&here, &plan);
+        let Some(second) = second.take() else { break };
+        let context = format!("{from} {other} {number}: {first:?} {second:?}");
+        assert_eq!(here.value("meta").is_some(), first.is_ok(), "{context}");
+        assert_eq!(there.value("meta").is_some(), second.is_ok(), "{context}");
+        let refused = match (first, second) {
+            (Ok(()), Err(error)) | (Err(error), Ok(())) => error,
+            _ => panic!("{context}"),
+        };
+        assert_eq!(refused.kind, Kind::Exists, "{context}");
+    }
+}
+
+#[test]
+fn of_two_stores_begun_at_once_one_above_the_other_one_is_refused() {
+    let begin = |place: &Place, plan: &Plan| init(&place.faulty(plan, PATIENT));
+    let begin_again = |place: &Place, plan: &Plan| {
+        let store = place.faulty(plan, PATIENT);
+        store.init(InitMode::Fresh, &WriteOptions::of("init")).map(drop)
+    };
+    let push = |place: &Place, plan: &Plan| {
+        let root = root(place);
+        root.init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
+        let pushed = place.faulty(plan, PATIENT).moves().run(Direction::Push, &root);
+        assert_eq!(root.read().is_err(), pushed.is_ok(), "the state is in one place");
+        pushed.map(drop)
+    };
+    for begin in [begin, begin_again, push] {
+        for [from, other] in [["/a", "/a/hold/x"], ["/a/hold/x", "/a"]] {
+            begin_both(begin, from, other);
+        }
+    }
 }
 
 /// Two that were begun by an earlier release.

@@ -45,6 +45,8 @@ pub(super) struct Plan<'a> {
     pub claim: Option<&'a Claim>,
     /// What becomes of guards on record.
     pub guards: Part,
+    /// Guards of the first commit of a store.
+    pub beginning: Vec<Compare>,
 }
 
 impl<'a> Plan<'a> {
@@ -65,6 +67,7 @@ impl<'a> Plan<'a> {
             place,
             claim: None,
             guards: Part::default(),
+            beginning: Vec::new(),
         }
     }
 
@@ -95,7 +98,7 @@ pub(super) fn publish<'s>(ground: &Ground<'s>, plan: Plan<'_>) -> Result<Landed<
     let record = record.value()?;
     let mut compare = guards_of(ground, seal.revision, &plan.options.fences)?;
     compare.extend(plan.claim.into_iter().flat_map(|claim| claim.guards(store)));
-    compare.extend(plan.guards.compare.iter().cloned());
+    compare.extend(plan.guards.compare.iter().chain(&plan.beginning).cloned());
     let mut success = operations_of(ground, &plan)?;
     let kept = plan.kept.values(&store.keys);
     let ahead = match plan.size() + record.len() <= REQUEST_ROOM {

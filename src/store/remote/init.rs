@@ -14,6 +14,7 @@ use super::signals::files_of;
 use crate::document::first;
 use crate::document::seal::Revision;
 use crate::error::Result;
+use crate::etcd::messages::Compare;
 use crate::store::change::Outcome;
 use crate::store::diagnosis::Health;
 use crate::store::fresh::{Done, InitMode, Initialized, in_words};
@@ -47,8 +48,8 @@ impl Lineages<'_> {
             let ground = undamaged(ground, options)?;
             match &ground.health {
                 Health::NotInitialized => {
-                    check_beginning(self.store)?;
-                    let created = write_first(&ground, options)?;
+                    let beginning = check_beginning(self.store)?;
+                    let created = write_first(&ground, options, beginning)?;
                     let done = Done::Created;
                     Ok(created.map(|revision| Initialized { revision, done, replaced: None }))
                 }
@@ -72,16 +73,17 @@ impl Lineages<'_> {
     fn begin_again(&self, options: &WriteOptions) -> Result<Initialized> {
         let lineage = new_lineage()?;
         in_turn(self.store, options, |ground, place| {
-            if let Health::NotInitialized = ground.health {
-                check_beginning(self.store)?;
-            }
+            let beginning = match ground.health {
+                Health::NotInitialized => check_beginning(self.store)?,
+                _ => Vec::new(),
+            };
             let sealed = ground.seal_in(&lineage, first(), None)?;
             let revision = sealed.document.seal.revision;
             let kept = backup_or_evidence(&ground, pinned::PRE_FRESH);
             let replaced = kept.replaced(&self.store.keys);
             let state = sealed.document.value.skeleton();
             let signals = files_of(self.store, &Signals::Follow, state)?;
-            let plan = Plan { kept, ..Plan::of(&sealed, signals, options, place) };
+            let plan = Plan { kept, beginning, ..Plan::of(&sealed, signals, options, place) };
             Ok(match publish(&ground, plan)? {
                 Landed::Done => {
                     Attempt::Ended(Initialized { revision, done: Done::Created, replaced })
@@ -109,16 +111,20 @@ impl Lineages<'_> {
     }
 }
 
-/// Refuses to begin a store where none should be.
-fn check_beginning(store: &RemoteStore) -> Result<()> {
+/// Refuses to begin a store where none should be, or returns guards of that.
+fn check_beginning(store: &RemoteStore) -> Result<Vec<Compare>> {
     push_from_here(store).map_or(Ok(()), Err)?;
     check_neighbours(store)
 }
 
 /// Writes the first document; `None` if another writer was faster.
-fn write_first(ground: &Ground<'_>, options: &WriteOptions) -> Result<Option<Revision>> {
+fn write_first(
+    ground: &Ground<'_>,
+    options: &WriteOptions,
+    beginning: Vec<Compare>,
+) -> Result<Option<Revision>> {
     let sealed = ground.seal(first(), None)?;
-    let plan = Plan::of(&sealed, Vec::new(), options, None);
+    let plan = Plan { beginning, ..Plan::of(&sealed, Vec::new(), options, None) };
     Ok(match publish(ground, plan)? {
         Landed::Done => Some(sealed.document.seal.revision),
         Landed::Overtaken(_) => None,

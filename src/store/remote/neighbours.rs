@@ -1,14 +1,16 @@
 //! Stores above and below this one: their keys would be among each other's.
 //!
 //! A store is not begun where one is found. What is looked at is little: the keys `meta` of all
-//! prefixes above, as far as this client may read them, and the first keys below.
+//! prefixes above, as far as this client may read them, and the first keys below. The transaction
+//! that begins the store is guarded by that nothing has changed there since: of two that are begun
+//! at once, one above the other, the second is refused.
 
 use super::RemoteStore;
 use super::meta::Meta;
 use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::failure::Cause;
-use crate::etcd::messages::RangeRequest;
-use crate::etcd::txn::{Keys, snapshot};
+use crate::etcd::messages::{Compare, KeyValue, RangeRequest};
+use crate::etcd::txn::{Keys, created_before, put_at, snapshot};
 
 /// The most prefixes above that are looked at: a transaction has 128 operations.
 const ABOVE: usize = 64;
@@ -20,20 +22,43 @@ const READ: usize = 16;
 /// The name of the key that each store has.
 const META: &str = "/meta";
 
-/// Refuses to begin a store above or below another one.
-pub(super) fn check_neighbours(store: &RemoteStore) -> Result<()> {
-    if let Some(above) = store_above(store)? {
-        let below = store.keys.prefix().strip_prefix(&above).unwrap_or_default();
+/// A key `meta`, and what was found there.
+struct Seen {
+    key: String,
+    found: Option<KeyValue>,
+}
+
+impl Seen {
+    /// The prefix of the store that has it, if one has.
+    fn store(&self) -> Option<&str> {
+        self.found.as_ref().filter(|found| Meta::is_one(found))?;
+        self.key.strip_suffix(META)
+    }
+
+    /// A guard: nothing has changed there.
+    fn still(self) -> Compare {
+        put_at(self.key, self.found.map_or(0, |found| found.mod_revision))
+    }
+}
+
+/// Refuses to begin a store above or below another one. Returns the guards of the transaction that
+/// begins it. Any key that is made below meanwhile fails them: then the look is repeated.
+pub(super) fn check_neighbours(store: &RemoteStore) -> Result<Vec<Compare>> {
+    let above = seen_above(store)?;
+    if let Some(above) = above.iter().find_map(Seen::store) {
+        let below = store.keys.prefix().strip_prefix(above).unwrap_or_default();
         let beside = format!("{above}-{}", below.trim_matches('/').replace('/', "-"));
         return Err(amid(store, &format!("lies below that of the store {above}"), &beside));
     }
-    match store_below(store)? {
-        Some(below) => {
-            let beside = format!("{}-0", store.keys.prefix());
-            Err(amid(store, &format!("lies above that of the store {below}"), &beside))
-        }
-        None => Ok(()),
+    let listed = RangeRequest { limit: BELOW, ..store.keys.all().list() };
+    let answer = store.client.snapshot(&snapshot([listed]))?;
+    let nothing_since = created_before(&store.keys.all(), answer.revision() + 1);
+    let below = seen_below(store, answer.ranges().flat_map(|range| range.kvs))?;
+    if let Some(below) = below.iter().find_map(Seen::store) {
+        let beside = format!("{}-0", store.keys.prefix());
+        return Err(amid(store, &format!("lies above that of the store {below}"), &beside));
     }
+    Ok(above.into_iter().map(Seen::still).chain([nothing_since]).collect())
 }
 
 fn amid(store: &RemoteStore, where_it_is: &str, beside: &str) -> Error {
@@ -51,37 +76,41 @@ fn amid(store: &RemoteStore, where_it_is: &str, beside: &str) -> Error {
         .detail("store", store.shown.as_str())
 }
 
-/// The nearest prefix above with a store.
-fn store_above(store: &RemoteStore) -> Result<Option<String>> {
+/// The keys `meta` of the prefixes above, the nearest first. A role may see its own prefix only.
+fn seen_above(store: &RemoteStore) -> Result<Vec<Seen>> {
     let prefix = store.keys.prefix();
     let above = prefix.rmatch_indices('/').filter_map(|(end, _)| prefix.get(..end));
-    let above: Vec<&str> = above.filter(|above| !above.is_empty()).take(ABOVE).collect();
-    let ranges = above.iter().map(|above| Keys::one(format!("{above}{META}")).read());
-    first_store(store, ranges.collect())
-}
-
-/// A prefix below with a store.
-fn store_below(store: &RemoteStore) -> Result<Option<String>> {
-    let listed = RangeRequest { limit: BELOW, ..store.keys.all().list() };
-    let own = store.keys.meta();
-    let listed = store.client.range(&listed)?.kvs.into_iter();
-    let metas = listed.filter(|kv| kv.key.ends_with(META.as_bytes()) && kv.key != own);
-    first_store(store, metas.take(READ).map(|kv| Keys::one(kv.key).read()).collect())
-}
-
-/// The prefix of the first of these keys that is one of a store.
-fn first_store(store: &RemoteStore, ranges: Vec<RangeRequest>) -> Result<Option<String>> {
-    if ranges.is_empty() {
-        return Ok(None);
+    let above = above.filter(|above| !above.is_empty()).take(ABOVE);
+    let keys: Vec<String> = above.map(|above| format!("{above}{META}")).collect();
+    if let Some(seen) = look(store, &keys)? {
+        return Ok(seen);
     }
+    let mut readable = Vec::new();
+    for key in &keys {
+        readable.extend(look(store, std::slice::from_ref(key))?.unwrap_or_default());
+    }
+    Ok(readable)
+}
+
+/// The first keys `meta` among those below.
+fn seen_below(store: &RemoteStore, listed: impl Iterator<Item = KeyValue>) -> Result<Vec<Seen>> {
+    let own = store.keys.meta();
+    let names = listed.filter_map(|kv| String::from_utf8(kv.key.to_vec()).ok());
+    let metas = names.filter(|key| key.ends_with(META) && *key != own);
+    Ok(look(store, &metas.take(READ).collect::<Vec<_>>())?.unwrap_or_default())
+}
+
+/// Reads keys; `None` if this client may not read one of them.
+fn look(store: &RemoteStore, keys: &[String]) -> Result<Option<Vec<Seen>>> {
+    if keys.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let ranges = keys.iter().map(|key| Keys::one(key.clone()).read());
     let answer = match store.client.snapshot(&snapshot(ranges)) {
-        // A role may see its own prefix only.
         Err(failure) if matches!(failure.cause, Cause::Forbidden(_)) => return Ok(None),
         answer => answer?,
     };
-    let mut found = answer.ranges().flat_map(|range| range.kvs).filter(Meta::is_one);
-    Ok(found.find_map(|kv| {
-        let key = std::str::from_utf8(&kv.key).ok()?;
-        key.strip_suffix(META).map(str::to_owned)
-    }))
+    let found = answer.ranges().map(|range| range.kvs.into_iter().next());
+    let seen = keys.iter().cloned().zip(found).map(|(key, found)| Seen { key, found });
+    Ok(Some(seen.collect()))
 }

@@ -14,6 +14,7 @@ use crate::store::moving::{Contents, occupied};
 use crate::store::remote::keys::KeySpace;
 use crate::store::remote::log::{LOG_KEPT, Newest, Operation, Record};
 use crate::store::remote::meta::{Meta, Standing, meta_in, not_here};
+use crate::store::remote::neighbours::check_neighbours;
 use crate::store::remote::source::Source;
 use crate::store::remote::{DOCUMENT_LIMIT, RemoteStore};
 use crate::store::restore::intent::OperationId;
@@ -85,8 +86,13 @@ impl Push<'_> {
         let created = rfc3339(store.now());
         let value = meta.arriving(&contents.lineage, &created, note(store, self.root, operation));
         let key = store.keys.meta();
+        let mut compare =
+            vec![put_at(key.clone(), meta.put_at), absent(store.keys.claim(operation))];
+        if meta.put_at == 0 {
+            compare.extend(check_neighbours(store)?);
+        }
         let request = TxnRequest {
-            compare: vec![put_at(key.clone(), meta.put_at), absent(store.keys.claim(operation))],
+            compare,
             // Signals of a state that was here before.
             success: vec![put(key, value), delete(&Keys::below(&store.keys.signal_prefix()))],
             failure: Vec::new(),
