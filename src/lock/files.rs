@@ -217,6 +217,16 @@ impl FileLocks {
         tokens::forget(&self.root, deadline)
     }
 
+    /// A number above every token handed out so far; 0 where there is no lock.
+    pub fn tokens_end(&self) -> Result<u64> {
+        tokens::end(&self.root)
+    }
+
+    /// Lets tokens go on from `end`, durably: lower ones were given out elsewhere.
+    pub fn raise_tokens(&self, end: u64, deadline: Instant) -> Result<()> {
+        tokens::raise(&self.root, end, deadline)
+    }
+
     /// Checks the same while holding the gate; none of these grants can be removed until it is
     /// released.
     pub fn pass_fences(&self, fences: &[Fence], deadline: Instant) -> Result<Option<Gate<'_>>> {

@@ -2,8 +2,9 @@
 //!
 //! What callers may rely on:
 //!
-//! 1. A grant is a key that ends with a lease of its owner, and the revision that created the key
-//!    is its token. Without a living lease there is no grant: such a transaction does nothing.
+//! 1. A grant is a key that ends with a lease of its owner, and its token follows from the revision
+//!    that created the key. Without a living lease there is no grant: such a transaction does
+//!    nothing.
 //! 2. A grant's guard is that no other was made since the snapshot on which it was decided. So of
 //!    two requests that saw a lock free, one is granted and the other looks again.
 //! 3. A waiter is a key that ends with a lease of the waiting command. The order of the queue is
@@ -35,6 +36,7 @@ mod release;
 mod report;
 mod run;
 mod stand_in;
+mod tokens;
 mod wait;
 
 use std::cell::RefCell;
@@ -44,11 +46,13 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 pub use self::commit::{Ahead, Committer, Obstacle};
+pub use self::encoding::Held;
 use self::keeper_process::Keeping;
 pub use self::keeper_process::{Host, KEEP, main as keep};
 pub use self::keys::{Entry, LockKeys};
 pub use self::lost::Loss;
 pub use self::mark::StateMark;
+pub use self::tokens::Tokens;
 use super::edit::{Acquired, BreakTarget};
 use super::lifeline::Lifeline;
 use super::log::LockLog;

@@ -179,6 +179,8 @@ pub struct Contents {
     pub signals: Vec<(String, Bytes)>,
     /// Commits on record, oldest first.
     pub commits: Vec<Commit>,
+    /// A number above the tokens of all grants of locks so far.
+    pub tokens: u64,
 }
 
 /// The result of a move.

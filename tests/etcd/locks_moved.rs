@@ -1,15 +1,23 @@
 //! Locks of a store with its state elsewhere, or on its way: none is granted.
 
 use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::Exclusive;
+use pipeline_state::lock::{
+    BreakTarget, Deadline, Fence, LockEnv, Request, RequestSpec, Token, owner,
+};
+use pipeline_state::store::FileStore;
+use pipeline_state::store::moving::Direction;
+use pipeline_state::store::options::WriteOptions;
 use serde_json::{Value, json};
 
 use crate::faults::Plan;
-use crate::holders::Script;
+use crate::holders::{Script, name, names, token};
+use crate::moving::{half_pushed, root, with_state};
 use crate::server::PATIENT;
-use crate::stores::{Place, set};
+use crate::stores::{Place, set, set_with};
 
 /// What `meta` says of a state that moves, is elsewhere, or is kept by a newer program.
 fn marks() -> [(Value, Kind); 4] {
@@ -41,8 +49,14 @@ fn a_lock_is_refused_as_a_commit_is() {
             assert_eq!((refused.kind, refused.code()), (kind, commit.code()), "{refused}");
         }
         assert!(place.below("wait/").is_empty());
-        // What is held is given back.
-        one.release(&locks, "a").unwrap();
+        // What is held is given back, unless a newer program may say otherwise.
+        match (kind, one.release(&locks, "a")) {
+            (Kind::NewerSchema, refused) => {
+                assert_eq!(refused.unwrap_err().kind, kind);
+                continue;
+            }
+            (_, released) => assert_eq!(released.unwrap(), 0),
+        }
         assert_eq!(one.try_lock(&locks, "a", Exclusive).unwrap_err().kind, kind);
         assert!(place.below("hold/").is_empty());
     }
@@ -82,4 +96,105 @@ fn a_waiter_is_refused_when_its_turn_comes() {
         assert_eq!(waiter.join().unwrap().kind, Kind::Moved);
     });
     assert!(place.below("wait/").is_empty());
+}
+
+#[test]
+fn no_command_of_locks_works_with_a_store_of_a_later_format() {
+    let (place, script) = (Place::initialized(), Script::new());
+    let (locks, a) = (place.locks(), name("a"));
+    script.lock(&locks, "a", Exclusive).unwrap();
+    let kept = |key: &str| place.below(key).into_iter().map(|kv| kv.value).collect::<Vec<_>>();
+    let before = kept("hold/");
+    place.put("meta", json!({"format": 2}).to_string());
+    let requester = &script.request("a", RequestSpec::hold(Exclusive), Duration::ZERO).requester;
+    let refusals = [
+        ("check", locks.check(&a).map(drop)),
+        ("list", locks.list().map(drop)),
+        ("summary", locks.summary().map(drop)),
+        ("renew", locks.renew(&a, None, None, requester).map(drop)),
+        ("release", script.release(&locks, "a").map(drop)),
+        ("break", locks.break_lock(&a, BreakTarget::All).map(drop)),
+        ("clean", locks.clean().map(drop)),
+    ];
+    for (command, refused) in refusals {
+        assert_eq!(refused.unwrap_err().kind, Kind::NewerSchema, "{command}");
+    }
+    assert_eq!(kept("hold/"), before);
+}
+
+/// The token of a grant in a root, which is given back.
+fn token_in(root: &FileStore) -> Token {
+    let requester = owner::self_and_ancestors(None, &LockEnv::default()).unwrap();
+    let soon = Deadline::after(Duration::from_secs(10));
+    let request = Request::new(names("x"), RequestSpec::hold(Exclusive), requester, soon);
+    let acquired = root.locks().acquire(&request).unwrap();
+    root.locks().give_back(&acquired);
+    token(&acquired)
+}
+
+/// The token of a grant in a store, which is given back. A commit with a fence of it succeeds, and
+/// one with the fence `before` does not.
+fn token_on(place: &Place, before: Token) -> Token {
+    let (locks, script) = (place.locks(), Script::new());
+    let token = token(&script.lock(&locks, "x", Exclusive).unwrap());
+    let fenced = |token| {
+        let fences = vec![Fence { name: name("x"), token }];
+        let options = WriteOptions { fences, ..WriteOptions::of("set") };
+        set_with(&place.store(), &options, "by", token.get())
+    };
+    assert_eq!(fenced(before).unwrap_err().kind, Kind::Fenced);
+    fenced(token).unwrap();
+    script.release(&locks, "x").unwrap();
+    token
+}
+
+#[test]
+fn tokens_grow_wherever_the_state_goes() {
+    let here = with_state();
+    let there = here.elsewhere();
+    let high = 1 << 40; // above the revisions of the cluster
+    root(&here).locks().raise_tokens(high, Instant::now()).unwrap();
+    let mut seen = vec![token_in(&root(&here))];
+    assert!(seen[0].get() >= high);
+    for from_and_to in [[&here, &there], [&there, &here]] {
+        let [from, to] = from_and_to.map(|place| (place, root(place)));
+        from.0.store().moves().run(Direction::Push, &from.1).unwrap();
+        seen.push(token_on(from.0, seen[seen.len() - 1]));
+        to.0.store().moves().run(Direction::Pull, &to.1).unwrap();
+        seen.push(token_in(&to.1));
+    }
+    assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
+}
+
+#[test]
+fn a_push_that_is_taken_back_leaves_no_grant_and_goes_on_above_those_of_the_store() {
+    let place = half_pushed();
+    let (locks, script) = (place.locks(), Script::new());
+    place.put("tokens", "1099511627776"); // above those of the root
+    let on_store = token(&script.lock(&locks, "x", Exclusive).unwrap());
+    let take_back = || place.store().moves().give_up(Direction::Push, &root(&place));
+    assert_eq!(take_back().unwrap_err().kind, Kind::LockTimeout);
+    script.release(&locks, "x").unwrap();
+    take_back().unwrap();
+    assert!(token_in(&root(&place)) > on_store);
+}
+
+#[test]
+fn a_push_waits_until_no_lock_of_the_store_is_held() {
+    let (place, script) = (with_state(), Script::new());
+    let push = || place.store().moves().run(Direction::Push, &root(&place));
+    script.lock(&place.locks(), "x", Exclusive).unwrap();
+    assert_eq!(push().unwrap_err().kind, Kind::LockTimeout);
+    root(&place).read().unwrap(); // nothing was changed
+    script.release(&place.locks(), "x").unwrap();
+    push().unwrap();
+}
+
+#[test]
+fn tokens_that_cannot_be_read_grant_nothing() {
+    let (place, script) = (Place::initialized(), Script::new());
+    place.put("tokens", "many");
+    let refused = script.lock(&place.locks(), "x", Exclusive).unwrap_err();
+    assert_eq!(refused.kind, Kind::Corrupt);
+    assert!(place.below("hold/").is_empty());
 }

@@ -440,8 +440,8 @@ fn an_abort_that_is_killed_can_be_repeated() {
     }
 }
 
-#[test]
-fn a_push_that_was_used_since_cannot_be_taken_back() {
+/// A place with its state in the store, and the root does not know it.
+pub fn half_pushed() -> Place {
     let place = with_state();
     let has_begun = Cell::new(false);
     let observed = Observed::new(move |call| {
@@ -452,8 +452,13 @@ fn a_push_that_was_used_since_cannot_be_taken_back() {
         }
     });
     let disk = Disk::new(Rc::new(observed));
-    // The state is in the store, and the root does not know it.
     place.store().moves().run(Direction::Push, &root_on(&place, disk)).unwrap_err();
+    place
+}
+
+#[test]
+fn a_push_that_was_used_since_cannot_be_taken_back() {
+    let place = half_pushed();
     assert_eq!(found(&place), Found::Store(1));
     add_one(&place.store(), "n").unwrap();
     let error = place.store().moves().give_up(Direction::Push, &root(&place)).unwrap_err();

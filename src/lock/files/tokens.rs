@@ -137,30 +137,55 @@ pub(super) fn reserve_ahead(records: Records<'_>, deadline: Instant) {
 /// hold no lock that it requested.
 pub(super) fn reserve(locks: &LockRoot, deadline: Instant) -> Result<()> {
     let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
-    let LockedDir { root, dir, lock } = lock_dir(locks, ShortLock::Reservation, deadline)?;
+    let locked = lock_dir(locks, ShortLock::Reservation, deadline)?;
     locks.check_refusal()?;
-    let records = Records { locks, dir: &dir };
+    let dir = &locked.dir;
+    let records = Records { locks, dir };
     let counter = Counter::of_this_boot(records)?;
     if counter.as_ref().is_some_and(|counter| counter.left() >= LOW) {
         return Ok(()); // another process did it during the wait
     }
-    if is_of_previous_boot(&locks.disk, &dir)? {
+    if is_of_previous_boot(&locks.disk, dir)? {
         // While torn can be distinguished from damaged.
         Gate::enter(locks, deadline)?.remove_all_torn()?;
     }
     let used = highest_known(records)?;
-    let end = used.checked_add(BLOCK).ok_or_else(|| used_up(&dir))?;
-    let (name, here) = (temporary(lock.inode(), STAGED), Namespace::here()?);
-    let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
-    let staged = locks.disk.stage(&dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
-    locks.disk.rename(dir.entry(&name), dir.entry(RESERVED))?;
-    staged.keep();
-    locks.disk.sync_dir(&dir)?;
-    locks.disk.sync_dir(&root)?; // `.locks` itself may be new
+    let end = used.checked_add(BLOCK).ok_or_else(|| used_up(dir))?;
+    put_reservation(locks, &locked, end)?;
     let gate = Gate::enter(locks, deadline)?;
     let counter = Counter::of_this_boot(gate.records())?;
     let next = counter.map_or(used, |counter| counter.next).max(1);
-    gate.replace(COUNTER, &sealed(&Counter { boot: here.boot.clone(), next, end })?)
+    let boot = Namespace::here()?.boot.clone();
+    gate.replace(COUNTER, &sealed(&Counter { boot, next, end })?)
+}
+
+/// Reserves the tokens below `end`, durably.
+fn put_reservation(locks: &LockRoot, locked: &LockedDir, end: u64) -> Result<()> {
+    let LockedDir { root, dir, lock } = locked;
+    let (name, here) = (temporary(lock.inode(), STAGED), Namespace::here()?);
+    let reservation = Reservation { end, boot: here.boot.clone(), machine: here.machine.clone() };
+    let staged = locks.disk.stage(dir, &name, &sealed(&reservation)?, Durability::Fsync)?;
+    locks.disk.rename(dir.entry(&name), dir.entry(RESERVED))?;
+    staged.keep();
+    locks.disk.sync_dir(dir)?;
+    Ok(locks.disk.sync_dir(root)?) // `.locks` itself may be new
+}
+
+/// A number above every token handed out so far; 0 where there is no lock.
+pub(super) fn end(locks: &LockRoot) -> Result<u64> {
+    let dir = records::open(locks)?;
+    dir.map_or(Ok(0), |dir| highest_known(Records { locks, dir: &dir }))
+}
+
+/// Lets tokens go on from `end`, durably: lower ones were given out elsewhere.
+pub(super) fn raise(locks: &LockRoot, end: u64, deadline: Instant) -> Result<()> {
+    let deadline = deadline.max(Instant::now() + MIN_GATE_WAIT);
+    let locked = lock_dir(locks, ShortLock::Reservation, deadline)?;
+    if highest_known(Records { locks, dir: &locked.dir })? >= end {
+        return Ok(());
+    }
+    put_reservation(locks, &locked, end)?;
+    Gate::enter(locks, deadline)?.unlink(COUNTER)
 }
 
 /// Returns whether this is the name of a staged reservation.

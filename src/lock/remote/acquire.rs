@@ -10,6 +10,7 @@ use super::keeper_process::Keeping;
 use super::oracle::ClusterOracle;
 use super::owner::{OwnerLease, name_of};
 use super::stand_in::StandIn;
+use super::tokens::Tokens;
 use super::wait::{Grantable, Wait};
 use super::{RemoteLocks, new_change};
 use crate::error::{Error, Kind, Result};
@@ -93,6 +94,8 @@ struct Grants<'a> {
     request: &'a Request,
     change: String,
     acquired: Vec<Acquired>,
+    /// As on the ground: the transaction requires that the state has not moved since.
+    tokens: Tokens,
     transaction: TxnRequest,
 }
 
@@ -143,11 +146,11 @@ impl<'a> Grants<'a> {
             (None, _) => compare.push(created_before(&locks.keys.all_waiters(), ground.at + 1)),
         }
         success.extend(places.iter().map(|place| delete(&Keys::one(place.key.clone()))));
-        Ok(Self { locks, request, change, acquired, transaction })
+        Ok(Self { locks, request, change, acquired, tokens: ground.tokens, transaction })
     }
 
     fn commit(mut self, wait: &mut Wait<'_>, owner: &str) -> Result<Landed> {
-        let keys = &self.locks.keys;
+        let (keys, tokens) = (&self.locks.keys, self.tokens);
         let ranges = keys.ranges(&self.request.names).into_iter().chain(self.locks.beside(owner));
         self.transaction.failure = ranges.map(RequestOp::from).collect();
         let answer = match self.locks.client.commit(&self.transaction) {
@@ -159,13 +162,13 @@ impl<'a> Grants<'a> {
         };
         if answer.succeeded {
             wait.place = None; // its keys are gone, and its lease ends by itself
-            return Ok(Landed::Done(self.granted_at(answer.revision())));
+            return Ok(Landed::Done(self.granted_at(answer.revision(), tokens)));
         }
-        let ground = Ground::of(keys, answer);
+        let ground = Ground::of(keys, answer)?;
         match self.was_made(&ground) {
             Some(created) => {
                 wait.place = None;
-                Ok(Landed::Done(self.granted_at(created)))
+                Ok(Landed::Done(self.granted_at(created, tokens)))
             }
             None => Ok(Landed::Overtaken(Some(Box::new(ground)))),
         }
@@ -176,11 +179,11 @@ impl<'a> Grants<'a> {
         let held = self.request.names.iter().flat_map(|name| ground.all_held(name));
         let own = held.filter(|held| held.change == self.change);
         // A grant that was only counted again is older.
-        own.filter_map(|held| i64::try_from(held.grant.token.get()).ok()).max()
+        own.map(|held| held.created).max()
     }
 
-    fn granted_at(self, revision: i64) -> Vec<Acquired> {
-        let made = u64::try_from(revision).ok().and_then(Token::new);
+    fn granted_at(self, revision: i64, tokens: Tokens) -> Vec<Acquired> {
+        let made = tokens.at(revision);
         let granted = |one: Acquired| {
             let is_counted =
                 one.before.as_ref().is_some_and(|before| before.token == one.grant.token);

@@ -71,23 +71,21 @@ impl Committer {
         Ok(Self { requester: owner::self_and_ancestors(None, env)? })
     }
 
-    /// The grant under which it commits: the revision that created it, and its key.
-    pub fn own(&self, holders: &[KeyValue]) -> Result<Option<(i64, Bytes)>> {
+    /// The grant under which it commits.
+    pub fn own<'h>(&self, holders: &'h [Held]) -> Result<Option<&'h Held>> {
         let name = Name::parse("lock", STATE)?;
-        let covers = |held: &Held| self.requester.covers(&name, &held.grant);
-        let own = holders.iter().filter(|kv| Held::of(kv).is_some_and(|held| covers(&held)));
-        Ok(own.map(|kv| (kv.create_revision, kv.key.clone())).next())
+        Ok(holders.iter().find(|held| self.requester.covers(&name, &held.grant)))
     }
 
     /// A living holder of `state` that is neither the owner of this command nor an ancestor.
-    pub fn obstacle(&self, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
+    pub fn obstacle(&self, holders: &[Held]) -> Result<Option<Obstacle>> {
         self.obstacle_of(STATE, holders)
     }
 
     /// The same of another lock.
-    pub fn obstacle_of(&self, lock: &str, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
+    pub fn obstacle_of(&self, lock: &str, holders: &[Held]) -> Result<Option<Obstacle>> {
         let (name, oracle) = (Name::parse("lock", lock)?, ClusterOracle::new()?);
-        let others = holders.iter().filter_map(Held::of).find(|held| {
+        let others = holders.iter().find(|held| {
             !self.requester.covers(&name, &held.grant) && !oracle.is_dead(&held.grant)
         });
         Ok(others.map(|held| {
@@ -96,7 +94,7 @@ impl Committer {
                 "" => holder, // its key cannot be read
                 since => format!("{holder} since {since}"),
             };
-            Obstacle { key: held.key, holder }
+            Obstacle { key: held.key.clone(), holder }
         }))
     }
 
@@ -124,15 +122,15 @@ impl Committer {
 
     /// Refuses the commit if it waits for itself.
     pub fn leave_cycle(&self, client: &Client, keys: &LockKeys) -> Result<()> {
-        let all = Ground::of(keys, client.snapshot(&snapshot(keys.everything()))?);
+        let all = Ground::of(keys, client.snapshot(&snapshot(keys.everything()))?)?;
         cycle::leave(client, &self.requester, &all, &ClusterOracle::new()?)
     }
 
     /// Refuses the commit if its script held `state` and has lost it: what it read before may be
     /// old.
-    pub fn check_lost(&self, host: &Host, holders: &[KeyValue], client: &Client) -> Result<()> {
+    pub fn check_lost(&self, host: &Host, holders: &[Held], client: &Client) -> Result<()> {
         let is_gone = |noted: &super::notes::Noted| {
-            let is_it = |kv: &KeyValue| u64::try_from(kv.create_revision) == Ok(noted.token.get());
+            let is_it = |held: &Held| held.grant.token == noted.token;
             noted.lock.as_str() == STATE && !holders.iter().any(is_it)
         };
         let lives = |lease| lives(client, lease);

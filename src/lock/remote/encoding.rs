@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tokens::Tokens;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::KeyValue;
 use crate::lock::identity::Identity;
@@ -16,11 +17,13 @@ pub struct Held {
     pub key: Bytes,
     /// The lease that it ends with.
     pub lease: i64,
+    /// The revision that created it.
+    pub created: i64,
     /// The revision that last put it.
     pub put_at: i64,
     /// The random id of the change that put it.
     pub change: String,
-    /// The grant. Its token is the revision that created the key.
+    /// The grant. Its token follows from the revision that created the key.
     pub grant: Grant,
 }
 
@@ -78,16 +81,16 @@ fn unwritable(error: serde_json::Error) -> Error {
 impl Held {
     /// Reads a key. A value of something else stands for a grant of an unknown owner: the lock may
     /// well be held.
-    pub fn of(kv: &KeyValue) -> Option<Self> {
-        let token = Token::new(u64::try_from(kv.create_revision).ok()?)?;
+    pub fn of(kv: &KeyValue, tokens: Tokens) -> Option<Self> {
+        let token = tokens.at(kv.create_revision)?;
         let (grant, change) = stored_grant(&kv.value, token).unwrap_or_else(|| {
             let key = String::from_utf8_lossy(&kv.key);
             let command = format!("the key {key} has a value that this program cannot read");
             let unknown = Grant::of_unknown_owner(token, String::new(), String::new());
             (Grant { quarantined: None, command, ..unknown }, String::new())
         });
-        let (key, lease, put_at) = (kv.key.clone(), kv.lease, kv.mod_revision);
-        Some(Self { key, lease, put_at, change, grant })
+        let (created, put_at) = (kv.create_revision, kv.mod_revision);
+        Some(Self { key: kv.key.clone(), lease: kv.lease, created, put_at, change, grant })
     }
 }
 
@@ -131,7 +134,7 @@ mod tests {
         let value = grant_value(&grant, "c").unwrap();
         assert!(!String::from_utf8_lossy(&value).contains("token"));
         let kv = KeyValue { value, create_revision: 9, lease: 3, ..KeyValue::default() };
-        let held = Held::of(&kv).unwrap();
+        let held = Held::of(&kv, Tokens::default()).unwrap();
         assert_eq!((held.lease, held.change.as_str()), (3, "c"));
         assert_eq!(held.grant, Grant { token: Token::new(9).unwrap(), ..grant });
 
@@ -148,7 +151,7 @@ mod tests {
     fn an_unreadable_grant_is_held_and_an_unreadable_waiter_is_none() {
         let kv =
             KeyValue { value: "?".into(), create_revision: 9, lease: 3, ..KeyValue::default() };
-        let grant = Held::of(&kv).unwrap().grant;
+        let grant = Held::of(&kv, Tokens::default()).unwrap().grant;
         assert_eq!((grant.owner, grant.mode), (None, Mode::Exclusive));
         assert!(Waiting::of(&kv).is_none());
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::RemoteLocks;
 use super::encoding::{Held, Waiting};
 use super::keys::{Entry, LockKeys};
+use super::tokens::Tokens;
 use crate::error::Result;
 use crate::etcd::messages::{KeyValue, RangeRequest, TxnResponse};
 use crate::etcd::txn::{Keys, snapshot};
@@ -22,6 +23,8 @@ const MANY: usize = 32;
 pub struct Ground {
     /// The cluster's revision.
     pub at: i64,
+    /// How tokens follow from revisions.
+    pub tokens: Tokens,
     locks: BTreeMap<String, Lock>,
     /// Keys in queues that are no places.
     pub strays: Vec<KeyValue>,
@@ -53,15 +56,21 @@ impl LockKeys {
             ..MANY => names
                 .iter()
                 .flat_map(|name| [self.grants(name.as_str()), self.waiters(name.as_str())])
+                .chain([Keys::one(self.tokens())])
                 .map(|keys| keys.read())
                 .collect(),
             _ => self.everything(),
         }
     }
 
+    /// The range of what is added to the tokens of grants.
+    pub fn read_tokens(&self) -> RangeRequest {
+        Keys::one(self.tokens()).read()
+    }
+
     /// The ranges with all that is known of all locks.
     pub fn everything(&self) -> Vec<RangeRequest> {
-        vec![self.all_grants().read(), self.all_waiters().read()]
+        vec![self.all_grants().read(), self.all_waiters().read(), self.read_tokens()]
     }
 }
 
@@ -69,7 +78,7 @@ impl RemoteLocks {
     /// Reads these locks, and another key.
     pub(super) fn observe(&self, names: &[Name], other: Option<&str>) -> Result<Ground> {
         let other = other.map(|key| Keys::one(key.to_owned()).read());
-        self.read(self.keys.ranges(names).into_iter().chain(other))
+        self.read(self.keys.ranges(names).into_iter().chain(other).chain([self.mark()]))
     }
 
     /// Reads what a grant of these locks depends on; for a waiter only what is before its place,
@@ -89,31 +98,42 @@ impl RemoteLocks {
 
     /// What a grant depends on besides locks: its owner's lease, and where the state is.
     pub(super) fn beside(&self, owner: &str) -> [RangeRequest; 2] {
-        [owner, &self.mark.key].map(|key| Keys::one(key.to_owned()).read())
+        [Keys::one(owner.to_owned()).read(), self.mark()]
     }
 
     /// Reads the grants of all locks.
     pub(super) fn observe_grants(&self) -> Result<Ground> {
-        self.read([self.keys.all_grants().read()])
+        self.read([self.keys.all_grants().read(), self.keys.read_tokens(), self.mark()])
     }
 
     /// Reads all locks.
     pub(super) fn observe_all(&self) -> Result<Ground> {
-        self.read(self.keys.everything())
+        self.read(self.keys.everything().into_iter().chain([self.mark()]))
     }
 
+    /// Where the state is.
+    fn mark(&self) -> RangeRequest {
+        Keys::one(self.mark.key.clone()).read()
+    }
+
+    /// Reads these ranges, of which one is that of the mark.
     fn read(&self, ranges: impl IntoIterator<Item = RangeRequest>) -> Result<Ground> {
-        Ok(Ground::of(&self.keys, self.client.snapshot(&snapshot(ranges))?))
+        let ground = Ground::of(&self.keys, self.client.snapshot(&snapshot(ranges))?)?;
+        self.mark.check_format(&ground)?;
+        Ok(ground)
     }
 }
 
 impl Ground {
     /// The ground in the answers to some ranges.
-    pub fn of(keys: &LockKeys, answer: TxnResponse) -> Self {
-        let mut ground = Self { at: answer.revision(), ..Self::default() };
-        for kv in answer.ranges().flat_map(|range| range.kvs) {
+    pub fn of(keys: &LockKeys, answer: TxnResponse) -> Result<Self> {
+        let at = answer.revision();
+        let found: Vec<KeyValue> = answer.ranges().flat_map(|range| range.kvs).collect();
+        let tokens = Tokens::of(found.iter().find(|kv| kv.key == keys.tokens()))?;
+        let mut ground = Self { at, tokens, ..Self::default() };
+        for kv in found {
             match keys.parse(&kv.key) {
-                Some(Entry::Grant(name)) => ground.lock(&name).held.extend(Held::of(&kv)),
+                Some(Entry::Grant(name)) => ground.lock(&name).held.extend(Held::of(&kv, tokens)),
                 Some(Entry::Waiter(name)) => match Waiting::of(&kv) {
                     Some(waiting) => ground.lock(&name).waiting.push(waiting),
                     None => ground.strays.push(kv),
@@ -124,7 +144,7 @@ impl Ground {
         for lock in ground.locks.values_mut() {
             lock.held.sort_by_key(|held| held.grant.token);
         }
-        ground
+        Ok(ground)
     }
 
     fn lock(&mut self, name: &Name) -> &mut Lock {

@@ -59,6 +59,11 @@ impl LockKeys {
         format!("{}/owner/{id}", self.prefix)
     }
 
+    /// What is added to the tokens of grants.
+    pub fn tokens(&self) -> String {
+        format!("{}/tokens", self.prefix)
+    }
+
     /// What a key is; `None` if it is none of a lock.
     pub fn parse(&self, key: &[u8]) -> Option<Entry> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::etcd::messages::{Compare, KeyValue};
 use crate::etcd::txn::put_at;
 
-/// Refuses grants because of the mark's value.
+/// Refuses because of the mark's value.
 type Check = Box<dyn Fn(&KeyValue) -> Result<()>>;
 
 /// The key that marks a state which moves or is elsewhere. The store above decides what it says.
@@ -16,6 +16,8 @@ pub struct StateMark {
     pub key: String,
     /// The refusal of grants that its value demands.
     pub check: Check,
+    /// The refusal of everything: a newer program keeps this store.
+    pub check_format: Check,
 }
 
 impl fmt::Debug for StateMark {
@@ -28,6 +30,11 @@ impl StateMark {
     /// Refuses to grant a lock where the state is not here.
     pub(super) fn check(&self, ground: &Ground) -> Result<()> {
         ground.other(&self.key).map_or(Ok(()), |found| (self.check)(found))
+    }
+
+    /// Refuses a store of a later format.
+    pub(super) fn check_format(&self, ground: &Ground) -> Result<()> {
+        ground.other(&self.key).map_or(Ok(()), |found| (self.check_format)(found))
     }
 
     /// A guard that the mark is as on this ground.

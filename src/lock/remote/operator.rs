@@ -8,7 +8,7 @@ use super::oracle::ClusterOracle;
 use super::release::is_held;
 use crate::audit::Level;
 use crate::error::Result;
-use crate::etcd::messages::TxnRequest;
+use crate::etcd::messages::{RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, delete, put_at, put_with_lease};
 use crate::lock::BrokenWait;
 use crate::lock::edit::{BreakTarget, RecordEdit};
@@ -36,13 +36,13 @@ pub(super) fn break_lock(
         }
         let mut request = TxnRequest::default();
         for held in broken.iter().filter_map(|grant| ground.held(name, grant.token)) {
-            request.compare.push(is_held(&held.key, held.grant.token));
+            request.compare.push(is_held(held));
             request.success.push(delete(&Keys::one(held.key.clone())));
         }
-        request.failure = vec![locks.keys.grants(name.as_str()).read().into()];
+        request.failure = locks.keys.ranges(names).into_iter().map(RequestOp::from).collect();
         let answer = locks.client.commit(&request);
         let answer = answer.map_err(|failure| failed(failure, names, "broken"))?;
-        let (is_done, left_over) = (answer.succeeded, Ground::of(&locks.keys, answer));
+        let (is_done, left_over) = (answer.succeeded, Ground::of(&locks.keys, answer)?);
         let is_there = |grant: &&Grant| left_over.held(name, grant.token).is_some();
         // Guards that do not hold: some are gone already, perhaps by an attempt whose answer was
         // lost. If all are, that is what was asked for.

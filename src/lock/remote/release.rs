@@ -55,7 +55,7 @@ pub(super) fn release(
         let answer = locks.client.commit(&request);
         let answer = answer.map_err(|failure| failed(failure, names, "released"))?;
         let is_done = answer.succeeded || {
-            ground = Ground::of(&locks.keys, answer);
+            ground = Ground::of(&locks.keys, answer)?;
             released.iter().all(|one| is_released(&ground, one, &change))
         };
         if is_done {
@@ -200,6 +200,6 @@ fn on_another_host(name: &Name) -> Error {
 }
 
 /// A guard that a grant is still on record.
-pub(super) fn is_held(key: &bytes::Bytes, token: Token) -> Compare {
-    created_at(key.clone(), i64::try_from(token.get()).unwrap_or(i64::MAX))
+pub(super) fn is_held(held: &Held) -> Compare {
+    created_at(held.key.clone(), held.created)
 }

@@ -160,7 +160,7 @@ impl<'a> Wait<'a> {
         let compare = own.chain([locks.mark.is_as_in(ground)]).collect();
         match client.commit(&TxnRequest { compare, success, failure: read }) {
             Ok(answer) => {
-                let all = Ground::of(&locks.keys, answer);
+                let all = Ground::of(&locks.keys, answer)?;
                 let name = request.names.first();
                 let own = name.and_then(|name| all.waiting(name, &request.requester.process));
                 let created = own.map(|own| own.created);

@@ -204,6 +204,11 @@ impl Move<'_> {
         self.put_mark(&Mark { phase: Phase::Moved, ..self.mark.clone() })
     }
 
+    /// Lets tokens of this root go on from `end`: the store gave out lower ones.
+    pub fn raise_tokens(&self, end: u64) -> Result<()> {
+        self.store.locks.raise_tokens(end, StateLocks::of(self.store).deadline())
+    }
+
     /// Gives up: the state file is put back, or the state that was to come back is removed.
     pub fn give_up(self) -> Result<()> {
         let disk = &self.store.disk;
@@ -261,6 +266,7 @@ impl Move<'_> {
         }
         disk.sync_dir(&signals)?;
         self.record(contents, &backups);
+        self.raise_tokens(contents.tokens)?; // locks can be granted where the state is
         self.put_back()?;
         let tx = self.lock.begin()?;
         if let Err(error) = tx.renew_mirror() {
@@ -333,6 +339,7 @@ impl Move<'_> {
             lineage: seal.lineage,
             revision: seal.revision,
             digest: seal.digest,
+            tokens: self.store.locks.tokens_end()?,
             state,
             backups,
         })

@@ -178,8 +178,8 @@ fn guards_of(ground: &Ground<'_>, revision: Revision, fences: &[Fence]) -> Resul
         created_before(&keys.holders("state"), ground.at + 1),
     ];
     // What is written under the lock `state` needs that grant.
-    if let Some((created, key)) = Writer::of(ground.store).own_grant(&ground.state_holders)? {
-        guards.push(created_at(key, created));
+    if let Some(held) = Writer::of(ground.store).own_grant(&ground.state_holders)? {
+        guards.push(created_at(held.key.clone(), held.created));
     }
     guards.extend(fence_guards(ground, fences)?);
     Ok(guards)

@@ -3,10 +3,10 @@
 use super::ground::Ground;
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
-use crate::etcd::messages::{Compare, KeyValue};
+use crate::etcd::messages::Compare;
 use crate::etcd::txn::created_at;
 use crate::lock::Fence;
-use crate::lock::remote::Loss;
+use crate::lock::remote::{Held, Loss};
 use crate::store::options::{WriteOptions, conflict};
 
 /// Refuses to continue unless the current revision is the required one and the fences hold. A
@@ -22,11 +22,10 @@ pub(super) fn check_conditions(ground: &Ground<'_>, options: &WriteOptions) -> R
 
 /// Guards that the grants of these fences are still on record; an error if one is not now.
 pub(super) fn fence_guards(ground: &Ground<'_>, fences: &[Fence]) -> Result<Vec<Compare>> {
-    let guard = |(fence, holders): (&Fence, &Vec<KeyValue>)| {
-        let token = i64::try_from(fence.token.get()).unwrap_or(i64::MAX);
-        let held = holders.iter().find(|kv| kv.create_revision == token);
+    let guard = |(fence, holders): (&Fence, &Vec<Held>)| {
+        let held = holders.iter().find(|held| held.grant.token == fence.token);
         let held = held.ok_or_else(|| fenced(ground, fence))?;
-        Ok(created_at(held.key.clone(), token))
+        Ok(created_at(held.key.clone(), held.created))
     };
     fences.iter().zip(&ground.fenced).map(guard).collect()
 }

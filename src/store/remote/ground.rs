@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RangeRequest};
 use crate::etcd::txn::Keys;
 use crate::lock::Fence;
+use crate::lock::remote::{Held, Tokens};
 use crate::store::copies::{BackupCopy, Copies, CopyState};
 use crate::store::diagnosis::{ForeignEdit, Health, Mirror, diagnose, known};
 use crate::store::layout::BackupName;
@@ -43,13 +44,15 @@ pub(super) struct Ground<'s> {
     /// The backups, oldest first.
     pub backups: Vec<BackupName>,
     /// The holders of the lock `state`.
-    pub state_holders: Vec<KeyValue>,
+    pub state_holders: Vec<Held>,
     /// The places of writers in the queue.
     pub writers: Vec<KeyValue>,
     /// The guards on record.
     pub guards: Vec<OnFile>,
     /// The holders of the lock of each fence, in the order of the fences.
-    pub fenced: Vec<Vec<KeyValue>>,
+    pub fenced: Vec<Vec<Held>>,
+    /// How tokens follow from revisions.
+    tokens: Tokens,
     pub health: Health,
     /// The document where it is sound, and damaged is only what belongs to it.
     sound: Option<Document>,
@@ -67,6 +70,7 @@ impl<'s> Ground<'s> {
             store.keys.holders("state").read(),
             store.keys.writers().list(),
             Keys::below(&store.keys.guard_prefix()).read(),
+            store.keys.locks.read_tokens(),
         ];
         ranges.extend(fences.iter().map(|fence| store.keys.holders(fence.name.as_str()).read()));
         ranges
@@ -103,9 +107,11 @@ impl<'s> Ground<'s> {
         let newest = next().pop();
         let listed = next();
         let is_grant = |kv: &KeyValue| store.keys.locks.parse(&kv.key).is_some();
-        let state_holders = next().into_iter().filter(is_grant).collect();
+        let state_holders: Vec<_> = next().into_iter().filter(is_grant).collect();
         let writers = places(next().into_iter().filter(is_grant).collect());
         let guards = OnFile::of(next(), &store.keys);
+        let tokens = Tokens::of(next().first())?;
+        let held = |holders: &[KeyValue]| holders_in(holders, tokens);
         let prefix = store.keys.backup_prefix();
         let name = |kv: &KeyValue| BackupName::parse(name_in(&kv.key, &prefix)?);
         let mut backups: Vec<_> = listed.iter().filter_map(name).collect();
@@ -121,10 +127,11 @@ impl<'s> Ground<'s> {
             state,
             newest: newest.as_ref().and_then(|kv| Newest::of(kv, &store.keys)),
             backups,
-            state_holders,
+            state_holders: held(&state_holders),
             writers,
             guards,
-            fenced: ranges.collect(),
+            fenced: ranges.map(|holders| held(&holders)).collect(),
+            tokens,
             health: Health::NotInitialized,
             sound: None,
             copies: OnceCell::new(),
@@ -134,6 +141,11 @@ impl<'s> Ground<'s> {
             (health, _) => health,
         };
         Ok(ground)
+    }
+
+    /// The grants in the answer to a range that was read with this ground.
+    pub(super) fn held(&self, holders: &[KeyValue]) -> Vec<Held> {
+        holders_in(holders, self.tokens)
     }
 
     /// The diagnosis of a sound document: it is damaged if `meta` is not the one of its store.
@@ -330,4 +342,8 @@ impl Copies for Ground<'_> {
     fn archive_listing(&self) -> Option<String> {
         None
     }
+}
+
+fn holders_in(found: &[KeyValue], tokens: Tokens) -> Vec<Held> {
+    found.iter().filter_map(|kv| Held::of(kv, tokens)).collect()
 }

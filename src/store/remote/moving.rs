@@ -10,7 +10,7 @@ mod departure;
 mod step;
 
 use self::arrival::{Push, take_back};
-use self::departure::{Pull, release};
+use self::departure::{Pull, release, tokens_end};
 use super::RemoteStore;
 use super::keys::KeySpace;
 use super::meta::{Meta, Standing, meta_of, not_here};
@@ -57,7 +57,10 @@ impl Moves<'_> {
         let Some(moved) = found.map_err(of_root)? else { return Ok(GivenUp::Nothing) };
         let operation = &moved.mark.operation;
         match direction {
-            Direction::Push => take_back(self.store, operation)?,
+            Direction::Push => {
+                take_back(self.store, operation)?;
+                moved.raise_tokens(tokens_end(self.store)?)?;
+            }
             Direction::Pull => release(self.store, operation)?,
         }
         moved.give_up()?;
@@ -144,7 +147,12 @@ pub fn mark_of_state(prefix: &str, shown: &str) -> StateMark {
         Some(Meta { standing: Standing::Here { .. }, .. }) | None => Ok(()),
         Some(meta) => Err(not_here(&meta.standing, &shown)),
     };
-    StateMark { key: KeySpace::new(prefix).meta(), check: Box::new(check) }
+    let check_format = |found: &KeyValue| Meta::usable(found).map(drop);
+    StateMark {
+        key: KeySpace::new(prefix).meta(),
+        check: Box::new(check),
+        check_format: Box::new(check_format),
+    }
 }
 
 /// An error about the root: its commands are for the root, whatever store the user has named.

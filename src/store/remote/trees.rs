@@ -9,9 +9,9 @@ use super::RemoteStore;
 use super::keys::KeySpace;
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
-use crate::etcd::messages::{Compare, KeyValue, RangeRequest};
+use crate::etcd::messages::{Compare, RangeRequest};
 use crate::etcd::txn::{Keys, created_before};
-use crate::lock::remote::Obstacle;
+use crate::lock::remote::{Held, Obstacle};
 
 /// The locks.
 const LOCKS: [&str; 2] = ["config", "signals"];
@@ -23,7 +23,7 @@ pub(super) fn ranges(keys: &KeySpace) -> impl Iterator<Item = RangeRequest> {
 
 /// A holder of one of them that is neither the owner of this command nor an ancestor.
 /// `holders` are those of each.
-pub(super) fn obstacle(store: &RemoteStore, holders: &[Vec<KeyValue>]) -> Result<Option<Obstacle>> {
+pub(super) fn obstacle(store: &RemoteStore, holders: &[Vec<Held>]) -> Result<Option<Obstacle>> {
     if holders.iter().all(Vec::is_empty) {
         return Ok(None);
     }

@@ -2,9 +2,8 @@
 
 use super::RemoteStore;
 use crate::error::Result;
-use crate::etcd::messages::KeyValue;
 use crate::lock::Fence;
-use crate::lock::remote::{Committer, Host, Loss, Obstacle};
+use crate::lock::remote::{Committer, Held, Host, Loss, Obstacle};
 
 /// A command that commits to a store.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +28,15 @@ impl<'s> Writer<'s> {
     }
 
     /// A holder of the lock `state` that it waits for.
-    pub(super) fn obstacle(&self, holders: &[KeyValue]) -> Result<Option<Obstacle>> {
+    pub(super) fn obstacle(&self, holders: &[Held]) -> Result<Option<Obstacle>> {
         match holders.is_empty() {
             true => Ok(None),
             false => self.committer()?.obstacle(holders),
         }
     }
 
-    /// The grant of `state` under which it commits: the revision that made it, and its key.
-    pub(super) fn own_grant(&self, holders: &[KeyValue]) -> Result<Option<(i64, bytes::Bytes)>> {
+    /// The grant of `state` under which it commits.
+    pub(super) fn own_grant<'h>(&self, holders: &'h [Held]) -> Result<Option<&'h Held>> {
         match holders.is_empty() {
             true => Ok(None),
             false => self.committer()?.own(holders),
@@ -45,7 +44,7 @@ impl<'s> Writer<'s> {
     }
 
     /// Refuses a commit of a script that held the lock `state` and has lost it.
-    pub(super) fn check_lost(&self, holders: &[KeyValue]) -> Result<()> {
+    pub(super) fn check_lost(&self, holders: &[Held]) -> Result<()> {
         match self.noted_grants() {
             Some(grants) => self.committer()?.check_lost(grants, holders, &self.store.client),
             None => Ok(()),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::catalog::ids_in;
 use crate::error::Result;
-use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::{Keys, snapshot};
+use crate::lock::remote::Held;
 use crate::store::remote::ground::Ground;
 use crate::store::remote::keys::name_in;
 use crate::store::remote::source::Source;
@@ -21,7 +21,7 @@ pub(in crate::store::remote) struct Moment<'s> {
     /// All checkpoints, oldest first.
     pub ids: Vec<String>,
     /// The holders of the locks of `config/` and signals.
-    pub trees: Vec<Vec<KeyValue>>,
+    pub trees: Vec<Vec<Held>>,
 }
 
 impl<'s> Moment<'s> {
@@ -37,16 +37,18 @@ impl<'s> Moment<'s> {
         let mut ranges = answer.ranges().map(|range| range.kvs);
         let given = ranges.next().unwrap_or_default();
         let listed = ranges.next().unwrap_or_default();
-        let trees = trees::ranges(keys).map(|_| ranges.next().unwrap_or_default()).collect();
+        let trees: Vec<_> =
+            trees::ranges(keys).map(|_| ranges.next().unwrap_or_default()).collect();
         let name = |key: &[u8], prefix: &str| name_in(key, prefix).map(str::to_owned);
+        let ground = Ground::in_answer(store, Source::Cluster, at, ranges)?;
         Ok(Self {
             signals: given
                 .into_iter()
                 .filter_map(|kv| Some((name(&kv.key, &signals)?, kv.value)))
                 .collect(),
             ids: ids_in(listed.iter().filter_map(|kv| name(&kv.key, &heads))),
-            trees,
-            ground: Ground::in_answer(store, Source::Cluster, at, ranges)?,
+            trees: trees.iter().map(|holders| ground.held(holders)).collect(),
+            ground,
         })
     }
 }

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
+use super::departure::check_unlocked;
 use super::step::{Step, ended, note, open, step, unsure};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote};
 use crate::etcd::messages::{RequestOp, TxnRequest};
-use crate::etcd::txn::{Keys, absent, delete, put, put_at, snapshot};
+use crate::etcd::txn::{Keys, absent, created_before, delete, put, put_at, snapshot};
 use crate::journal::Commit;
+use crate::lock::remote::Tokens;
 use crate::plural::count;
 use crate::store::FileStore;
 use crate::store::moving::{Contents, occupied};
@@ -31,6 +33,15 @@ pub(super) enum Arrival {
     Expected(Box<Meta>),
     /// The state is here: the answer of an earlier attempt was lost.
     Here,
+}
+
+/// A store that can take a state.
+struct Room {
+    meta: Meta,
+    /// The cluster's revision at which it was found.
+    at: i64,
+    /// How tokens of locks follow from revisions.
+    tokens: Tokens,
 }
 
 /// A push on its way here.
@@ -77,7 +88,7 @@ impl Push<'_> {
     /// One attempt; `None` if `meta` is to be read again. Notes that something was put.
     fn expect(&self, is_put: &mut bool) -> Result<Option<Arrival>> {
         let Self { store, operation, contents, .. } = *self;
-        let Some(meta) = self.room()? else {
+        let Some(Room { meta, at, tokens }) = self.room()? else {
             return Ok(Some(Arrival::Here));
         };
         if matches!(&meta.standing, Standing::Arriving { operation: it, .. } if it == operation) {
@@ -86,15 +97,22 @@ impl Push<'_> {
         let created = rfc3339(store.now());
         let value = meta.arriving(&contents.lineage, &created, note(store, self.root, operation));
         let key = store.keys.meta();
-        let mut compare =
-            vec![put_at(key.clone(), meta.put_at), absent(store.keys.claim(operation))];
+        let mut compare = vec![
+            put_at(key.clone(), meta.put_at),
+            absent(store.keys.claim(operation)),
+            created_before(&store.keys.grants(), at + 1),
+        ];
         if meta.put_at == 0 {
             compare.extend(check_neighbours(store)?);
         }
         let request = TxnRequest {
             compare,
-            // Signals of a state that was here before.
-            success: vec![put(key, value), delete(&Keys::below(&store.keys.signal_prefix()))],
+            success: vec![
+                put(key, value),
+                put(store.keys.locks.tokens(), tokens.from(contents.tokens, at).value()),
+                // Signals of a state that was here before.
+                delete(&Keys::below(&store.keys.signal_prefix())),
+            ],
             failure: Vec::new(),
         };
         step(store, request)?;
@@ -106,19 +124,25 @@ impl Push<'_> {
         }
     }
 
-    /// `meta`, if the store can take the state; `None` if it has.
-    fn room(&self) -> Result<Option<Meta>> {
+    /// The room for the state; `None` if the store has it.
+    fn room(&self) -> Result<Option<Room>> {
         let Self { store, operation, contents, .. } = *self;
         let ranges = [
             Keys::one(store.keys.meta()).read(),
             Keys::one(store.keys.state()).read(),
             store.keys.logs().read_last(),
+            store.keys.grants().list(),
+            store.keys.locks.read_tokens(),
         ];
-        let mut found = store.client.snapshot(&snapshot(ranges))?.ranges();
+        let answer = store.client.snapshot(&snapshot(ranges))?;
+        let at = answer.revision();
+        let mut found = answer.ranges();
         let meta = meta_in(store, found.next().unwrap_or_default())?;
         let state = found.next().unwrap_or_default().kvs.pop();
         let newest = found.next().unwrap_or_default().kvs.pop();
         let newest = newest.and_then(|kv| Newest::of(&kv, &store.keys));
+        let grants = found.next().unwrap_or_default().kvs;
+        let tokens = Tokens::of(found.next().unwrap_or_default().kvs.first())?;
         match &meta.standing {
             Standing::Here { pushed: Some(pushed) } if pushed == operation => return Ok(None),
             Standing::Here { .. } if meta.put_at == 0 && state.is_none() && newest.is_none() => {}
@@ -133,7 +157,8 @@ impl Push<'_> {
             ));
             return Err(error.hint_command("state push --help", "name another prefix"));
         }
-        Ok(Some(meta))
+        check_unlocked(store, &grants)?;
+        Ok(Some(Room { meta, at, tokens }))
     }
 
     /// Puts everything, and lets the store be used.
@@ -214,13 +239,21 @@ impl Push<'_> {
 /// Takes a push back: afterwards the store is as it was before, and stays so.
 pub(super) fn take_back(store: &RemoteStore, operation: &OperationId) -> Result<()> {
     loop {
-        let ranges = [Keys::one(store.keys.meta()).read(), Keys::one(store.keys.state()).read()];
-        let mut found = store.client.snapshot(&snapshot(ranges))?.ranges();
+        let ranges = [
+            Keys::one(store.keys.meta()).read(),
+            Keys::one(store.keys.state()).read(),
+            store.keys.grants().list(),
+        ];
+        let answer = store.client.snapshot(&snapshot(ranges))?;
+        let at = answer.revision();
+        let mut found = answer.ranges();
         let meta = meta_in(store, found.next().unwrap_or_default())?;
         let state = found.next().unwrap_or_default().kvs.pop();
+        let grants = found.next().unwrap_or_default().kvs;
         let (meta_key, state_key) = (store.keys.meta(), store.keys.state());
         let state_put_at = state.as_ref().map_or(0, |kv| kv.mod_revision);
-        let compare = vec![put_at(meta_key.clone(), meta.put_at), put_at(state_key, state_put_at)];
+        let mut compare =
+            vec![put_at(meta_key.clone(), meta.put_at), put_at(state_key, state_put_at)];
         let success = match &meta.standing {
             Standing::Arriving { operation: it, .. } if it == operation => {
                 undoing(&store.keys, &meta)
@@ -230,6 +263,8 @@ pub(super) fn take_back(store: &RemoteStore, operation: &OperationId) -> Result<
                 if state_put_at != meta.put_at {
                     return Err(used_since(store, state.map(|kv| kv.value)));
                 }
+                check_unlocked(store, &grants)?;
+                compare.push(created_before(&store.keys.grants(), at + 1));
                 undoing(&store.keys, &meta)
             }
             // A transaction of this push that is still under way comes too late.

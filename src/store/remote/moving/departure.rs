@@ -6,9 +6,9 @@ use super::step::{Step, ended, note, step, unsure};
 use crate::document::seal::{Document, Lineage};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote};
-use crate::etcd::messages::TxnRequest;
+use crate::etcd::messages::{KeyValue, TxnRequest};
 use crate::etcd::txn::{Keys, created_before, delete, put, put_at, snapshot};
-use crate::lock::remote::Entry;
+use crate::lock::remote::{Entry, Tokens};
 use crate::store::FileStore;
 use crate::store::diagnosis::Health;
 use crate::store::moving::{Contents, locked, occupied};
@@ -97,17 +97,7 @@ impl Pull<'_> {
             ));
             return Err(error.hint_command("state pull --help", "name another --root"));
         }
-        let mut names: Vec<String> = holders
-            .iter()
-            .filter_map(|kv| match store.keys.locks.parse(&kv.key)? {
-                Entry::Grant(name) => Some(name.to_string()),
-                Entry::Waiter(_) => None,
-            })
-            .collect();
-        names.dedup();
-        if !names.is_empty() {
-            return Err(locked(&names));
-        }
+        check_unlocked(store, &holders)?;
         let key = store.keys.meta();
         let value = meta.departing(note(store, self.root, operation));
         let request = TxnRequest {
@@ -166,6 +156,7 @@ impl Pull<'_> {
             digest: seal.digest,
             state: departure.document().cloned().unwrap_or_default(),
             backups,
+            tokens: tokens_end(store)?,
         })
     }
 
@@ -186,6 +177,25 @@ impl Pull<'_> {
             _ => Err(ended()),
         }
     }
+}
+
+/// Refuses to move a state while locks are held.
+pub(super) fn check_unlocked(store: &RemoteStore, grants: &[KeyValue]) -> Result<()> {
+    let lock_of = |kv: &KeyValue| match store.keys.locks.parse(&kv.key)? {
+        Entry::Grant(name) => Some(name.to_string()),
+        Entry::Waiter(_) => None,
+    };
+    let mut names: Vec<String> = grants.iter().filter_map(lock_of).collect();
+    names.dedup();
+    if names.is_empty() { Ok(()) } else { Err(locked(&names)) }
+}
+
+/// A number above the tokens of all grants so far.
+pub(super) fn tokens_end(store: &RemoteStore) -> Result<u64> {
+    let answer = store.client.snapshot(&snapshot([store.keys.locks.read_tokens()]))?;
+    let at = answer.revision();
+    let found = answer.ranges().flat_map(|range| range.kvs).next();
+    Ok(Tokens::of(found.as_ref())?.end(at))
 }
 
 fn vanished(store: &RemoteStore) -> Error {
