@@ -51,7 +51,7 @@ use crate::config::{
     Stance,
 };
 use crate::document::query::bounds;
-use crate::error::{Error, ExitCode, Kind, quote};
+use crate::error::{Error, ExitCode, Invocation, Kind, quote};
 use crate::fs::Disk;
 use crate::lock::{LAUNCH, become_command};
 use crate::name::nearest;
@@ -91,7 +91,7 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
                     "state status",
                     "nothing that was acknowledged is lost; see how the state is",
                 );
-        show_error(&error, "pipeline-state", style);
+        show_error(&error, &Invocation::default(), style);
         error.code() as u8
     })
 }
@@ -138,7 +138,7 @@ fn run(arguments: &[OsString], style: OutputStyle) -> u8 {
     let config = match Config::resolve_for(stance, marks, &overrides, &ProcessEnvironment, &disk) {
         Ok(config) => config,
         Err(error) => {
-            show_error(&error, &configuration::program(&overrides, &ProcessEnvironment), style);
+            show_error(&error, &configuration::invocation(&overrides, &ProcessEnvironment), style);
             return error.code() as u8;
         }
     };
@@ -203,7 +203,7 @@ fn without_state(cli: &Cli, arguments: &[OsString], style: OutputStyle) -> Optio
     Some(result.unwrap_or_else(|error| {
         let Some(error) = as_error(error) else { return ExitCode::Success as u8 };
         let error = with_help(error, arguments);
-        show_error(&error, "pipeline-state", style);
+        show_error(&error, &Invocation::default(), style);
         error.code() as u8
     }))
 }
@@ -214,7 +214,7 @@ fn become_command_or_fail(pipe: &OsStr, style: OutputStyle, command: &[OsString]
         Ok(never) => match never {},
         Err(None) => ExitCode::General as u8, // the parent is gone
         Err(Some(error)) => {
-            show_error(&error, "pipeline-state", style);
+            show_error(&error, &Invocation::default(), style);
             error.code() as u8
         }
     }
@@ -315,7 +315,7 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString], style: OutputStyle) -
     if asked.is_some() {
         failure = failure.hint_command("help pages", "the pages of the manual");
     }
-    show_error(&failure, "pipeline-state", style);
+    show_error(&failure, &Invocation::default(), style);
     failure.code() as u8
 }
 
@@ -421,7 +421,7 @@ mod tests {
     fn an_error_about_input_names_the_help_of_the_command_that_was_typed() {
         let line = words("pipeline-state --root /x state get .a|foo -e");
         for kind in [Kind::Usage, Kind::WaitTimeout, Kind::InvalidName, Kind::Filter] {
-            let text = with_help(Error::new(kind, "no"), &line).to_text("error:", "p");
+            let text = with_help(Error::new(kind, "no"), &line).to_text("error:", &"p".into());
             assert!(text.contains("\nhint: p state get --help "), "{text}");
         }
         let hinted = Error::new(Kind::Path, "no").hint_command("state read", "");

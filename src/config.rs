@@ -23,7 +23,7 @@ use self::place::{Place, STATE_FILE_VARIABLE, directory_of};
 use self::setting::{Scope, parse_number};
 use self::store_url::StoreUrl;
 use self::trust::UserDir;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Invocation, Kind, Result};
 use crate::fs::Disk;
 use crate::lock::{LEASE_TTL, LOCK_TOKEN, LockEnv, OWNER_PID};
 use crate::placement::unfit_for_output;
@@ -34,7 +34,7 @@ use crate::time::parse_duration;
 
 pub use self::environment::{Environment, ProcessEnvironment};
 pub use self::nearest::{FoundRoot, Marks, foreign_root};
-pub use self::place::{Origin, explicit_root, for_hook, program};
+pub use self::place::{Origin, explicit_root, for_hook, invocation};
 pub use self::style::{Color, Format, OutputStyle, Verbosity, early_style, parse_format};
 
 /// The options that were given; `None` for the others.
@@ -87,9 +87,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The errors of commands that do not go on, for one that explains them.
     pub errors: Arc<Vec<Error>>,
-    /// The command line that invoked this program, with the options that chose the state: the
-    /// beginning of a hint.
-    pub program: String,
+    /// The beginnings of hints.
+    pub invocation: Invocation,
 }
 
 /// The configuration files of a run.
@@ -165,7 +164,7 @@ impl Config {
         env: &dyn Environment,
         disk: &Disk,
     ) -> Result<Self> {
-        let program = program(overrides, env);
+        let invocation = invocation(overrides, env);
         let Place { root, state_file, file_name, found_above, origin } =
             Place::resolve(marks, overrides, env, disk)?;
         let user_dir = UserDir::of(env);
@@ -193,6 +192,8 @@ impl Config {
                 Stance::Strict | Stance::Lenient | Stance::Hook => return Err(error),
             }
         }
+        #[cfg(feature = "etcd")]
+        let invocation = place::for_cluster(invocation, values.store.value.as_ref());
         let files = Files {
             root: of_root.seen(is_untrusted),
             user: of_user.map(|loaded| loaded.seen(false)),
@@ -247,7 +248,7 @@ impl Config {
             files,
             warnings,
             errors: Arc::new(errors),
-            program,
+            invocation,
         })
     }
 
@@ -465,6 +466,27 @@ mod tests {
     fn a_hint_names_the_state_that_was_chosen() {
         let overrides = CliOverrides { root: Some("/a b".into()), ..CliOverrides::default() };
         let env = HashMap::from([("STATE_FILE", "x.json")]);
-        assert_eq!(program(&overrides, &env), "pipeline-state --root '/a b' --state-file x.json");
+        let named = invocation(&overrides, &env);
+        assert_eq!(named.program, "pipeline-state --root '/a b' --state-file x.json");
+        assert_eq!(named.on_files, named.program);
+    }
+
+    #[test]
+    fn a_hint_names_the_store_that_was_chosen_and_one_on_files_none() {
+        let url = |text| StoreUrl::parse(text).ok();
+        let by_option = CliOverrides {
+            store: url("etcd://h/a&b"),
+            root: Some("r".into()),
+            ..Default::default()
+        };
+        let named = invocation(&by_option, &HashMap::from([]));
+        assert_eq!(named.program, "pipeline-state --root r --store 'etcd://h/a&b'");
+        assert_eq!(named.on_files, "pipeline-state --root r");
+        let by_env = HashMap::from([("PIPELINE_STORE", "etcd://h/p")]);
+        let named = invocation(&CliOverrides::default(), &by_env);
+        assert_eq!(named.program, "pipeline-state --store etcd://h/p");
+        assert_eq!(named.on_files, "env -u PIPELINE_STORE pipeline-state");
+        let secret = HashMap::from([("PIPELINE_STORE", "etcd://me:secret@h/p")]);
+        assert_eq!(invocation(&CliOverrides::default(), &secret).program, "pipeline-state");
     }
 }

@@ -4,6 +4,7 @@
 //! meets a failure names its [`Kind`]; the exit code follows from it.
 
 mod code;
+mod invocation;
 mod kind;
 
 use std::fmt::Write as _;
@@ -12,6 +13,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 pub use self::code::ExitCode;
+pub use self::invocation::Invocation;
 pub use self::kind::Kind;
 pub use crate::printable::one_line;
 use crate::printable::{is_steering, json_text};
@@ -21,8 +23,10 @@ use crate::printable::{is_steering, json_text};
 pub enum Hint {
     /// Arguments of this program.
     Command(String, String),
-    /// The same of a command that names the store it is about.
-    Move(String, String),
+    /// Arguments of this program, for the state in the root's files whatever store is named.
+    OnFiles(String, String),
+    /// Arguments of etcdctl, for the cluster that the command asked.
+    Etcdctl(String, String),
     /// Another program's command line.
     Shell(String, String),
     /// The doctor's list of what belongs to root here.
@@ -72,10 +76,18 @@ impl Error {
         self
     }
 
-    /// Adds a command that moves the state as the next step: its arguments name the store.
+    /// Adds a command of this program for the state in the root's files as the next step, and its
+    /// effect here.
     #[must_use]
-    pub fn hint_move(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
-        self.hints.push(Hint::Move(arguments.into(), why.into()));
+    pub fn hint_on_files(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.hints.push(Hint::OnFiles(arguments.into(), why.into()));
+        self
+    }
+
+    /// Adds a command of etcdctl on the cluster as the next step, and its effect here.
+    #[must_use]
+    pub fn hint_etcdctl(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.hints.push(Hint::Etcdctl(arguments.into(), why.into()));
         self
     }
 
@@ -90,6 +102,17 @@ impl Error {
     #[must_use]
     pub fn did_you_mean(mut self, arguments: impl Into<String>) -> Self {
         self.hints.insert(0, Hint::Command(arguments.into(), "did you mean this one?".to_owned()));
+        self
+    }
+
+    /// The error with the cluster that it is about, where that is not the one of the configuration.
+    #[must_use]
+    pub fn with_etcdctl(mut self, etcdctl: &str) -> Self {
+        for hint in &mut self.hints {
+            if let Hint::Etcdctl(arguments, why) = hint {
+                *hint = Hint::Shell(format!("{etcdctl} {arguments}"), std::mem::take(why));
+            }
+        }
         self
     }
 
@@ -145,20 +168,19 @@ impl Error {
         self.kind.code()
     }
 
-    /// The failure as text. `program` is the command line that invoked the program, with the
-    /// options that chose the root, so that a hint can be typed as it is. `label` is the first
-    /// word, `error:`, in colour or not.
-    pub fn to_text(&self, label: &str, program: &str) -> String {
+    /// The failure as text, with hints that can be typed as they are. `label` is the first word,
+    /// `error:`, in colour or not.
+    pub fn to_text(&self, label: &str, invoked: &Invocation) -> String {
         let mut text = format!("{label} {} [{}]\n", one_line(&self.message), self.code().name());
         for hint in &self.hints {
-            let _ = writeln!(text, "hint: {}", hint.to_line(program));
+            let _ = writeln!(text, "hint: {}", hint.to_line(invoked));
         }
         text
     }
 
     /// The failure as one line of JSON.
-    pub fn to_json(&self, program: &str) -> String {
-        let hints: Vec<String> = self.hints.iter().map(|hint| hint.to_line(program)).collect();
+    pub fn to_json(&self, invoked: &Invocation) -> String {
+        let hints: Vec<String> = self.hints.iter().map(|hint| hint.to_line(invoked)).collect();
         let error = json!({
             "code": self.code() as u8,
             "name": self.code().name(),
@@ -174,18 +196,18 @@ impl Error {
 
 impl Hint {
     /// The hint as a line that can be pasted into a shell.
-    pub fn to_line(&self, program: &str) -> String {
+    pub fn to_line(&self, invoked: &Invocation) -> String {
         // A shell reads the rest as a comment, so the whole line can be pasted.
         let with = |command: String, why: &str| {
             if why.is_empty() { command } else { format!("{command}   # {why}") }
         };
         let line = match self {
-            Self::Command(arguments, why) | Self::Move(arguments, why) => {
-                with(format!("{program} {arguments}"), why)
-            }
+            Self::Command(arguments, why) => with(format!("{} {arguments}", invoked.program), why),
+            Self::OnFiles(arguments, why) => with(format!("{} {arguments}", invoked.on_files), why),
+            Self::Etcdctl(arguments, why) => with(format!("{} {arguments}", invoked.etcdctl), why),
             Self::Shell(command, why) => with(command.clone(), why),
             Self::FilesOfRoot => with(
-                format!("{program} recover doctor"),
+                format!("{} recover doctor", invoked.program),
                 "lists what belongs to root here, and the command that gives it back",
             ),
             Self::Text(words) => words.clone(),
@@ -239,7 +261,7 @@ mod tests {
     fn a_hint_can_be_pasted_into_a_shell_as_it_stands() {
         let error =
             Error::new(Kind::Missing, "gone").hint_command("state recover", "bring it back");
-        let text = error.to_text("error:", "pipeline-state --root '/a b'");
+        let text = error.to_text("error:", &"pipeline-state --root '/a b'".into());
         assert_eq!(
             text,
             "error: gone [STATE_CORRUPTION]\n\
@@ -249,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_file_name_cannot_break_an_errors_line() {
-        let text = Error::new(Kind::Io, "a\n\u{1b}[31mb").to_text("error:", "x");
+        let text = Error::new(Kind::Io, "a\n\u{1b}[31mb").to_text("error:", &"x".into());
         assert_eq!(text, "error: a\\n\\u{1b}[31mb [GENERAL_ERROR]\n");
     }
 
@@ -258,13 +280,14 @@ mod tests {
         let raw = "x\u{1b}]0;t\u{7}\u{202e}y\u{2028}";
         let hints = [
             Hint::Command(raw.into(), raw.into()),
-            Hint::Move(raw.into(), raw.into()),
+            Hint::OnFiles(raw.into(), raw.into()),
+            Hint::Etcdctl(raw.into(), raw.into()),
             Hint::Shell(raw.into(), raw.into()),
             Hint::Text(raw.into()),
         ];
         for hint in hints {
             let error = Error { hints: vec![hint], ..Error::new(Kind::Io, raw) };
-            for text in [error.to_text("error:", raw), error.to_json(raw)] {
+            for text in [error.to_text("error:", &raw.into()), error.to_json(&raw.into())] {
                 assert!(!text.contains(|c| c != '\n' && is_steering(c)), "{text:?}");
             }
         }

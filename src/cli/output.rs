@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::style::{Paint, Palette};
 use super::table::Table;
 use crate::config::{Config, Format, OutputStyle, Verbosity};
-use crate::error::{Error, Hint, Kind, one_line};
+use crate::error::{Error, Hint, Invocation, Kind, one_line};
 use crate::printable::json_text;
 
 /// Destination of a run's output.
@@ -140,17 +140,17 @@ impl<'a> Output<'a> {
 
     /// A hint as it can be typed here.
     pub fn command(&self, hint: &Hint) -> String {
-        hint.to_line(&self.config.program)
+        hint.to_line(&self.config.invocation)
     }
 
     /// An error, as part of a result.
     pub fn error_text(&self, error: &Error) -> String {
-        error.to_text(&self.paint("error:", Paint::Red), &self.config.program)
+        error.to_text(&self.paint("error:", Paint::Red), &self.config.invocation)
     }
 
     /// Shows an error.
     pub fn error(&self, error: &Error) {
-        show_error(error, &self.config.program, self.config.style);
+        show_error(error, &self.config.invocation, self.config.style);
     }
 
     /// Writes a table.
@@ -170,12 +170,12 @@ impl<'a> Output<'a> {
 }
 
 /// Shows an error on standard error.
-pub fn show_error(error: &Error, program: &str, style: OutputStyle) {
+pub fn show_error(error: &Error, invoked: &Invocation, style: OutputStyle) {
     match style.format {
-        Format::Json => to_stderr(&error.to_json(program)),
+        Format::Json => to_stderr(&error.to_json(invoked)),
         Format::Text => {
             let label = Palette::of(style.color, &io::stderr()).paint("error:", Paint::Red);
-            to_stderr(&error.to_text(&label, program));
+            to_stderr(&error.to_text(&label, invoked));
         }
     }
 }

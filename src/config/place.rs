@@ -7,13 +7,19 @@ use std::time::Duration;
 use super::CliOverrides;
 use super::environment::Environment;
 use super::nearest::{Marks, nearest_root};
-use crate::error::{Error, Kind, Result, quote_path};
+use super::store_url::StoreUrl;
+use crate::error::{Error, Invocation, Kind, Result, quote, quote_path};
+#[cfg(feature = "etcd")]
+use crate::etcd::address::Address;
 use crate::fs::Disk;
 use crate::placement::side_directory_of;
 use crate::store::layout::{CONFIG, STATE_FILE};
 
 /// The variable of the state file.
 pub(super) const STATE_FILE_VARIABLE: &str = "STATE_FILE";
+
+/// The variable of the store.
+pub(super) const STORE_VARIABLE: &str = "PIPELINE_STORE";
 
 /// The way in which the root was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,19 +120,37 @@ pub fn explicit_root(
     (root, state_file)
 }
 
-/// The beginning of a hint: the program, and the options that chose the state, so that it can be
-/// typed in another shell, too.
-pub fn program(overrides: &CliOverrides, env: &dyn Environment) -> String {
-    let mut program = "pipeline-state".to_owned();
+/// The beginnings of hints, with the options that chose the state.
+pub fn invocation(overrides: &CliOverrides, env: &dyn Environment) -> Invocation {
+    let mut options = String::new();
     let (root, state_file) = explicit_root(overrides, env);
     for (option, value) in [("--root", root), ("--state-file", state_file)] {
         if let Some(value) = value {
             let word = quote_path(&value);
             let join = if word.starts_with('-') { '=' } else { ' ' };
-            program.push_str(&format!(" {option}{join}{word}"));
+            options.push_str(&format!(" {option}{join}{word}"));
         }
     }
-    program
+    let in_env = env.get(STORE_VARIABLE);
+    let unset = if in_env.is_some() { "env -u PIPELINE_STORE " } else { "" };
+    let named = || StoreUrl::parse(in_env.as_ref()?.to_str()?).ok();
+    // An address with a password is refused, and never repeated.
+    let store = overrides.store.clone().or_else(named).filter(StoreUrl::is_shown_whole);
+    let store = store.map(|url| format!(" --store {}", quote(url.as_str()))).unwrap_or_default();
+    Invocation {
+        program: format!("pipeline-state{options}{store}"),
+        on_files: format!("{unset}pipeline-state{options}"),
+        ..Invocation::default()
+    }
+}
+
+/// The same where a command works with the store at `url`.
+#[cfg(feature = "etcd")]
+pub(super) fn for_cluster(invocation: Invocation, url: Option<&StoreUrl>) -> Invocation {
+    match url.map(|url| Address::parse(url.as_str())) {
+        Some(Ok(address)) => Invocation { etcdctl: address.etcdctl(), ..invocation },
+        _ => invocation,
+    }
 }
 
 pub(super) fn directory_of(file: &Path) -> &Path {

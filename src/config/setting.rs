@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::place::STORE_VARIABLE;
 use super::store_url::StoreUrl;
 use super::style::{Color, Format, parse_color, parse_format};
 use crate::store::{AutoRecover, ForeignEdits};
@@ -275,7 +276,7 @@ pub static COLOR: Setting<Color> = Setting {
 pub static STORE: Setting<Option<StoreUrl>> = Setting {
     name: "store",
     option: Some("store"),
-    variable: Some("PIPELINE_STORE"),
+    variable: Some(STORE_VARIABLE),
     shape: Shape::Text,
     parse: |text| StoreUrl::parse(text).map(Some),
     parse_of_root: Some(|text| StoreUrl::parse(text).map(Some)),

@@ -23,6 +23,11 @@ impl StoreUrl {
         }
     }
 
+    /// Returns whether it has no name and password in it.
+    pub fn is_shown_whole(&self) -> bool {
+        self.to_string() == self.0
+    }
+
     /// The address with all that is in it, for a later call of this program.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, quote};
 
 /// The port of a member, where none is named.
 const PORT: u16 = 2379;
@@ -66,6 +66,18 @@ impl Address {
             return Err(unreadable("its prefix has a character that is not allowed there"));
         }
         Ok(Self { security, endpoints, prefix: prefix.to_owned() })
+    }
+
+    /// The command that asks its members. Two sources of one setting stop etcdctl, and so an option
+    /// would be refused where the variable is set.
+    pub fn etcdctl(&self) -> String {
+        let scheme = match self.security {
+            Security::Plain => "",
+            Security::Tls => "https://",
+        };
+        let endpoints = self.endpoints.iter().map(|endpoint| format!("{scheme}{endpoint}"));
+        let endpoints: Vec<String> = endpoints.collect();
+        format!("ETCDCTL_ENDPOINTS={} etcdctl", quote(&endpoints.join(",")))
     }
 
     /// The members that are spoken to in the clear over a network.
@@ -132,12 +144,20 @@ mod tests {
     }
 
     #[test]
+    fn etcdctl_is_called_with_all_members_and_their_scheme() {
+        let etcdctl = |text| Address::parse(text).unwrap().etcdctl();
+        assert_eq!(etcdctl("etcd://h1:1,h2/p"), "ETCDCTL_ENDPOINTS=h1:1,h2:2379 etcdctl");
+        assert_eq!(etcdctl("etcds://h/p"), "ETCDCTL_ENDPOINTS=https://h:2379 etcdctl");
+        assert_eq!(etcdctl("etcd://[::1]/p"), "ETCDCTL_ENDPOINTS='[::1]:2379' etcdctl");
+    }
+
+    #[test]
     fn a_password_in_an_address_is_refused_and_not_repeated() {
         let error = Address::parse("etcd://me:secret@h/p").unwrap_err();
         assert_eq!(error.kind, Kind::Usage);
-        assert!(!error.to_text("error:", "x").contains("secret"));
+        assert!(!error.to_text("error:", &"x".into()).contains("secret"));
         let error = Address::parse("etcd://me:sec/ret@h/p").unwrap_err();
-        assert!(!error.to_text("error:", "x").contains("sec/"), "{error}");
+        assert!(!error.to_text("error:", &"x".into()).contains("sec/"), "{error}");
         assert!(!error.message.contains("me:sec"), "{error}");
     }
 

@@ -183,19 +183,20 @@ impl From<Failure> for Error {
             _ if failure.fate == Fate::Unknown => {
                 error.hint_command("state history", "see whether the change is there")
             }
-            Cause::NoSpace => error.hint_shell(
-                "etcdctl alarm list",
+            Cause::NoSpace => error.hint_etcdctl(
+                "alarm list",
                 "compact and defragment, or raise the quota; then `etcdctl alarm disarm`",
             ),
             Cause::Forbidden(_) | Cause::LoginExpired => error.hint_text(LOGIN),
-            Cause::CorruptCluster(_) => error
-                .hint_shell("etcdctl alarm list", "see which member it is; nothing was changed"),
+            Cause::CorruptCluster(_) => {
+                error.hint_etcdctl("alarm list", "see which member it is; nothing was changed")
+            }
             Cause::TooLarge(_) => {
                 error.hint_command("state update 'del(.large)'", "make it smaller")
             }
             _ if failure.kind() == Kind::Tls => error.hint_text(TLS_FILES),
-            _ => error.hint_shell(
-                "etcdctl endpoint health --cluster",
+            _ => error.hint_etcdctl(
+                "endpoint health",
                 "see which members answer; nothing was changed, so this can be repeated",
             ),
         };

@@ -289,6 +289,12 @@ impl Finding {
         self
     }
 
+    #[cfg(feature = "etcd")]
+    fn hint_etcdctl(mut self, arguments: impl Into<String>, why: impl Into<String>) -> Self {
+        self.remedies.push(Hint::Etcdctl(arguments.into(), why.into()));
+        self
+    }
+
     fn hint_shell(mut self, command: impl Into<String>, why: impl Into<String>) -> Self {
         self.remedies.push(Hint::Shell(command.into(), why.into()));
         self

@@ -280,19 +280,18 @@ fn report_members(members: &[Member], handled: &mut Handled) {
 
 /// What helps while members of the cluster that keeps the state do not answer.
 fn advise_on_members(handled: &mut Handled) {
-    let commands = [
-        ("etcdctl endpoint health --cluster", "see which members are ill"),
-        ("export PIPELINE_STALE_READS=accept", "let readers take what one member has meanwhile"),
-    ];
-    let shell = |(command, why): (&str, &str)| Hint::Shell(command.to_owned(), why.to_owned());
-    handled.next.extend(commands.map(shell));
+    let stale = "let readers take what one member has meanwhile";
+    handled.next.extend([
+        Hint::Etcdctl("endpoint health".to_owned(), "see which members are ill".to_owned()),
+        Hint::Shell("export PIPELINE_STALE_READS=accept".to_owned(), stale.to_owned()),
+    ]);
 }
 
 fn explain_quota(handled: &mut Handled) {
     handled.ask_operator("nothing: the database of the store has reached its quota");
     handled.next("recover cleanup 1", "remove checkpoints older than a day, but for the newest");
-    handled.next.push(Hint::Shell(
-        "etcdctl alarm list".to_owned(),
+    handled.next.push(Hint::Etcdctl(
+        "alarm list".to_owned(),
         "compact and defragment, or raise the quota; then `etcdctl alarm disarm`".to_owned(),
     ));
 }

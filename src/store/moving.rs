@@ -105,7 +105,7 @@ impl Mark {
     /// Parses a mark.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let damaged = || {
-            Error::new(Kind::Corrupt, "the mark of a moved state is damaged").hint_move(
+            Error::new(Kind::Corrupt, "the mark of a moved state is damaged").hint_command(
                 "state push --help",
                 "the state is in .state-backups/moved.json, or in the store it was pushed to",
             )
@@ -143,19 +143,19 @@ impl Mark {
                 let message = format!("the state {shown} was moved to the store {}", self.url);
                 Error::new(Kind::Moved, message)
                     .hint_shell(format!("export PIPELINE_STORE={url}"), "work with it there")
-                    .hint_move(format!("state pull {url}"), "or bring it back")
+                    .hint_command(format!("state pull {url}"), "or bring it back")
             }
             Phase::Pushing => {
                 let message = format!("the state {shown} is being moved to {}", self.url);
                 Error::new(Kind::Moving, message)
-                    .hint_move(format!("state push {url}"), "go on with it")
-                    .hint_move(format!("state push {url} --abort"), "or take it back")
+                    .hint_command(format!("state push {url}"), "go on with it")
+                    .hint_command(format!("state push {url} --abort"), "or take it back")
             }
             Phase::Pulling => {
                 let message = format!("the state {shown} is being brought back from {}", self.url);
                 Error::new(Kind::Moving, message)
-                    .hint_move(format!("state pull {url}"), "go on with it")
-                    .hint_move(format!("state pull {url} --abort"), "or leave it there")
+                    .hint_command(format!("state pull {url}"), "go on with it")
+                    .hint_command(format!("state pull {url} --abort"), "or leave it there")
             }
         };
         error.detail("store", self.url.as_str())

@@ -338,13 +338,15 @@ fn a_state_is_pushed_used_by_others_and_pulled() {
 #[test]
 fn hints_of_a_push_are_for_the_root_and_those_of_a_new_lineage_for_its_backup() {
     let host = Host::new();
-    let pushed = host.run(&["state", "push", &host.place.url]);
+    let url = &host.place.url;
+    let pushed = host.run(&["state", "push", url]);
     let errors = String::from_utf8(pushed.stderr).unwrap();
     assert!(errors.contains("env -u PIPELINE_STORE pipeline-state state init"), "{errors}");
     host.ok(&["state", "init"]);
     let begun = host.ok(&["state", "init", "--fresh", "--yes"]);
     let backup = host.json(&["state", "backups"])[0]["name"].as_str().unwrap().to_owned();
-    assert!(begun.contains(&format!("The way back: pipeline-state state recover {backup}")));
+    let back = format!("The way back: pipeline-state --store {url} state recover {backup}");
+    assert!(begun.contains(&back), "{begun}");
     host.place.put("state", "torn");
     let begun = host.json(&["state", "init", "--fresh", "--yes"]);
     let kept = begun["archived_state"].as_str().unwrap();

@@ -230,7 +230,7 @@ fn a_request_that_waits_to_learn_its_fate_says_so_once_and_names_its_operation()
     let error = crate::stores::set(&store, "n", 1).unwrap_err();
     assert_eq!(said.borrow().len(), 1);
     let operation = error.details["operation"].as_str().unwrap().to_owned();
-    let shown = error.to_text("", "p");
+    let shown = error.to_text("", &"p".into());
     assert!(shown.contains(&format!("state history --operation {operation}")), "{shown}");
     let history = place.store().report().history(Some(1), None).unwrap();
     assert_eq!(history[0].operation.as_deref(), Some(&operation[..]));

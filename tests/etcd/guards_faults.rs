@@ -389,7 +389,10 @@ fn check_error(case: &Case, error: &Error, before: &Found, found: &Found, contex
         Kind::DurabilityUnknown => {
             assert!(is_done(case, found) || is_as_before, "{context}");
             if case.name.starts_with("begin") {
-                assert!(error.to_text("", "p").contains("recover guard --forget"), "{context}");
+                assert!(
+                    error.to_text("", &"p".into()).contains("recover guard --forget"),
+                    "{context}"
+                );
             }
             if case.revisions > 0 {
                 assert!(error.details["revision"].is_u64(), "{context}");

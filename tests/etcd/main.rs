@@ -16,6 +16,7 @@ mod documents_faults;
 mod faults;
 mod guards;
 mod guards_faults;
+mod hints;
 mod histories;
 mod history;
 #[path = "../suite/history_checker.rs"]

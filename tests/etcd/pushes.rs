@@ -31,7 +31,7 @@ fn a_push_that_the_store_does_not_know_yet_is_moving_on_its_host() {
         store.report().status().unwrap().1.unwrap(),
     ] {
         assert_eq!((code(&error), error.kind), (3, Kind::Moving), "{error}");
-        assert!(error.to_text("", "p").contains("--abort"), "{error}");
+        assert!(error.to_text("", &"p".into()).contains("--abort"), "{error}");
     }
     // Another host knows nothing of it.
     let elsewhere = place.elsewhere().store().read().unwrap_err();

@@ -11,7 +11,8 @@ use super::input;
 use crate::audit::Level;
 use crate::cli::open;
 use crate::config::{
-    CliOverrides, Config, Marks, OutputStyle, ProcessEnvironment, Stance, for_hook,
+    self as configuration, CliOverrides, Config, Marks, OutputStyle, ProcessEnvironment, Stance,
+    for_hook,
 };
 use crate::error::{Error, ExitCode, Kind, Result, one_line};
 use crate::fs::Disk;
@@ -32,7 +33,8 @@ use crate::store::{ForeignEdits, Served, Store};
 /// variable. Never 2, which editors read as "block", even after a lock timeout or with
 /// `--lock-exit`.
 pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) -> u8 {
-    let bound = Bound::begin(style);
+    let invocation = configuration::invocation(overrides, &ProcessEnvironment);
+    let bound = Bound::begin(style, invocation.clone());
     if event != EventKind::Tool {
         bound.watch();
     }
@@ -42,7 +44,7 @@ pub fn answer(event: EventKind, overrides: &CliOverrides, style: OutputStyle) ->
         Ok(None) => return ExitCode::Success as u8,
         Err(error) => {
             let code = code_of(&error);
-            show_error(&error.detail("exit", code), "pipeline-state", style);
+            show_error(&error.detail("exit", code), &invocation, style);
             return code;
         }
     };

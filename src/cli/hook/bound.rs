@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::output::show_error;
 use crate::config::OutputStyle;
-use crate::error::{Error, ExitCode, Kind};
+use crate::error::{Error, ExitCode, Invocation, Kind};
 
 /// Ends the hook in any case. The promise is 5 s; a busy machine needs some margin.
 const WHOLE: Duration = Duration::from_millis(4700);
@@ -22,6 +22,7 @@ pub struct Bound {
     began: Instant,
     stage: Arc<Mutex<Stage>>,
     style: OutputStyle,
+    invocation: Invocation,
 }
 
 /// The effect of ending now.
@@ -38,18 +39,20 @@ enum Stage {
 
 impl Bound {
     /// Starts the clock.
-    pub fn begin(style: OutputStyle) -> Self {
-        Self { began: Instant::now(), stage: Arc::default(), style }
+    pub fn begin(style: OutputStyle, invocation: Invocation) -> Self {
+        Self { began: Instant::now(), stage: Arc::default(), style, invocation }
     }
 
     /// Starts the watch. That is a tenth of a short hook's time, so it comes before whatever may
     /// take long, and not before an event of a tool is known to be one that a rule may be about.
     pub fn watch(&self) {
-        let (seen, style) = (Arc::clone(&self.stage), self.style);
+        let (seen, style, invocation) =
+            (Arc::clone(&self.stage), self.style, self.invocation.clone());
         let left = WHOLE.saturating_sub(self.began.elapsed());
         let watch = move || {
             std::thread::sleep(left);
-            let code = end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style);
+            let code =
+                end(&seen.lock().unwrap_or_else(PoisonError::into_inner), style, &invocation);
             std::process::exit(code as i32);
         };
         // Without a second thread the limits below still apply.
@@ -81,7 +84,7 @@ impl Bound {
     }
 }
 
-fn end(stage: &Stage, style: OutputStyle) -> ExitCode {
+fn end(stage: &Stage, style: OutputStyle, invocation: &Invocation) -> ExitCode {
     let took = format!("the hook was ended after {} s", WHOLE.as_secs_f64());
     let (message, code) = match stage {
         Stage::ParsedRules => (took, ExitCode::General),
@@ -93,10 +96,6 @@ fn end(stage: &Stage, style: OutputStyle) -> ExitCode {
         }
     };
     let error = Error::new(Kind::WaitTimeout, message).detail("exit", code as u8);
-    show_error(
-        &error.hint_command("recover doctor", "see what is the matter"),
-        "pipeline-state",
-        style,
-    );
+    show_error(&error.hint_command("recover doctor", "see what is the matter"), invocation, style);
     code
 }

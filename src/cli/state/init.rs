@@ -75,7 +75,7 @@ fn init(store: &Store, output: &Output<'_>, beginning: InitMode) -> Run {
         }
         (Some(Replaced::Evidence(key)), _) => {
             let key = quote(&key);
-            Some(Hint::Shell(format!("etcdctl get --print-value-only {key}"), String::new()))
+            Some(Hint::Etcdctl(format!("get --print-value-only {key}"), String::new()))
         }
         (None, Some(state)) => Some(way_back_to(&state, &path)),
         (None, None) => None,

@@ -73,13 +73,13 @@ fn of_oddity(oddity: Oddity) -> Finding {
         OddKey::Backup => Subject::Backups,
         OddKey::Record => Subject::Logs,
     };
-    let delete = format!("etcdctl del {}", quote(&key));
+    let delete = format!("del {}", quote(&key));
     let finding = Finding::new(subject, ExitCode::General, format!("the key {key}: {why}"));
     match of {
         OddKey::Signal(name) => finding
             .hint_command(format!("state signal {name}"), "writes it, and sets the signal to now"),
-        OddKey::UnknownSignal => finding.hint_shell(delete, "the state is the truth"),
-        OddKey::Backup | OddKey::Record => finding.hint_shell(delete, "if it is of no use"),
+        OddKey::UnknownSignal => finding.hint_etcdctl(delete, "the state is the truth"),
+        OddKey::Backup | OddKey::Record => finding.hint_etcdctl(delete, "if it is of no use"),
     }
 }
 
@@ -89,14 +89,14 @@ fn of_condition(condition: &Condition) -> Vec<Finding> {
         let message = "the cluster's database is full: it takes no commit".to_owned();
         findings.push(
             Finding::new(Subject::Disk, ExitCode::DiskFull, message)
-                .hint_shell("etcdctl alarm list", "then compact, defragment and disarm it"),
+                .hint_etcdctl("alarm list", "then compact, defragment and disarm it"),
         );
     }
     if condition.is_corrupt {
         let message = "a member has the alarm CORRUPT: its data differs from that of the others";
         findings.push(
             Finding::new(Subject::Members, ExitCode::StateCorruption, message)
-                .hint_shell("etcdctl alarm list", "replace that member"),
+                .hint_etcdctl("alarm list", "replace that member"),
         );
     }
     if FAULTY.contains(&condition.version.as_str()) {
@@ -106,7 +106,7 @@ fn of_condition(condition: &Condition) -> Vec<Finding> {
         );
         findings.push(
             Finding::new(Subject::Members, ExitCode::General, message)
-                .hint_shell("etcdctl endpoint status", "see which members; upgrade them"),
+                .hint_etcdctl("endpoint status", "see which members; upgrade them"),
         );
     }
     findings

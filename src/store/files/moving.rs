@@ -307,7 +307,7 @@ impl Move<'_> {
     fn contents(&self) -> Result<Contents> {
         let (document, state) = self.away()?.ok_or_else(|| {
             let message = "the state that was put away for the move is gone or damaged";
-            Error::new(Kind::Corrupt, message).hint_move(
+            Error::new(Kind::Corrupt, message).hint_command(
                 format!("state push {} --abort", crate::error::quote(&self.mark.url)),
                 "give it up, and recover the state",
             )

@@ -267,7 +267,7 @@ pub(super) fn not_here(standing: &Standing, shown: &str) -> Error {
         Standing::Departed { .. } => {
             let message = format!("the state of {shown} was brought back to {root}");
             Error::new(Kind::Moved, message)
-                .hint_shell("unset PIPELINE_STORE", "work with it there")
+                .hint_on_files("status", "work with it in that root's files")
         }
     };
     error.detail("store", shown)

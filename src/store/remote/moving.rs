@@ -158,9 +158,7 @@ pub fn mark_of_state(prefix: &str, shown: &str) -> StateMark {
 /// An error about the root: its commands are for the root, whatever store the user has named.
 fn of_root(error: Error) -> Error {
     let of_root = |hint| match hint {
-        Hint::Command(command, why) => {
-            Hint::Shell(format!("env -u PIPELINE_STORE pipeline-state {command}"), why)
-        }
+        Hint::Command(command, why) => Hint::OnFiles(command, why),
         hint => hint,
     };
     let hints = error.hints.into_iter().map(of_root).collect();

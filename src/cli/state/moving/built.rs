@@ -7,7 +7,8 @@ use crate::cli::open;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::config::store_url::StoreUrl;
-use crate::error::{ExitCode, Result};
+use crate::error::{Error, ExitCode, Result};
+use crate::etcd::address::Address;
 use crate::fs::Disk;
 use crate::plural::count;
 use crate::store::moving::{Direction, GivenUp, Moved};
@@ -37,7 +38,11 @@ pub(super) fn run(
         warnings = store.take_warnings();
         done
     };
-    let result = work();
+    let of_cluster = |error: Error| match Address::parse(url.as_str()) {
+        Ok(address) => error.with_etcdctl(&address.etcdctl()),
+        Err(_) => error,
+    };
+    let result = work().map_err(of_cluster);
     if let Err(error) = &result {
         root.logs().record_refusal(action, error);
     }
