@@ -23,7 +23,7 @@ use crate::etcd::fate::Fate;
 use crate::etcd::messages::{Compare, RequestOp, TxnRequest, TxnResponse};
 use crate::etcd::txn::{Keys, Part, absent, created_at, created_before, delete, put, put_at};
 use crate::journal::{Changes, Commit};
-use crate::lock::Fence;
+use crate::lock::{Fence, STATE};
 use crate::store::logged;
 use crate::store::options::WriteOptions;
 use crate::store::signal::SignalFile;
@@ -175,7 +175,7 @@ fn guards_of(ground: &Ground<'_>, revision: Revision, fences: &[Fence]) -> Resul
         put_at(keys.state(), ground.state_put_at()),
         put_at(keys.meta(), ground.meta_put_at()),
         absent(keys.log(revision)),
-        created_before(&keys.holders("state"), ground.at + 1),
+        created_before(&keys.locks.grants(STATE), ground.at + 1),
     ];
     // What is written under the lock `state` needs that grant.
     if let Some(held) = Writer::of(ground.store).own_grant(&ground.state_holders)? {

@@ -17,8 +17,8 @@ use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{KeyValue, RangeRequest};
 use crate::etcd::txn::Keys;
-use crate::lock::Fence;
 use crate::lock::remote::{Held, Tokens};
+use crate::lock::{Fence, STATE};
 use crate::store::copies::{BackupCopy, Copies, CopyState};
 use crate::store::diagnosis::{ForeignEdit, Health, Mirror, diagnose, known};
 use crate::store::layout::BackupName;
@@ -67,12 +67,13 @@ impl<'s> Ground<'s> {
             Keys::one(store.keys.state()).read(),
             store.keys.logs().read_last(),
             Keys::below(&store.keys.backup_prefix()).list(),
-            store.keys.holders("state").read(),
-            store.keys.writers().list(),
+            store.keys.locks.grants(STATE).read(),
+            store.keys.locks.waiters(STATE).list(),
             Keys::below(&store.keys.guard_prefix()).read(),
             store.keys.locks.read_tokens(),
         ];
-        ranges.extend(fences.iter().map(|fence| store.keys.holders(fence.name.as_str()).read()));
+        let holders = |fence: &Fence| store.keys.locks.grants(fence.name.as_str()).read();
+        ranges.extend(fences.iter().map(holders));
         ranges
     }
 

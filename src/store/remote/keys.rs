@@ -3,7 +3,6 @@
 use crate::document::seal::Revision;
 use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::Keys;
-use crate::lock::STATE;
 use crate::lock::remote::LockKeys;
 use crate::name::is_plain;
 use crate::store::restore::intent::OperationId;
@@ -93,31 +92,6 @@ impl KeySpace {
 
     pub(super) fn signal_prefix(&self) -> String {
         format!("{}/signal/", self.prefix)
-    }
-
-    /// The places of writers in the queue for the lock `state`.
-    pub(super) fn writers(&self) -> Keys {
-        self.locks.waiters(STATE)
-    }
-
-    /// The place of the writer that has this lease.
-    pub(super) fn writer(&self, lease: i64) -> String {
-        self.locks.waiter(STATE, lease)
-    }
-
-    /// The grants of all locks.
-    pub(super) fn grants(&self) -> Keys {
-        self.locks.all_grants()
-    }
-
-    /// The places of all waiters.
-    pub(super) fn waiters(&self) -> Keys {
-        self.locks.all_waiters()
-    }
-
-    /// The grants of a lock.
-    pub(super) fn holders(&self, lock: &str) -> Keys {
-        self.locks.grants(lock)
     }
 
     /// The head of a checkpoint: what it is, and where its content lies.

@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, Failure, LeaseTrouble};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, put_with_lease};
+use crate::lock::STATE;
 use crate::lock::remote::{Ahead, Obstacle};
 use crate::os::process::Ends;
 use crate::store::next_revision::random;
@@ -199,10 +200,10 @@ impl<'s> Turn<'s> {
         let renewed = Instant::now();
         let client = &self.store.client;
         client.grant(lease, LEASE).map_err(Failure::of_read)?;
-        let key = self.store.keys.writer(lease);
+        let key = self.store.keys.locks.waiter(STATE, lease);
         let left = self.deadline.saturating_duration_since(renewed);
         let value = Writer::of(self.store).committer()?.place(lease, self.store.now(), left)?;
-        let list = RequestOp::from(self.store.keys.writers().list());
+        let list = RequestOp::from(self.store.keys.locks.waiters(STATE).list());
         // A place that was taken and not acknowledged fails the guard when it is sent again.
         let request = TxnRequest {
             compare: vec![absent(key.clone())],

@@ -63,8 +63,8 @@ impl Report<'_> {
         let keys = &self.store.keys;
         let counted = [
             Keys::below(&keys.evidence_prefix()).list(),
-            keys.grants().list(),
-            keys.waiters().list(),
+            keys.locks.all_grants().list(),
+            keys.locks.all_waiters().list(),
         ];
         let mut found = ground.source.snapshot(self.store, counted)?.ranges();
         let mut next = || found.next().unwrap_or_default().kvs;

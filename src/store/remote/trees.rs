@@ -18,7 +18,7 @@ const LOCKS: [&str; 2] = ["config", "signals"];
 
 /// The ranges of their holders.
 pub(super) fn ranges(keys: &KeySpace) -> impl Iterator<Item = RangeRequest> {
-    LOCKS.into_iter().map(|lock| keys.holders(lock).read())
+    LOCKS.into_iter().map(|lock| keys.locks.grants(lock).read())
 }
 
 /// A holder of one of them that is neither the owner of this command nor an ancestor.
@@ -53,7 +53,7 @@ pub(super) fn wait(store: &RemoteStore, obstacle: &Obstacle, deadline: Instant) 
 
 /// Guards: none of them was granted since the revision `at`.
 pub(super) fn guards(keys: &KeySpace, at: i64) -> impl Iterator<Item = Compare> {
-    LOCKS.into_iter().map(move |lock| created_before(&keys.holders(lock), at + 1))
+    LOCKS.into_iter().map(move |lock| created_before(&keys.locks.grants(lock), at + 1))
 }
 
 /// The error of a command that waited in vain.

@@ -100,7 +100,7 @@ impl Push<'_> {
         let mut compare = vec![
             put_at(key.clone(), meta.put_at),
             absent(store.keys.claim(operation)),
-            created_before(&store.keys.grants(), at + 1),
+            created_before(&store.keys.locks.all_grants(), at + 1),
         ];
         if meta.put_at == 0 {
             compare.extend(check_neighbours(store)?);
@@ -131,7 +131,7 @@ impl Push<'_> {
             Keys::one(store.keys.meta()).read(),
             Keys::one(store.keys.state()).read(),
             store.keys.logs().read_last(),
-            store.keys.grants().list(),
+            store.keys.locks.all_grants().list(),
             store.keys.locks.read_tokens(),
         ];
         let answer = store.client.snapshot(&snapshot(ranges))?;
@@ -242,7 +242,7 @@ pub(super) fn take_back(store: &RemoteStore, operation: &OperationId) -> Result<
         let ranges = [
             Keys::one(store.keys.meta()).read(),
             Keys::one(store.keys.state()).read(),
-            store.keys.grants().list(),
+            store.keys.locks.all_grants().list(),
         ];
         let answer = store.client.snapshot(&snapshot(ranges))?;
         let at = answer.revision();
@@ -264,7 +264,7 @@ pub(super) fn take_back(store: &RemoteStore, operation: &OperationId) -> Result<
                     return Err(used_since(store, state.map(|kv| kv.value)));
                 }
                 check_unlocked(store, &grants)?;
-                compare.push(created_before(&store.keys.grants(), at + 1));
+                compare.push(created_before(&store.keys.locks.all_grants(), at + 1));
                 undoing(&store.keys, &meta)
             }
             // A transaction of this push that is still under way comes too late.

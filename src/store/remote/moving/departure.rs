@@ -65,7 +65,7 @@ impl Pull<'_> {
         let ranges = [
             Keys::one(store.keys.meta()).read(),
             Keys::one(store.keys.state()).read(),
-            store.keys.grants().list(),
+            store.keys.locks.all_grants().list(),
         ];
         let answer = store.client.snapshot(&snapshot(ranges))?;
         let at = answer.revision();
@@ -104,7 +104,7 @@ impl Pull<'_> {
             compare: vec![
                 put_at(key.clone(), meta.put_at),
                 put_at(store.keys.state(), state_put_at),
-                created_before(&store.keys.grants(), at + 1),
+                created_before(&store.keys.locks.all_grants(), at + 1),
             ],
             success: vec![put(key, value)],
             failure: Vec::new(),
