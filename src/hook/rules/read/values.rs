@@ -3,14 +3,105 @@
 use std::borrow::Cow;
 
 use super::super::source::Node;
-use super::super::{Scope, Weight};
-use super::{Fields, REMARKS, Reader};
+use super::super::{RuleFinding, Scope, Weight};
 use crate::document::json_type::JsonType;
 use crate::hook::files::FilePattern;
 use crate::hook::pattern::{Case, Pattern};
 use crate::name::{Name, nearest};
 
+/// Fields that are allowed everywhere: remarks.
+pub(super) const REMARKS: [&str; 4] = ["description", "comment", "_comment", "$schema"];
+
+/// An object's fields, `null` ones left out.
+pub(super) struct Fields<'a>(pub Vec<(Cow<'a, str>, Node<'a>)>);
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, node)| *node)
+    }
+}
+
+/// Reads values, and keeps what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub scope: Scope<'a>,
+    findings: Vec<RuleFinding>,
+    unused: Vec<Unused>,
+}
+
+/// A field for other programs that hooks ignore: reported once, however often it occurs.
+struct Unused {
+    name: String,
+    why: &'static str,
+    first: RuleFinding,
+    count: usize,
+}
+
+impl Unused {
+    fn finding(self) -> RuleFinding {
+        let Self { name, why, first, count } = self;
+        let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+        RuleFinding { message: format!("`{name}` is not used{times}: {why}"), ..first }
+    }
+}
+
 impl<'a> Reader<'a> {
+    /// One that reads what `scope` needs.
+    pub(super) fn of(scope: Scope<'a>) -> Self {
+        Self { scope, findings: Vec::new(), unused: Vec::new() }
+    }
+
+    /// What it has found, in the order of the lines.
+    pub(super) fn into_findings(self) -> Vec<RuleFinding> {
+        let mut findings = self.findings;
+        findings.extend(self.unused.into_iter().map(Unused::finding));
+        findings.sort_by_key(|finding| finding.line);
+        findings
+    }
+
+    pub(super) fn find(&mut self, node: Node<'a>, weight: Weight, message: String) {
+        let (line, place) = (node.line(), node.place());
+        self.findings.push(RuleFinding { line, place, message, weight });
+    }
+
+    /// Notes a field that is there and that hooks do not use.
+    pub(super) fn unused(&mut self, fields: &Fields<'a>, name: &str, why: &'static str) {
+        let Some(node) = fields.get(name).filter(|_| self.scope == Scope::All) else { return };
+        match self.unused.iter_mut().find(|unused| unused.name == name) {
+            Some(unused) => unused.count += 1,
+            None => {
+                let (line, place) = (node.line(), node.place());
+                let first =
+                    RuleFinding { line, place, message: String::new(), weight: Weight::Odd };
+                self.unused.push(Unused { name: name.to_owned(), why, first, count: 1 });
+            }
+        }
+    }
+
+    /// Notes all fields but these and remarks.
+    pub(super) fn unused_but(&mut self, fields: &Fields<'a>, known: &[&str]) {
+        let others = fields.0.iter().map(|(name, _)| &**name);
+        for name in others.filter(|name| !known.contains(name) && !REMARKS.contains(name)) {
+            self.unused(fields, name, "hooks do not know it");
+        }
+    }
+
+    pub(super) fn bad(&mut self, node: Node<'a>, message: impl Into<String>) {
+        self.find(node, Weight::Bad, message.into());
+    }
+
+    fn must_be<T>(&mut self, node: Node<'a>, wanted: JsonType) -> Option<T> {
+        if node.kind() != wanted {
+            return self.must_be_like(node, wanted.noun());
+        }
+        self.bad(node, "it has an escape in it that is half a character");
+        None
+    }
+
+    pub(super) fn must_be_like<T>(&mut self, node: Node<'a>, wanted: &str) -> Option<T> {
+        self.bad(node, format!("it must be {wanted}, and this is {}", node.kind().noun()));
+        None
+    }
+
     /// The fields of an object, the first of equal ones; notes misspelt `known` ones.
     pub(super) fn object(&mut self, node: Node<'a>, known: &[&str]) -> Option<Fields<'a>> {
         let Some(fields) = node.fields() else { return self.must_be(node, JsonType::Object) };
@@ -159,15 +250,6 @@ impl<'a> Reader<'a> {
     /// A phase: a text, or the digits of a number.
     pub(super) fn phase(&mut self, node: Node<'a>) -> Option<String> {
         node.digits().map(str::to_owned).or_else(|| self.owned(node))
-    }
-
-    /// A required file and its possible places: as named, below `docs/`, and with `.md`.
-    pub(super) fn places(&mut self, node: Node<'a>) -> Option<Vec<FilePattern>> {
-        let as_named = self.glob(node, FilePattern::under_the_root)?;
-        let name = self.text(node)?;
-        let others = [format!("docs/{name}"), format!("{name}.md")];
-        let others = others.iter().filter_map(|name| FilePattern::under_the_root(name).ok());
-        Some(std::iter::once(as_named).chain(others).collect())
     }
 }
 
