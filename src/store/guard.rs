@@ -5,10 +5,11 @@ pub mod verdict;
 
 use serde::Serialize;
 
+use self::record::Record;
 use super::checkpoint::id::{Named, named};
-pub use super::files::guard::Begun;
 use crate::error::{Error, Hint, Kind, Result};
 use crate::journal::event::RESTORE;
+use crate::lock::GuardLifeline;
 
 /// The variable by which a command shows the guards it runs under: `ID:TOKEN[,ID:TOKEN]`, outermost
 /// first.
@@ -31,6 +32,30 @@ pub enum Standing {
     Foreign,
     /// The record cannot be read.
     Damaged,
+}
+
+/// A guard that has begun.
+#[derive(Debug)]
+pub struct Begun<'s> {
+    /// Its id, which is that of its checkpoint.
+    pub id: String,
+    /// The value its command shows: `ID:TOKEN`.
+    pub shown: String,
+    /// Its record, in case that the command removes the file.
+    pub record: Record,
+    _lifeline: Option<GuardLifeline<'s>>,
+}
+
+impl<'s> Begun<'s> {
+    /// The guard with this record. It runs as long as its lifeline is there.
+    pub(in crate::store) fn new(
+        record: Record,
+        token: &str,
+        lifeline: Option<GuardLifeline<'s>>,
+    ) -> Self {
+        let id = record.id.clone();
+        Self { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline }
+    }
 }
 
 /// A guard on record.

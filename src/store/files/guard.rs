@@ -29,33 +29,9 @@ use crate::store::checkpoint::Snapshot;
 use crate::store::checkpoint::retention::Retention;
 use crate::store::diagnosis::Health;
 use crate::store::guard::record::{Base, LIMIT, Record, Status, file_name, new_token};
-use crate::store::guard::{OnRecord, Standing, on_record, still_runs};
+use crate::store::guard::{Begun, OnRecord, Standing, on_record, still_runs};
 use crate::store::options::LockPurpose;
 use crate::time::rfc3339_millis;
-
-/// A guard that has begun.
-#[derive(Debug)]
-pub struct Begun<'s> {
-    /// Its id, which is that of its checkpoint.
-    pub id: String,
-    /// The value its command shows: `ID:TOKEN`.
-    pub shown: String,
-    /// Its record, in case that the command removes the file.
-    pub record: Record,
-    _lifeline: Option<GuardLifeline<'s>>,
-}
-
-impl<'s> Begun<'s> {
-    /// The guard with this record. It runs as long as its lifeline is there.
-    pub(in crate::store) fn new(
-        record: Record,
-        token: &str,
-        lifeline: Option<GuardLifeline<'s>>,
-    ) -> Self {
-        let id = record.id.clone();
-        Self { shown: format!("{id}:{token}"), id, record, _lifeline: lifeline }
-    }
-}
 
 /// The guards of a root.
 #[derive(Clone, Copy, Debug)]
