@@ -1,10 +1,13 @@
 //! Keys of locks with values that this program cannot read: of a newer one, damaged, put by hand.
 
+use std::process::Stdio;
+
 use pipeline_state::error::Kind;
 use pipeline_state::etcd::txn::put_with_lease;
 use pipeline_state::lock::Mode::{Exclusive, Shared};
 use pipeline_state::lock::{BreakTarget, Standing};
 
+use crate::commands::Host;
 use crate::holders::{Script, name};
 use crate::server::shared;
 use crate::stores::{Place, set};
@@ -36,6 +39,27 @@ fn an_unreadable_grant_is_held_until_an_operator_breaks_it() {
         locks.break_lock(&name("deploy"), BreakTarget::All).unwrap();
         one.try_lock(&locks, "deploy", Exclusive).unwrap();
     }
+}
+
+#[test]
+fn the_doctor_says_how_to_break_a_grant_that_no_lease_ends() {
+    let host = Host::initialized();
+    let mut one = std::process::Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    host.ok(&["lock", "acquire", "build", "--owner-pid", &one.id().to_string()]);
+    let found = || -> serde_json::Value {
+        let doctor = host.run(&["--json", "recover", "doctor"]);
+        serde_json::from_slice::<serde_json::Value>(&doctor.stdout).unwrap()["findings"].clone()
+    };
+    assert_eq!(found(), serde_json::json!([]));
+    let token = host.place.put("hold/deploy/x", "?").to_string();
+    let finding = found()[0].clone();
+    assert_eq!(finding["subject"], "locks", "{finding}");
+    let typed = format!("lock break deploy --token {token}");
+    assert!(finding.to_string().contains(&typed), "{finding}");
+    host.ok(&typed.split(' ').collect::<Vec<_>>());
+    assert_eq!(found(), serde_json::json!([]));
+    one.kill().unwrap();
+    one.wait().unwrap();
 }
 
 #[test]

@@ -1,13 +1,50 @@
 //! A push that the store does not know yet.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use pipeline_state::error::Kind;
+use pipeline_state::lock::Mode::Exclusive;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::MOVED;
 use pipeline_state::store::moving::Direction;
 use pipeline_state::store::options::WriteOptions;
+use pipeline_state::store::remote::RemoteStore;
 
-use crate::moving::{dying_disk, root_on, with_state};
+use crate::faults::Plan;
+use crate::holders::Script;
+use crate::moving::{dying_disk, root, root_on, with_state};
+use crate::server::PATIENT;
 use crate::stores::{Place, code, set};
+
+/// A lock is granted before each request in turn. The holder has it where no state is, or where
+/// the state is already.
+#[test]
+fn a_push_is_refused_while_locks_are_held_in_the_store() {
+    for number in 0.. {
+        let place = with_state();
+        let (plan, holder, seen) = (Plan::new(None), Script::new(), Rc::new(RefCell::new(None)));
+        plan.before(number, {
+            let (place, holder, seen) = (place.clone(), holder.clone(), seen.clone());
+            move || {
+                let granted = holder.try_lock(&place.locks(), "deploy", Exclusive).is_ok();
+                seen.replace(Some((granted, place.value("state").is_some())));
+            }
+        });
+        let push = |store: &RemoteStore| store.moves().run(Direction::Push, &root(&place));
+        let pushed = push(&place.faulty(&plan, PATIENT));
+        let Some((is_granted, is_there)) = seen.take() else { break };
+        let context = format!("{number} {pushed:?}");
+        assert_eq!(pushed.is_err(), is_granted && !is_there, "{context}");
+        if let Err(error) = pushed {
+            assert_eq!((code(&error), error.kind), (2, Kind::LockTimeout), "{context}");
+            assert!(error.message.contains("(deploy)"), "{context}");
+            assert!(root(&place).read().is_ok() && place.value("meta").is_none(), "{context}");
+            holder.release(&place.locks(), "deploy").unwrap();
+            push(&place.store()).unwrap();
+        }
+    }
+}
 
 #[test]
 fn a_push_that_the_store_does_not_know_yet_is_moving_on_its_host() {

@@ -72,12 +72,17 @@ fn of_oddity(oddity: Oddity) -> Finding {
         OddKey::Signal(_) | OddKey::UnknownSignal => Subject::Signals,
         OddKey::Backup => Subject::Backups,
         OddKey::Record => Subject::Logs,
+        OddKey::Grant(..) => Subject::Locks,
     };
     let delete = format!("del {}", quote(&key));
     let finding = Finding::new(subject, ExitCode::General, format!("the key {key}: {why}"));
     match of {
         OddKey::Signal(name) => finding
             .hint_command(format!("state signal {name}"), "writes it, and sets the signal to now"),
+        OddKey::Grant(lock, token) => finding.hint_command(
+            format!("lock break {lock} --token {token}"),
+            "if no process relies on it",
+        ),
         OddKey::UnknownSignal => finding.hint_etcdctl(delete, "the state is the truth"),
         OddKey::Backup | OddKey::Record => finding.hint_etcdctl(delete, "if it is of no use"),
     }

@@ -9,7 +9,10 @@ use super::log::Record;
 use super::source::Source;
 use crate::document::json;
 use crate::error::Result;
+use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::Keys;
+use crate::lock::Token;
+use crate::lock::remote::{Entry, Tokens};
 use crate::name::Name;
 
 /// A key that is not what this program wrote.
@@ -34,6 +37,8 @@ pub enum OddKey {
     Backup,
     /// The record of a revision.
     Record,
+    /// A grant of this lock.
+    Grant(Name, Token),
 }
 
 /// The keys that are not what this program wrote.
@@ -45,6 +50,7 @@ pub fn oddities(store: &RemoteStore) -> Result<Vec<Oddity>> {
             found.push(Oddity { key, of: OddKey::Backup, why });
         }
     }
+    found.extend(odd_grants(store)?);
     let answer = Source::Cluster.snapshot(store, [store.keys.logs().read()])?;
     let records = answer.ranges().next().unwrap_or_default().kvs;
     for kv in records.iter().filter(|kv| Record::of(kv).is_none()) {
@@ -53,6 +59,25 @@ pub fn oddities(store: &RemoteStore) -> Result<Vec<Oddity>> {
         found.push(Oddity { key, of: OddKey::Record, why });
     }
     Ok(found)
+}
+
+/// Grants that end with no lease.
+fn odd_grants(store: &RemoteStore) -> Result<Vec<Oddity>> {
+    let locks = &store.keys.locks;
+    let answer =
+        Source::Cluster.snapshot(store, [locks.read_tokens(), locks.all_grants().list()])?;
+    let mut ranges = answer.ranges().map(|range| range.kvs);
+    let tokens = Tokens::of(ranges.next().unwrap_or_default().first())?;
+    let odd = |kv: KeyValue| match locks.parse(&kv.key)? {
+        Entry::Grant(lock) => Some(Oddity {
+            key: String::from_utf8_lossy(&kv.key).into_owned(),
+            why: format!("no lease ends it, so {lock} is held until it is broken"),
+            of: OddKey::Grant(lock, tokens.at(kv.create_revision)?),
+        }),
+        Entry::Waiter(_) => None,
+    };
+    let grants = ranges.next().unwrap_or_default().into_iter();
+    Ok(grants.filter(|kv| kv.lease == 0).filter_map(odd).collect())
 }
 
 fn odd_signals(store: &RemoteStore) -> Result<Vec<Oddity>> {
