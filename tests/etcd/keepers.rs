@@ -237,29 +237,67 @@ fn a_lock_without_its_keeper_is_reported_and_a_commit_starts_it_again() {
 }
 
 #[test]
+fn lock_run_takes_the_place_of_a_keeper_that_is_stopped() {
+    keep_without(Signal::STOP);
+}
+
+#[test]
 fn lock_run_takes_the_place_of_a_keeper_that_was_killed() {
-    let host = Host::new(SHORT);
-    let script = host.script(
-        "exec 5<&0; $B lock run a -- sh -c 'echo ready; read x; $B lock check a' <&5; echo $?",
-    );
-    let held = host.place.below("hold/a/").remove(0);
-    let killed = SystemTime::now();
-    kill_process(host.keeper(), Signal::KILL).unwrap();
-    // Twice as long as the lease lasts without it.
-    let renewed = || std::fs::metadata(host.await_file("keeper-")).unwrap().modified().unwrap();
-    while renewed() < killed + Duration::from_secs(4) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(host.place.below("hold/a/")[0].key, held.key);
-    let said = script.go_on();
-    assert!(said.starts_with("locked:exclusive:") && said.ends_with("\n0\n"), "{said}");
-    host.place.await_keys("owner/", <[_]>::is_empty);
+    let host = keep_without(Signal::KILL);
     // And it ends a command that loses its locks.
     let script = host.script("$B lock run a -- sh -c 'echo ready; exec sleep 1000'; echo $?");
     kill_process(host.keeper(), Signal::KILL).unwrap();
     shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
     let said = script.go_on();
     assert!(said.contains("143\n") && said.contains("a was lost at 20"), "{said}");
+}
+
+/// Sends a signal to the keeper of a command of `lock run`, which keeps its lock all the same.
+fn keep_without(signal: Signal) -> Host {
+    let host = Host::new(SHORT);
+    let script = host.script(
+        "exec 5<&0; $B lock run a -- sh -c 'echo ready; read x; $B lock check a' <&5; echo $?",
+    );
+    let held = host.place.below("hold/a/").remove(0);
+    let begun = SystemTime::now();
+    kill_process(host.keeper(), signal).unwrap();
+    // Twice as long as the lease lasts without it.
+    let renewed = || std::fs::metadata(host.await_file("keeper-")).unwrap().modified().unwrap();
+    while renewed() < begun + Duration::from_secs(4) {
+        assert_eq!(host.place.below("hold/a/").first().map(|kv| &kv.key), Some(&held.key));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let said = script.go_on();
+    assert!(said.starts_with("locked:exclusive:") && said.ends_with("\n0\n"), "{said}");
+    host.place.await_keys("owner/", <[_]>::is_empty);
+    host
+}
+
+#[test]
+fn lock_run_that_was_stopped_beyond_its_lease_ends_its_command() {
+    for (signal, option, ends) in [
+        (Signal::KILL, "", "143\n"),
+        (Signal::STOP, "", "143\n"),
+        (Signal::STOP, "--on-lost keep", "3\n"),
+    ] {
+        let host = Host::new(SHORT);
+        let command = "echo $PPID >pid; echo ready; exec 0<go; read x; exit 3";
+        let script = host
+            .script(&format!("mkfifo go; $B lock run a {option} -- sh -c '{command}'; echo $?"));
+        let pid = std::fs::read_to_string(host.dir.path().join("pid")).unwrap();
+        let wrapper = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        let keeper = host.keeper();
+        kill_process(wrapper, Signal::STOP).unwrap();
+        kill_process(keeper, signal).unwrap();
+        host.await_free();
+        kill_process(wrapper, Signal::CONT).unwrap();
+        host.await_file("lost-");
+        if !option.is_empty() {
+            std::fs::write(host.dir.path().join("go"), "\n").unwrap();
+        }
+        let said = script.go_on();
+        assert!(said.contains(ends) && said.contains("a was lost at 20"), "{option} {said}");
+    }
 }
 
 #[test]
