@@ -83,6 +83,8 @@ pub struct Mark {
     pub phase: Phase,
     /// The store's address.
     pub url: String,
+    /// Its cluster and prefix, whatever address leads there; an earlier release does not record it.
+    pub store: Option<String>,
     /// The move.
     pub operation: OperationId,
     /// The lineage of the state that was moved away; none where there was no state.
@@ -96,6 +98,7 @@ impl Mark {
             "version": VERSION,
             "phase": self.phase.name(),
             "store": self.url,
+            "id": self.store,
             "operation": self.operation.as_str(),
             "lineage": self.lineage.as_ref().map(Lineage::as_str),
         }))
@@ -127,12 +130,18 @@ impl Mark {
         Some(Self {
             phase: Phase::ALL.into_iter().find(|it| it.name() == phase)?,
             url: text("store")?.to_owned(),
+            store: text("id").map(str::to_owned),
             operation: OperationId::parse(text("operation")?)?,
             lineage: match value.get("lineage")? {
                 Value::Null => None,
                 lineage => Some(Lineage::from_value(lineage)?),
             },
         })
+    }
+
+    /// Returns whether another move has to do with the same store, perhaps by another address.
+    pub fn is_of_store_of(&self, other: &Self) -> bool {
+        self.url == other.url || (self.store.is_some() && self.store == other.store)
     }
 
     /// The refusal of a command that needs the state here.
@@ -223,6 +232,7 @@ mod tests {
         let mark = Mark {
             phase: Phase::Pushing,
             url: "etcd://h:2379/p".into(),
+            store: Some("1f/p".into()),
             operation: OperationId::new([3; 16]),
             lineage: Some(Lineage::from_bytes([1; 16])),
         };

@@ -180,17 +180,6 @@ fn a_push_that_is_taken_back_leaves_no_grant_and_goes_on_above_those_of_the_stor
 }
 
 #[test]
-fn a_push_waits_until_no_lock_of_the_store_is_held() {
-    let (place, script) = (with_state(), Script::new());
-    let push = || place.store().moves().run(Direction::Push, &root(&place));
-    script.lock(&place.locks(), "x", Exclusive).unwrap();
-    assert_eq!(push().unwrap_err().kind, Kind::LockTimeout);
-    root(&place).read().unwrap(); // nothing was changed
-    script.release(&place.locks(), "x").unwrap();
-    push().unwrap();
-}
-
-#[test]
 fn tokens_that_cannot_be_read_grant_nothing() {
     let (place, script) = (Place::initialized(), Script::new());
     place.put("tokens", "many");

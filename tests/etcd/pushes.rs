@@ -1,21 +1,22 @@
-//! A push that the store does not know yet.
+//! Moves that were interrupted: what the store does not know, another address, another root.
 
 use std::cell::RefCell;
+use std::fs;
 use std::rc::Rc;
 
 use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::Exclusive;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::MOVED;
-use pipeline_state::store::moving::Direction;
+use pipeline_state::store::moving::{Direction, GivenUp};
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::remote::RemoteStore;
 
-use crate::faults::Plan;
+use crate::faults::{Fault, IMPATIENT, Plan, Span};
 use crate::holders::Script;
-use crate::moving::{dying_disk, root, root_on, with_state};
+use crate::moving::{dying_disk, half_pushed, root, root_on, with_state};
 use crate::server::PATIENT;
-use crate::stores::{Place, code, set};
+use crate::stores::{Place, code, document, set};
 
 /// A lock is granted before each request in turn. The holder has it where no state is, or where
 /// the state is already.
@@ -73,4 +74,50 @@ fn a_push_that_the_store_does_not_know_yet_is_moving_on_its_host() {
     // Another host knows nothing of it.
     let elsewhere = place.elsewhere().store().read().unwrap_err();
     assert_eq!(elsewhere.kind, Kind::NotInitialized);
+}
+
+/// The same store by another address.
+fn by_another_address(place: &Place) -> Place {
+    let url = place.url.replace("127.0.0.1", "localhost");
+    assert_ne!(url, place.url);
+    Place { url, ..place.clone() }
+}
+
+#[test]
+fn an_interrupted_push_goes_on_by_any_address_of_its_store() {
+    let place = half_pushed();
+    let other = by_another_address(&place);
+    let moves = |place: &Place| place.store().moves().run(Direction::Push, &root(place));
+    let mark = || fs::read_to_string(place.root.path().join(MOVED)).unwrap();
+    let elsewhere = Place { root: place.root.clone(), ..Place::new() };
+    assert_eq!(moves(&elsewhere).unwrap_err().kind, Kind::Moving, "another store");
+    moves(&other).unwrap();
+    assert!(mark().contains("localhost"), "the next one is hinted: {}", mark());
+    assert_eq!(document(&place.store())["n"], 1);
+
+    let place = half_pushed();
+    let done = by_another_address(&place).store().moves().give_up(Direction::Push, &root(&place));
+    assert_eq!(done.unwrap(), GivenUp::TakenBack);
+    assert_eq!(root(&place).read().unwrap().value.skeleton()["n"], 1);
+}
+
+#[test]
+fn a_pull_that_another_root_was_faster_with_is_given_up() {
+    let place = with_state();
+    place.store().moves().run(Direction::Push, &root(&place)).unwrap();
+    // It is killed after it put its mark.
+    let plan = Plan::new(Some((4, Fault::AnswerLost, Span::FromThenOn)));
+    place.faulty(&plan, IMPATIENT).moves().run(Direction::Pull, &root(&place)).unwrap_err();
+    let mark = fs::read(place.root.path().join(MOVED)).unwrap();
+    place.store().moves().give_up(Direction::Pull, &root(&place)).unwrap();
+    fs::write(place.root.path().join(MOVED), mark).unwrap();
+    let other = place.elsewhere();
+    other.store().moves().run(Direction::Pull, &root(&other)).unwrap();
+
+    let error = place.store().moves().run(Direction::Pull, &root(&place)).unwrap_err();
+    assert_eq!(error.kind, Kind::Moved);
+    let hints = format!("{:?}", error.hints);
+    assert!(hints.contains("--abort") && !hints.contains("go on"), "{hints}");
+    place.store().moves().give_up(Direction::Pull, &root(&place)).unwrap();
+    assert_eq!(root(&place).read().unwrap_err().kind, Kind::Moved);
 }

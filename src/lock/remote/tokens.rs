@@ -24,8 +24,8 @@ impl Tokens {
         let added = added.ok_or_else(|| {
             let key = String::from_utf8_lossy(&kv.key).into_owned();
             Error::new(Kind::Corrupt, format!("the key {key} does not hold a number"))
-                .hint_shell(
-                    format!("etcdctl put {key} NUMBER"),
+                .hint_etcdctl(
+                    format!("put {key} NUMBER"),
                     "one by which tokens are higher than all that were given out",
                 )
                 .detail("key", key)

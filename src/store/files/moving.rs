@@ -88,11 +88,11 @@ impl<'s> Moves<'s> {
         let is_here = self.is_here()?;
         match &found {
             Some(found) if !is_here => {
-                if found.phase != Phase::Pushing || found.url != mark.url {
+                if found.phase != Phase::Pushing || !found.is_of_store_of(&mark) {
                     return Err(found.refusal(&self.store.shown()));
                 }
                 let lock = self.lock(LockPurpose::Abort)?;
-                let mark = found.clone();
+                let mark = Mark { url: mark.url, store: mark.store, ..found.clone() };
                 let moved = self.again(lock, mark, None);
                 let contents = moved.contents()?;
                 return Ok((moved, contents));
@@ -129,11 +129,11 @@ impl<'s> Moves<'s> {
         Ok((moved, contents))
     }
 
-    /// Continues a move that is to be given up: to the store of this address if `phase` is
-    /// [`Phase::Pushing`]. `None` if there is none.
-    pub fn interrupted(&self, phase: Phase, url: &str) -> Result<Option<Move<'s>>> {
+    /// Continues a move that is to be given up: one like `wanted`. `None` if there is none.
+    pub fn interrupted(&self, wanted: &Mark) -> Result<Option<Move<'s>>> {
+        let phase = wanted.phase;
         match self.mark()? {
-            Some(mark) if mark.phase == phase && mark.url == url => {
+            Some(mark) if mark.phase == phase && mark.is_of_store_of(wanted) => {
                 let lock = self.lock(LockPurpose::Host)?;
                 let before = match phase {
                     Phase::Pulling => mark.lineage.clone().map(|lineage| Mark {
@@ -161,9 +161,10 @@ impl<'s> Moves<'s> {
         }
         let found = self.mark()?;
         let (mark, before) = match found {
-            Some(found) if found.phase == Phase::Pulling && found.url == mark.url => {
+            Some(found) if found.phase == Phase::Pulling && found.is_of_store_of(&mark) => {
                 let lock = self.lock(LockPurpose::Host)?;
-                return Ok(self.again(lock, found, None));
+                let mark = Mark { url: mark.url, store: mark.store, ..found };
+                return Ok(self.again(lock, mark, None));
             }
             Some(found) if found.phase == Phase::Moved => {
                 (Mark { lineage: found.lineage.clone(), ..mark }, Some(found))

@@ -18,6 +18,7 @@ use super::neighbours::check_neighbours;
 use crate::audit::Level;
 use crate::error::{Error, Hint, Kind, Result, quote};
 use crate::etcd::messages::KeyValue;
+use crate::etcd::txn::Keys;
 use crate::lock::remote::StateMark;
 use crate::store::FileStore;
 use crate::store::logged::entry;
@@ -53,7 +54,7 @@ impl Moves<'_> {
 
     /// Gives up a move that was interrupted.
     pub fn give_up(&self, direction: Direction, root: &FileStore) -> Result<GivenUp> {
-        let found = root.moves().interrupted(direction.phase(), &self.store.shown);
+        let found = root.moves().interrupted(&self.mark(direction)?);
         let Some(moved) = found.map_err(of_root)? else { return Ok(GivenUp::Nothing) };
         let operation = &moved.mark.operation;
         match direction {
@@ -124,15 +125,30 @@ impl Moves<'_> {
         Ok(Mark {
             phase: direction.phase(),
             url: self.store.shown.clone(),
+            store: Some(self.identity()?),
             operation: OperationId::new(random()?),
             lineage: None,
         })
+    }
+
+    /// The store's cluster and prefix.
+    fn identity(&self) -> Result<String> {
+        let keys = &self.store.keys;
+        let answer = self.store.client.range(&Keys::one(keys.meta()).list())?;
+        let cluster = answer.header.unwrap_or_default().cluster_id;
+        Ok(format!("{cluster:x}{}", keys.prefix()))
     }
 
     /// The error of a move that has begun: it says how to go on.
     fn interrupted(&self, error: Error, direction: Direction) -> Error {
         let (verb, url) = (direction.action(), quote(&self.store.shown));
         let message = format!("the move is not finished: {}", error.message);
+        // The store has gone on without this move.
+        if matches!(error.kind, Kind::Moved | Kind::Moving | Kind::Exists) {
+            let error = Error { message, hints: Vec::new(), ..error };
+            let abort = format!("state {verb} {url} --abort");
+            return error.hint_command(abort, "give it up in this root");
+        }
         Error { message, ..error }
             .hint_command(format!("state {verb} {url}"), "go on with it")
             .hint_command(format!("state {verb} {url} --abort"), "or take it back")
