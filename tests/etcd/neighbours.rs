@@ -85,7 +85,7 @@ fn of_two_stores_begun_at_once_one_above_the_other_one_is_refused() {
         pushed.map(drop)
     };
     for begin in [begin, begin_again, push] {
-        for [from, other] in [["/a", "/a/b/c"], ["/a/b/c", "/a"]] {
+        for [from, other] in [["/a", "/a/hold/x"], ["/a/hold/x", "/a"]] {
             begin_both(begin, from, other);
         }
     }

@@ -6,7 +6,7 @@ use super::departure::check_unlocked;
 use super::step::{Step, ended, note, open, step, unsure};
 use crate::document::{Reading, inspect_text};
 use crate::error::{Error, Kind, Result, quote};
-use crate::etcd::messages::{RequestOp, TxnRequest};
+use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
 use crate::etcd::txn::{Keys, absent, created_before, delete, put, put_at, snapshot};
 use crate::journal::Commit;
 use crate::lock::remote::Tokens;
@@ -42,6 +42,8 @@ struct Room {
     at: i64,
     /// How tokens of locks follow from revisions.
     tokens: Tokens,
+    /// Guards of that no store is above or below, where there was none here.
+    neighbours: Vec<Compare>,
 }
 
 /// A push on its way here.
@@ -88,7 +90,7 @@ impl Push<'_> {
     /// One attempt; `None` if `meta` is to be read again. Notes that something was put.
     fn expect(&self, is_put: &mut bool) -> Result<Option<Arrival>> {
         let Self { store, operation, contents, .. } = *self;
-        let Some(Room { meta, at, tokens }) = self.room()? else {
+        let Some(Room { meta, at, tokens, neighbours }) = self.room()? else {
             return Ok(Some(Arrival::Here));
         };
         if matches!(&meta.standing, Standing::Arriving { operation: it, .. } if it == operation) {
@@ -97,14 +99,12 @@ impl Push<'_> {
         let created = rfc3339(store.now());
         let value = meta.arriving(&contents.lineage, &created, note(store, self.root, operation));
         let key = store.keys.meta();
-        let mut compare = vec![
+        let mut compare = neighbours;
+        compare.extend([
             put_at(key.clone(), meta.put_at),
             absent(store.keys.claim(operation)),
             created_before(&store.keys.locks.all_grants(), at + 1),
-        ];
-        if meta.put_at == 0 {
-            compare.extend(check_neighbours(store)?);
-        }
+        ]);
         let request = TxnRequest {
             compare,
             success: vec![
@@ -157,8 +157,13 @@ impl Push<'_> {
             ));
             return Err(error.hint_command("state push --help", "name another prefix"));
         }
+        // The keys of a store below may be where this one has its grants.
+        let neighbours = match meta.put_at {
+            0 => check_neighbours(store)?,
+            _ => Vec::new(),
+        };
         check_unlocked(store, &grants)?;
-        Ok(Some(Room { meta, at, tokens }))
+        Ok(Some(Room { meta, at, tokens, neighbours }))
     }
 
     /// Puts everything, and lets the store be used.
