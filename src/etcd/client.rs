@@ -1,6 +1,6 @@
 //! Requests, repeated until their fate is known.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,11 @@ use super::wire::{Call, Method, Wire};
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a command that has failed may take to clean up.
 const PARTING: Duration = Duration::from_millis(500);
+/// How long a cluster that did not answer is asked only once by each further request: a command of
+/// several requests then ends as soon as one of a single request.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long such a request may take.
+const ONCE: Duration = Duration::from_millis(500);
 /// The pause after the first attempt that failed; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause between attempts.
@@ -49,6 +54,8 @@ pub struct Client {
     token: RefCell<Option<String>>,
     patience: Patience,
     on_wait: RefCell<Option<OnWait>>,
+    /// When the cluster was found not to answer, if it has not since.
+    silent_since: Cell<Option<Instant>>,
 }
 
 impl fmt::Debug for Client {
@@ -60,7 +67,14 @@ impl fmt::Debug for Client {
 impl Client {
     /// A client that speaks through `wire`, as `user`.
     pub fn new(wire: Box<dyn Wire>, user: Option<User>, patience: Patience) -> Self {
-        Self { wire, user, token: RefCell::new(None), patience, on_wait: RefCell::new(None) }
+        Self {
+            wire,
+            user,
+            token: RefCell::new(None),
+            patience,
+            on_wait: RefCell::new(None),
+            silent_since: Cell::new(None),
+        }
     }
 
     /// Calls this once for each request that waits to learn whether it was carried out.
@@ -197,14 +211,22 @@ impl Client {
         attempt: impl Fn(Instant) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
+        let is_silent = self.silent_since.get().is_some_and(|since| since.elapsed() < SILENCE);
+        let limit = |fate| match fate {
+            Fate::Unknown => self.patience.settle,
+            Fate::NotSent | Fate::Refused if is_silent => ONCE.min(self.patience.reach),
+            Fate::NotSent | Fate::Refused => self.patience.reach,
+        };
         let mut fate = Fate::NotSent;
         let mut pause = FIRST_PAUSE;
         let mut may_log_in = self.user.is_some();
         let mut is_said = false;
         loop {
-            let limit = start + self.limit(fate);
-            let failure = match attempt(limit.min(Instant::now() + ATTEMPT)) {
-                Ok(done) => return Ok(done),
+            let failure = match attempt((start + limit(fate)).min(Instant::now() + ATTEMPT)) {
+                Ok(done) => {
+                    self.silent_since.set(None);
+                    return Ok(done);
+                }
                 Err(failure) if repetition == Repetition::Read => failure.of_read(),
                 Err(failure) => failure,
             };
@@ -215,8 +237,14 @@ impl Client {
                 self.token.replace(None);
                 continue;
             }
+            if !failure.is_transient() {
+                return Err(failure);
+            }
             let next = Instant::now() + pause;
-            if !failure.is_transient() || next >= start + self.limit(fate) {
+            if next >= start + limit(fate) || is_silent && fate != Fate::Unknown {
+                if !is_silent {
+                    self.silent_since.set(Some(Instant::now()));
+                }
                 return Err(failure);
             }
             if fate == Fate::Unknown && !std::mem::replace(&mut is_said, true) {
@@ -231,13 +259,6 @@ impl Client {
         if let Some(notify) = &*self.on_wait.borrow() {
             let most = self.patience.settle.as_secs();
             notify(&format!("an answer, for {most} s at most: it may be done, and {failure}"));
-        }
-    }
-
-    fn limit(&self, fate: Fate) -> Duration {
-        match fate {
-            Fate::Unknown => self.patience.settle,
-            Fate::NotSent | Fate::Refused => self.patience.reach,
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::audit::{AuditLine, Reported, fact};
 use crate::document::degraded::Degraded;
+use crate::error::{ExitCode, Result};
 use crate::journal::event::{Event, GuardStep, LockStep, RetryStep};
 use crate::journal::totals::{BOUNDS, LockTotals, WaitTotals};
 use crate::journal::{Events, Totals};
@@ -192,9 +193,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Gathers the metrics. Unreadable values are left out; this never fails and changes nothing.
-    /// Only what is missing from the journal leaves a warning.
-    pub fn gather(store: &Store, locks: Option<LockSummary>) -> Self {
+    /// Gathers the metrics, and changes nothing. Unreadable values are left out; only a store that
+    /// is out of reach is an error. Only what is missing from the journal leaves a warning.
+    pub fn gather(store: &Store, locks: impl FnOnce() -> Option<LockSummary>) -> Result<Self> {
         let mut metrics = Self { path: store.place(), ..Self::default() };
         for kind in ["automatic", "manual"] {
             metrics.backups.insert(kind, 0);
@@ -205,10 +206,10 @@ impl Metrics {
         for noted in store.logs().errors().iter().filter(|noted| noted.is_ours()) {
             *metrics.errors.entry(noted.code).or_default() += 1;
         }
-        metrics.look(store, locks);
+        metrics.look(store, locks)?;
         store.take_warnings(); // `doctor` reports them
         metrics.read_logs(store);
-        metrics
+        Ok(metrics)
     }
 
     /// Counts the commits in the journal, and those in the audit log that the journal has no line
@@ -358,16 +359,20 @@ impl Metrics {
         }
     }
 
-    fn look(&mut self, store: &Store, locks: Option<LockSummary>) {
-        if let Ok((status, refusal)) = store.report().status() {
-            self.is_writable = status.writable;
-            self.is_healthy = refusal.is_none() && status.writable;
-            self.revision = status.document.revision;
-            self.state_bytes = status.bytes;
-            self.backups_kept = status.backups.automatic + status.backups.pinned;
-            self.disk_free = status.disk_free;
+    fn look(&mut self, store: &Store, locks: impl FnOnce() -> Option<LockSummary>) -> Result<()> {
+        match store.report().status() {
+            Ok((status, refusal)) => {
+                self.is_writable = status.writable;
+                self.is_healthy = refusal.is_none() && status.writable;
+                self.revision = status.document.revision;
+                self.state_bytes = status.bytes;
+                self.backups_kept = status.backups.automatic + status.backups.pinned;
+                self.disk_free = status.disk_free;
+            }
+            Err(error) if error.code() == ExitCode::NetworkError => return Err(error),
+            Err(_) => {}
         }
-        if let Some(locks) = locks {
+        if let Some(locks) = locks() {
             let standings = [
                 ("held", locks.held),
                 ("waiting", locks.waiting),
@@ -383,6 +388,7 @@ impl Metrics {
         }
         let document = store.report().read_as_it_is().ok().flatten();
         self.is_degraded = document.is_some_and(|document| Degraded::of(&document).is_on);
+        Ok(())
     }
 
     /// The growth of the state since the first commit on record.

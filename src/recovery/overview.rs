@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::audit::ErrorLogEntry;
 use crate::document::degraded::Degraded;
-use crate::error::{Error, Hint};
+use crate::error::{self, Error, ExitCode, Hint};
 use crate::store::Store;
 use crate::store::checkpoint::catalog::Which;
 use crate::store::diagnosis::HealthKind;
@@ -64,12 +64,13 @@ fn health_or_unknown<S: Serializer>(
 
 impl Overview {
     /// Examines everything and changes nothing. What cannot be examined is reported as part of the
-    /// overview.
-    pub fn of(store: &Store) -> Self {
+    /// overview; a store that is out of reach is an error.
+    pub fn of(store: &Store) -> error::Result<Self> {
         let (health, revision, refusal) = match store.report().status() {
             Ok((status, refusal)) => {
                 (Some(status.document.health), status.document.revision, refusal)
             }
+            Err(error) if error.code() == ExitCode::NetworkError => return Err(error),
             Err(error) => (None, None, Some(error)),
         };
         let document = store.report().read_as_it_is().ok().flatten();
@@ -110,7 +111,7 @@ impl Overview {
         if last_errors.iter().any(ErrorLogEntry::is_ours) {
             next.push(Hint::Command("recover doctor".to_owned(), "check everything".to_owned()));
         }
-        Self {
+        Ok(Self {
             path: store.place(),
             health,
             revision,
@@ -127,6 +128,6 @@ impl Overview {
             errors,
             last_errors,
             next,
-        }
+        })
     }
 }

@@ -211,9 +211,11 @@ fn a_fault_that_stays_has_the_fate_of_all_attempts() {
         let failure = store.commit(&write).unwrap_err();
         assert_eq!((failure.fate, failure.kind().code() as u8), (fate, code), "{fault:?}");
         assert!(plan.calls.get() > 1);
-        // A read changes nothing, whatever becomes of it.
+        // A read changes nothing, whatever becomes of it. The cluster is known not to answer.
+        let asked = plan.calls.get();
         let failure = store.range(&Keys::one("/stays").read()).unwrap_err();
         assert_eq!(failure.kind().code() as u8, 8, "{fault:?}");
+        assert_eq!(plan.calls.get(), asked + 1, "{fault:?}");
         let failure = store.watch(&Keys::one("/stays")).unwrap_err();
         assert_eq!(failure.kind().code() as u8, 8, "{fault:?}");
     }

@@ -36,7 +36,7 @@ pub(super) fn status(store: &Store, watched: Watched, output: &Output<'_>) -> an
         }
     };
     let wakeups = watched.watch.then(wakeups);
-    status_view::show(output, wakeups, &mut || Ok(look(store, output)))
+    status_view::show(output, wakeups, &mut || look(store, output))
 }
 
 /// The directories that it shows.
@@ -53,8 +53,8 @@ fn places(store: &FileStore) -> Vec<WatchedDir> {
     ]
 }
 
-fn look(store: &Store, output: &Output<'_>) -> StatusView {
-    let overview = Overview::of(store);
+fn look(store: &Store, output: &Output<'_>) -> anyhow::Result<StatusView> {
+    let overview = Overview::of(store)?;
     store.take_warnings(); // `doctor` reports them
     let next: Vec<String> = overview.next.iter().map(|hint| output.command(hint)).collect();
     let degraded = &overview.degraded;
@@ -110,7 +110,7 @@ fn look(store: &Store, output: &Output<'_>) -> StatusView {
         text.push_str(&format!("{}\n", one_line(&rows)));
     }
     text.extend(next.iter().map(|next| format!("next: {next}\n")));
-    StatusView { text, facts, ..StatusView::default() }
+    Ok(StatusView { text, facts, ..StatusView::default() })
 }
 
 pub(super) fn metrics(
@@ -119,7 +119,7 @@ pub(super) fn metrics(
     store: &Store,
     output: &Output<'_>,
 ) -> anyhow::Result<()> {
-    let metrics = Metrics::gather(store, open::lock_summary(config, store).ok());
+    let metrics = Metrics::gather(store, || open::lock_summary(config, store).ok())?;
     for warning in store.take_warnings() {
         output.warning(&warning);
     }
