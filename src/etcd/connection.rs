@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::address::Endpoint;
+use super::address::{Endpoint, Security};
 use super::failure::Obstacle;
 
 /// The bytes of one answer that a member may send without being asked for more. An answer of the
@@ -54,7 +54,10 @@ impl Connection {
         let stream = TcpStream::connect(&*addresses).await.map_err(network)?;
         stream.set_nodelay(true).map_err(network)?;
         match tls {
-            None => Self::over(stream, endpoint, "http", Obstacle::Network).await,
+            None => {
+                let closed = |why| Obstacle::Closed(Security::Plain, why);
+                Self::over(stream, endpoint, "http", closed).await
+            }
             Some(config) => {
                 let bad_name =
                     |_| Obstacle::Tls(format!("{:?} is not the name of a host", endpoint.host));
@@ -119,6 +122,6 @@ async fn resolve(endpoint: &Endpoint) -> std::io::Result<Vec<SocketAddr>> {
 fn of_handshake(error: std::io::Error) -> Obstacle {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => Obstacle::Tls(tls.to_string()),
-        None => Obstacle::Network(error.to_string()),
+        None => Obstacle::Closed(Security::Tls, error.to_string()),
     }
 }

@@ -33,7 +33,7 @@ const USER: &str = "ETCDCTL_USER";
 /// The variable of the password.
 const PASSWORD: &str = "ETCDCTL_PASSWORD";
 /// The variable that turns the check of the server's certificate off.
-const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
+pub const SKIP_VERIFY: &str = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY";
 
 /// A user and its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -125,9 +125,12 @@ impl Credentials {
             Some((certificate, key)) => {
                 let key_der = PrivateKeyDer::from_pem_slice(&read(KEY, key)?)
                     .map_err(|error| bad_file(KEY, key, error))?;
-                builder
-                    .with_client_auth_cert(certificates(CERT, certificate)?, key_der)
-                    .map_err(|error| bad_file(CERT, certificate, error))?
+                builder.with_client_auth_cert(certificates(CERT, certificate)?, key_der).map_err(
+                    |error| match error {
+                        rustls::Error::InconsistentKeys(_) => mismatch(certificate, key),
+                        error => bad_file(CERT, certificate, error),
+                    },
+                )?
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -162,14 +165,25 @@ fn certificates(variable: &str, path: &Path) -> Result<Vec<CertificateDer<'stati
 fn read(variable: &str, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let message = format!("{}, named by {variable}, cannot be read: {error}", path.display());
-        Error::new(Kind::of_io(&error), message)
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => Kind::DependencyMissing,
+            _ => Kind::of_io(&error),
+        };
+        Error::new(kind, message)
             .hint_shell(format!("echo \"${variable}\""), "see which file it is to be")
     })
 }
 
 fn bad_file(variable: &str, path: &Path, why: impl std::fmt::Display) -> Error {
     let message = format!("{}, named by {variable}, cannot be used: {why}", path.display());
-    Error::new(Kind::Tls, message).hint_text("it must be PEM, as etcdctl reads it")
+    Error::new(Kind::Usage, message).hint_text("it must be PEM, as etcdctl reads it")
+}
+
+fn mismatch(certificate: &Path, key: &Path) -> Error {
+    let [certificate, key] = [certificate, key].map(|path| path.display());
+    let message = format!("{key}, named by {KEY}, is not the key of the certificate {certificate}");
+    Error::new(Kind::Usage, message)
+        .hint_text(format!("{CERT} and {KEY} name a certificate and its own key"))
 }
 
 fn unusable(variable: &str, why: &str) -> Error {
@@ -259,8 +273,9 @@ mod tests {
     fn a_file_that_is_no_certificate_is_named() {
         let credentials = of(&[(CACERT, "/dev/null")]).unwrap();
         let error = credentials.tls().unwrap_err();
-        assert_eq!((error.kind, error.message.contains("/dev/null")), (Kind::Tls, true));
+        assert_eq!((error.kind, error.message.contains("/dev/null")), (Kind::Usage, true));
         let error = of(&[(CACERT, "/nowhere")]).unwrap().tls().unwrap_err();
         assert!(error.message.contains("ETCDCTL_CACERT"), "{error}");
+        assert_eq!(error.kind, Kind::DependencyMissing);
     }
 }

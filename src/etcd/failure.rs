@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::address::Security;
 use super::fate::Fate;
 use crate::error::{Error, Kind};
 
@@ -10,6 +11,14 @@ const LOGIN: &str = "check ETCDCTL_USER and ETCDCTL_PASSWORD, or ETCDCTL_CERT, a
                      has readwrite on the prefix";
 /// What to look at where TLS fails.
 const TLS_FILES: &str = "check ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY; nothing was changed";
+
+/// The scheme that members speak which close such a connection.
+fn other_scheme(security: Security) -> &'static str {
+    match security {
+        Security::Plain => "if its members want TLS, the address begins with etcds://",
+        Security::Tls => "if its members speak no TLS, the address begins with etcd://",
+    }
+}
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +79,8 @@ pub enum Obstacle {
     Network(String),
     /// It could not prove its identity, or did not accept this client's certificate.
     Tls(String),
+    /// It took a connection of this kind, and closed it without an answer.
+    Closed(Security, String),
 }
 
 impl Failure {
@@ -108,6 +119,15 @@ impl Failure {
             | Cause::TooManyRequests => true,
             _ => false,
         }
+    }
+
+    /// The kind of a connection that a member took and closed.
+    fn closed(&self) -> Option<Security> {
+        let Cause::Unreachable(obstacles) = &self.cause else { return None };
+        obstacles.iter().find_map(|(_, obstacle)| match obstacle {
+            Obstacle::Closed(security, _) => Some(*security),
+            _ => None,
+        })
     }
 
     /// The kind of error that it is to a user.
@@ -170,7 +190,7 @@ impl fmt::Display for Cause {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(why) => f.write_str(why),
+            Self::Network(why) | Self::Closed(_, why) => f.write_str(why),
             Self::Tls(why) => write!(f, "TLS: {why}"),
         }
     }
@@ -178,7 +198,10 @@ impl fmt::Display for Obstacle {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let error = Self::new(failure.kind(), failure.to_string());
+        let mut error = Self::new(failure.kind(), failure.to_string());
+        if let Some(security) = failure.closed() {
+            error = error.hint_text(other_scheme(security));
+        }
         let error = match &failure.cause {
             _ if failure.fate == Fate::Unknown => {
                 error.hint_command("state history", "see whether the change is there")

@@ -14,7 +14,7 @@ mod trials;
 
 use serde::Serialize;
 
-use crate::error::{Error, ExitCode, Hint, Result};
+use crate::error::{Error, ExitCode, Hint, Kind, Result};
 use crate::fs::{Dir, FileKind};
 use crate::lock::Deadline;
 use crate::store::FileStore;
@@ -32,6 +32,8 @@ pub struct Finding {
     pub message: String,
     /// The exit code that commands end with because of it, or would.
     pub code: ExitCode,
+    /// The kind of error that it is.
+    pub kind: Kind,
     /// The remedies, best first.
     pub remedies: Vec<Hint>,
     /// The message of the error that it reports: one error is one finding, whichever checks meet
@@ -235,6 +237,7 @@ impl Finding {
             subject,
             message: message.into(),
             code,
+            kind: Kind::of_code(code),
             remedies: Vec::new(),
             cause: None,
             fix: Fix::Manual,
@@ -250,7 +253,8 @@ impl Finding {
         };
         let remedies = error.hints.iter().map(remedy).collect();
         let cause = Some(error.message.clone());
-        Self { remedies, cause, ..Self::new(subject, error.code(), error.message) }
+        let finding = Self::new(subject, error.code(), error.message);
+        Self { remedies, cause, kind: error.kind, ..finding }
     }
 
     /// The problem with a guard on record, if there is one.

@@ -42,12 +42,12 @@ pub enum NextStep {
 }
 
 /// A member of the cluster that keeps a state.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Member {
     /// Its address.
     pub endpoint: String,
     /// What keeps it from answering, if it does not.
-    pub obstacle: Option<String>,
+    pub obstacle: Option<Error>,
 }
 
 /// Runs the strategy of `code`, with which `operation` ended with this `message`, and records it in
@@ -268,7 +268,7 @@ fn report_members(members: &[Member], handled: &mut Handled) {
     for Member { endpoint, obstacle } in members {
         handled.did(match obstacle {
             None => format!("{endpoint} answers"),
-            Some(why) => format!("{endpoint} does not: {why}"),
+            Some(why) => format!("{endpoint} does not: {}", why.message),
         });
     }
     match (members.len(), answers) {

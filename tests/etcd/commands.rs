@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::server::Server;
 use crate::stores::Place;
 
 /// A host with a directory of its own; its commands use the store at a place.
@@ -206,7 +207,7 @@ fn reports_and_the_doctor_work_on_a_store() {
 }
 
 #[test]
-fn plain_text_over_a_network_is_warned_of() {
+fn plain_text_over_a_network_and_an_unchecked_server_are_warned_of() {
     let host = Host::new();
     let mut init = host.command(&["state", "init"]);
     let ran = init.env("PIPELINE_STORE", "etcd://203.0.113.1:2379").env("LOCK_TIMEOUT", "1");
@@ -214,6 +215,11 @@ fn plain_text_over_a_network_is_warned_of() {
     let errors = String::from_utf8(ran.stderr).unwrap();
     assert!(errors.contains("203.0.113.1:2379 can be read and changed on the way"), "{errors}");
     assert_eq!(ran.status.code(), Some(8), "{errors}");
+    let mut init = host.command(&["state", "init"]);
+    init.env("PIPELINE_STORE", "etcds://127.0.0.1:1").env("LOCK_TIMEOUT", "0");
+    let ran = init.env("ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "1").output().unwrap();
+    let errors = String::from_utf8(ran.stderr).unwrap();
+    assert!(errors.contains("any server is taken for a member"), "{errors}");
 }
 
 #[test]
@@ -234,6 +240,22 @@ fn a_watched_status_of_locks_follows_other_hosts() {
 }
 
 #[test]
+fn the_doctor_ends_as_other_commands_do_where_a_login_is_refused() {
+    let server = Server::start("http", &[]);
+    server.client().status().unwrap();
+    for words in ["user add root:root", "user grant-role root root", "auth enable"] {
+        server.etcdctl(&words.split(' ').collect::<Vec<_>>());
+    }
+    let host = Host { place: Place::at(server.url()), dir: tempfile::tempdir().unwrap() };
+    assert_eq!(host.fails(&["state", "read"]), (6, "permission_denied".to_owned()));
+    assert_eq!(host.fails(&["recover", "doctor"]), (6, "permission_denied".to_owned()));
+    let found = host.run(&["--json", "recover", "doctor"]).stdout;
+    let found: Value = serde_json::from_slice(&found).unwrap();
+    let remedy = found["findings"][0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("ETCDCTL_USER"), "{remedy}");
+}
+
+#[test]
 fn the_doctor_names_the_members_that_do_not_answer() {
     let host = Host::initialized();
     let url = host.place.url.replace("etcd://", "etcd://127.0.0.1:1,");
@@ -245,16 +267,24 @@ fn the_doctor_names_the_members_that_do_not_answer() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_8_and_soon() {
+fn every_command_ends_with_8_soon_after_a_cluster_does_not_answer() {
     let host = Host::new();
     let start = Instant::now();
-    let output = host
-        .command(&["--json", "state", "set", "n:=1"])
-        .env("PIPELINE_STORE", "etcd://127.0.0.1:1/p")
-        .env("LOCK_TIMEOUT", "1")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(8), "{:?}", output);
+    let commands = [
+        &["state", "set", "n:=1"][..],
+        &["state", "wait", ".n", "--timeout", "1"],
+        &["state", "watch"],
+        &["state", "status"],
+        &["recover", "status"],
+        &["recover", "metrics"],
+    ];
+    let begun = commands.map(|words| {
+        let mut command = host.command(words);
+        command.env("PIPELINE_STORE", "etcd://127.0.0.1:1/p").env("LOCK_TIMEOUT", "1");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    let codes = begun.map(|mut child| child.wait().unwrap().code());
+    assert_eq!(codes, [Some(8); 6]);
     assert!(start.elapsed().as_secs() < 30);
 }
 

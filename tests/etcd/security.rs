@@ -124,10 +124,22 @@ fn certificates_are_checked_on_both_sides() {
     // In the clear to a port that speaks TLS, and the other way round.
     let soon = Patience { reach: Duration::from_millis(300), settle: Duration::from_secs(20) };
     let plain = client(&format!("etcd://127.0.0.1:{}/p", server.port), me.clone(), soon);
-    assert_eq!(refused_with(write(&plain, "/a").unwrap_err()), (8, Kind::Unreachable));
+    let hint = |failure: Failure| Error::from(failure).to_text("", &"p".into());
+    let failure = write(&plain, "/a").unwrap_err();
+    assert!(hint(failure.clone()).contains("etcds://"), "{failure:?}");
+    assert_eq!(refused_with(failure), (8, Kind::Unreachable));
     let url = format!("etcds://127.0.0.1:{}/p", crate::server::shared().port);
     let tls = client(&url, me.clone(), soon);
-    assert_eq!(tls.status().map(drop).map_err(refused_with).unwrap_err().0, 8);
+    let failure = tls.status().map(drop).unwrap_err();
+    assert!(hint(failure.clone()).contains("etcd://"), "{failure:?}");
+    assert_eq!(refused_with(failure).0, 8);
+
+    // The key of another certificate.
+    let key = of(&ca, "server").identity.unwrap().1;
+    let mixed = Credentials { identity: Some((ca.path("me.pem"), key)), ..me.clone() };
+    let error = mixed.tls().unwrap_err();
+    assert_eq!(error.kind, Kind::Usage);
+    assert!(error.message.contains("is not the key of the certificate"), "{error}");
 
     // The certificate's name is the user, where the cluster has users.
     let (cacert, cert, key) = (path("ca.pem"), path("me.pem"), path("me.key"));

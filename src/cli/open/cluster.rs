@@ -8,9 +8,9 @@ use crate::audit::Audit;
 use crate::config::store_url::StoreUrl;
 use crate::config::{Config, Environment as _, ProcessEnvironment};
 use crate::error::{Error, Kind, Result};
-use crate::etcd::address::{Address, Endpoint};
+use crate::etcd::address::{Address, Endpoint, Security};
 use crate::etcd::client::{Client, Patience};
-use crate::etcd::credentials::Credentials;
+use crate::etcd::credentials::{Credentials, SKIP_VERIFY, Verification};
 use crate::etcd::endpoints::Endpoints;
 use crate::etcd::txn::Keys;
 use crate::fs::Disk;
@@ -97,7 +97,7 @@ pub(super) fn try_members(url: &StoreUrl) -> Result<Vec<Member>> {
         let one = Address { endpoints: vec![endpoint.clone()], ..address.clone() };
         let meta = Keys::one(format!("{}/meta", address.prefix)).read();
         let answer = client(&one, patience)?.range(&meta);
-        let obstacle = answer.err().map(|failure| failure.to_string());
+        let obstacle = answer.err().map(Error::from);
         Ok(Member { endpoint: endpoint.to_string(), obstacle })
     };
     let failed = || Error::new(Kind::Internal, "a thread that asked a member panicked");
@@ -108,9 +108,14 @@ pub(super) fn try_members(url: &StoreUrl) -> Result<Vec<Member>> {
     })
 }
 
-/// The warning that members are spoken to in the clear over a network, if any are.
+/// The warning that others can read or answer in between, if they can: members are spoken to in the
+/// clear over a network, or their certificates are not checked.
 pub(super) fn exposure(url: &StoreUrl) -> Option<String> {
     let address = Address::parse(url.as_str()).ok()?;
+    let is_unchecked = || credentials().is_ok_and(|it| it.verification == Verification::Skipped);
+    if address.security == Security::Tls && is_unchecked() {
+        return Some(format!("{SKIP_VERIFY} is set: any server is taken for a member"));
+    }
     let exposed: Vec<String> = address.exposed().map(Endpoint::to_string).collect();
     (!exposed.is_empty()).then(|| {
         format!(
@@ -126,9 +131,12 @@ fn patience(config: &Config) -> Patience {
 }
 
 fn client(address: &Address, patience: Patience) -> Result<Client> {
-    let credentials =
-        Credentials::of(|name| ProcessEnvironment.get(name).filter(|value| !value.is_empty()))?;
+    let credentials = credentials()?;
     let user = credentials.user.clone();
     let wire = Endpoints::new(address, credentials)?;
     Ok(Client::new(Box::new(wire), user, patience))
+}
+
+fn credentials() -> Result<Credentials> {
+    Credentials::of(|name| ProcessEnvironment.get(name))
 }

@@ -10,7 +10,7 @@ use super::super::style::Paint;
 use super::Run;
 use crate::cli::open;
 use crate::config::Config;
-use crate::error::{Error, ExitCode, Hint, Kind, one_line};
+use crate::error::{Error, ExitCode, Hint, one_line};
 use crate::name::Name;
 #[cfg(feature = "etcd")]
 use crate::recovery::doctor::cluster;
@@ -28,7 +28,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
                 // A reader heals the document, and finishes a restore.
                 let _ = store.read();
             }
-            cluster::examine(store, remote, &open::try_members(config)?)
+            cluster::examine(store, remote, open::try_members(config)?)
         }
     };
     report.add(Subject::Settings, &config.errors);
@@ -86,7 +86,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
         1 => "1 problem found".to_owned(),
         _ => format!("{count} problems found"),
     };
-    let mut error = Error::new(Kind::of_code(worst.code), message);
+    let mut error = Error::new(worst.kind, message);
     if output.is_json() {
         error.hints.extend(worst.remedies.first().cloned()); // already shown after the finding
     }

@@ -13,17 +13,15 @@ const FAULTY: [&str; 3] = ["3.5.0", "3.5.1", "3.5.2"];
 
 /// Checks everything, and changes nothing. `members` were asked each by itself; `remote` is what
 /// `store` is.
-pub fn examine(store: &Store, remote: &RemoteStore, members: &[Member]) -> Report {
+pub fn examine(store: &Store, remote: &RemoteStore, members: Vec<Member>) -> Report {
     let mut findings = Vec::new();
-    let silent = members.iter().filter_map(|member| Some((member, member.obstacle.as_ref()?)));
-    for (Member { endpoint, .. }, why) in silent {
-        let message = format!("{endpoint} cannot be used: {why}");
-        findings.push(
-            Finding::new(Subject::Members, ExitCode::NetworkError, message)
-                .hint_command("recover handle 8", "try each member again"),
-        );
+    let one_answers = members.iter().any(|member| member.obstacle.is_none());
+    for Member { endpoint, obstacle } in members {
+        let Some(error) = obstacle else { continue };
+        let message = format!("{endpoint} cannot be used: {}", error.message);
+        findings.push(Finding::of(Subject::Members, error).saying(message));
     }
-    if members.iter().any(|member| member.obstacle.is_none()) {
+    if one_answers {
         match Condition::of(remote) {
             Ok(condition) => findings.extend(of_condition(&condition)),
             // Said of each member already.
