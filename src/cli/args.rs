@@ -53,8 +53,8 @@ Short forms: status, get, set, undo, history, diff and watch are commands of `st
 of `recover`.
 
 Exit codes: 0 done, 1 error or \"no\", 2 lock timeout, 3 corruption, 4 invalid,
-5 missing file, 6 permission, 7 disk full, 9 timeout, 10 resources, 64 usage,
-75 conflict: read again, repeat. Treat any other as failure.
+5 missing file, 6 permission, 7 disk full, 8 network, 9 timeout, 10 resources,
+64 usage, 75 conflict: read again, repeat. Treat any other as failure.
 
 With --json an error is a line of JSON on standard error. `--help` of each
 command has the fields that it prints and their types; field? may be missing.";
