@@ -1,11 +1,12 @@
 //! Starts keepers, and is one.
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -21,15 +22,20 @@ use crate::etcd::credentials;
 use crate::fs::Disk;
 use crate::lock::edit::Acquired;
 use crate::lock::identity::Identity;
+use crate::lock::liveness::{Lookup, RunState};
+use crate::lock::process::lookup;
 use crate::lock::request::Requester;
 use crate::lock::run::OnLost;
 use crate::os::files::own_program;
-use crate::os::process::spawn_holding_signals;
+use crate::os::process::{Handle, spawn_holding_signals};
+use crate::os::uptime;
 
 /// The first argument of a keeper; after it comes its order.
 pub const KEEP: &str = "__keep";
 /// How long a look at the flock of an order may take, which takes it.
 const A_LOOK: Duration = Duration::from_secs(1);
+/// How often a keeper is looked at while its lease lasts.
+const LOOKS: u32 = 8;
 
 /// What a keeper learns of this host.
 #[derive(Clone, Debug)]
@@ -178,6 +184,37 @@ fn start(order: &Order) -> Result<Option<Child>> {
         }
     }
     spawn_holding_signals(command).map(Some).map_err(not_started)
+}
+
+/// Waits for the end of a keeper. One that does not work is ended: it is stopped and has not
+/// renewed its lease for half of its time; or all of its time has passed, and it has not noted
+/// that the lease is lost. A keeper that is only cut off from the cluster goes on.
+pub(super) fn end_of(mut keeper: Child, order: &Order) -> io::Result<ExitStatus> {
+    let all = NotesDir::new(Disk::real(), order.runtime.clone());
+    let renewed = || {
+        let notes = all.of(&order.owner).ok()??;
+        let is_lost = notes.lost(order.lease).ok()?.is_some();
+        notes.renewal(order.lease).ok()?.filter(|_| !is_lost)
+    };
+    let ttl = Duration::from_millis(order.ttl);
+    let handle = Handle::of(keeper.id());
+    let (mut last, mut since) = (None, uptime());
+    while !handle.ends_before(Instant::now() + ttl / LOOKS) {
+        // The keeper ends by itself.
+        let Some(renewal) = renewed() else { break };
+        if last != Some(renewal.at) {
+            (last, since) = (Some(renewal.at), uptime());
+            continue;
+        }
+        let is_stopped =
+            matches!(lookup(keeper.id()), Lookup::Visible { state: RunState::Stopped, .. });
+        let patience = if is_stopped { ttl / 2 } else { ttl + ttl / LOOKS };
+        if uptime().saturating_sub(since) >= patience {
+            keeper.kill()?;
+            break;
+        }
+    }
+    keeper.wait()
 }
 
 /// An order as a process has taken it.

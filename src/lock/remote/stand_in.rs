@@ -1,24 +1,16 @@
 //! A thread of `lock run` that keeps the lease of its command: from the start, or once the keeper
 //! has ended before its work was done. A keeper that is stopped is ended.
 
-use std::io;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::keeper::Order;
-use super::keeper_process::{Taken, not_started};
-use super::notes::NotesDir;
+use super::keeper_process::{Taken, end_of, not_started};
 use crate::error::Result;
-use crate::fs::Disk;
-use crate::lock::liveness::{Lookup, RunState};
-use crate::lock::process::lookup;
-use crate::os::process::Handle;
-use crate::os::uptime;
 
 /// The thread.
 #[derive(Debug)]
@@ -75,38 +67,4 @@ impl StandIn {
             let _ = self.thread.join();
         }
     }
-}
-
-/// How often a keeper is looked at while its lease lasts.
-const LOOKS: u32 = 8;
-
-/// Waits for the end of a keeper. One that does not work is ended: it is stopped and has not
-/// renewed its lease for half of its time; or all of its time has passed, and it has not noted
-/// that the lease is lost. A keeper that is only cut off from the cluster goes on.
-fn end_of(mut keeper: Child, order: &Order) -> io::Result<ExitStatus> {
-    let all = NotesDir::new(Disk::real(), order.runtime.clone());
-    let renewed = || {
-        let notes = all.of(&order.owner).ok()??;
-        let is_lost = notes.lost(order.lease).ok()?.is_some();
-        notes.renewal(order.lease).ok()?.filter(|_| !is_lost)
-    };
-    let ttl = Duration::from_millis(order.ttl);
-    let handle = Handle::of(keeper.id());
-    let (mut last, mut since) = (None, uptime());
-    while !handle.ends_before(Instant::now() + ttl / LOOKS) {
-        // The keeper ends by itself.
-        let Some(renewal) = renewed() else { break };
-        if last != Some(renewal.at) {
-            (last, since) = (Some(renewal.at), uptime());
-            continue;
-        }
-        let is_stopped =
-            matches!(lookup(keeper.id()), Lookup::Visible { state: RunState::Stopped, .. });
-        let patience = if is_stopped { ttl / 2 } else { ttl + ttl / LOOKS };
-        if uptime().saturating_sub(since) >= patience {
-            keeper.kill()?;
-            break;
-        }
-    }
-    keeper.wait()
 }
