@@ -7,19 +7,18 @@ use std::time::Duration;
 use super::CliOverrides;
 use super::environment::Environment;
 use super::nearest::{Marks, nearest_root};
+use super::setting::STORE_VARIABLE;
 use super::store_url::StoreUrl;
 use crate::error::{Error, Invocation, Kind, Result, quote, quote_path};
-#[cfg(feature = "etcd")]
-use crate::etcd::address::Address;
 use crate::fs::Disk;
 use crate::placement::side_directory_of;
 use crate::store::layout::{CONFIG, STATE_FILE};
 
+#[cfg(feature = "etcd")]
+use crate::etcd::address::Address;
+
 /// The variable of the state file.
 pub(super) const STATE_FILE_VARIABLE: &str = "STATE_FILE";
-
-/// The variable of the store.
-pub(super) const STORE_VARIABLE: &str = "PIPELINE_STORE";
 
 /// The way in which the root was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::place::STORE_VARIABLE;
 use super::store_url::StoreUrl;
 use super::style::{Color, Format, parse_color, parse_format};
 use crate::store::{AutoRecover, ForeignEdits};
 use crate::time::{parse_duration, written_duration};
+
+/// The variable of the store.
+pub(super) const STORE_VARIABLE: &str = "PIPELINE_STORE";
 
 /// The longest lock timeout that a root's file may set.
 const LONGEST_OF_ROOT: Duration = Duration::from_secs(600);

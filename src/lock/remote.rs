@@ -31,11 +31,13 @@ mod mark;
 mod notes;
 mod operator;
 mod oracle;
+mod order;
 mod owner;
 mod release;
 mod report;
 mod run;
 mod stand_in;
+mod taken;
 mod tokens;
 mod wait;
 
@@ -45,14 +47,7 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-pub use self::commit::{Ahead, Committer, Obstacle};
-pub use self::encoding::Held;
 use self::keeper_process::Keeping;
-pub use self::keeper_process::{Host, KEEP, main as keep};
-pub use self::keys::{Entry, LockKeys};
-pub use self::lost::Loss;
-pub use self::mark::StateMark;
-pub use self::tokens::Tokens;
 use super::edit::{Acquired, BreakTarget};
 use super::lifeline::Lifeline;
 use super::log::LockLog;
@@ -69,6 +64,14 @@ use crate::etcd::client::Client;
 use crate::etcd::failure::Failure;
 use crate::etcd::fate::Fate;
 use crate::name::Name;
+
+pub use self::commit::{Ahead, Committer, Obstacle};
+pub use self::encoding::Held;
+pub use self::keeper_process::{Host, KEEP, main as keep};
+pub use self::keys::{Entry, LockKeys};
+pub use self::lost::Loss;
+pub use self::mark::StateMark;
+pub use self::tokens::Tokens;
 
 /// How long a grant outlives the last sign of its owner's host, unless a request says otherwise.
 pub const TTL: Duration = Duration::from_secs(30);
@@ -164,7 +167,7 @@ impl RemoteLocks {
 
     /// Acquires all of the requested locks, waiting until the deadline.
     pub fn acquire(&self, request: &Request) -> Result<Vec<Acquired>> {
-        self.revive(&request.requester);
+        keeper_process::revive(self, &request.requester);
         acquire::acquire(self, request, Keeping::Apart).map(|(acquired, _)| acquired)
     }
 
@@ -186,7 +189,7 @@ impl RemoteLocks {
         requester: &Requester,
     ) -> Result<Vec<Released>> {
         let released = release::release(self, names, token, requester);
-        self.revive(requester); // not before: what was lost is said
+        keeper_process::revive(self, requester); // not before: what was lost is said
         released
     }
 
@@ -198,7 +201,7 @@ impl RemoteLocks {
         token: Option<Token>,
         requester: &Requester,
     ) -> Result<f64> {
-        self.revive(requester);
+        keeper_process::revive(self, requester);
         release::renew(self, name, ttl, token, requester)
     }
 

@@ -59,7 +59,13 @@ fn what_decides_about_a_document_names_no_file() {
 #[test]
 fn what_decides_about_locks_names_no_file() {
     let files = ["crate::fs", "files::", "Disk"];
-    let below = ["lock/files", "lock/process", "lock/remote/notes", "lock/remote/keeper_process"];
+    let below = [
+        "lock/files",
+        "lock/process",
+        "lock/remote/notes",
+        "lock/remote/keeper_process",
+        "lock/remote/taken",
+    ];
     let is_below = |name: &str| below.iter().any(|below| name.starts_with(below));
     let found = uses("lock", &files, is_below);
     assert!(found.is_empty(), "{found:#?}");

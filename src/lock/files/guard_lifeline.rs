@@ -48,7 +48,7 @@ impl<'a> GuardLifeline<'a> {
             Some(dir) => dir,
             None => side::open_root(&locks.disk, &locks.directory)?,
         };
-        // A lifeline that is missing proves nothing: the guard's command may have cleaned `.locks/`.
+        // A missing lifeline proves nothing: the guard's command may have cleaned `.locks/`.
         let is_there =
             |name: &&Lifeline| locks.disk.stat(&dir, name.as_str()).is_ok_and(|f| f.is_some());
         let lifeline = lifeline.filter(is_there);

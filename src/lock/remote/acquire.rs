@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::encoding::grant_value;
-use super::ground::Ground;
-use super::keeper_process::Keeping;
+use super::ground::{Ground, beside};
+use super::keeper_process::{Keeping, keep};
 use super::oracle::ClusterOracle;
-use super::owner::{OwnerLease, name_of};
+use super::owner::{OwnerLease, lease_of, name_of, ttl_of};
 use super::stand_in::StandIn;
 use super::tokens::Tokens;
 use super::wait::{Grantable, Wait};
@@ -34,13 +34,13 @@ pub(super) fn acquire(
     keeping: Keeping,
 ) -> Result<(Vec<Acquired>, Option<StandIn>)> {
     let started = Instant::now();
-    let ttl = locks.ttl(request.ttl)?;
+    let ttl = ttl_of(locks, request.ttl)?;
     let owner = locks.keys.owner(&name_of(&request.requester.owner, ttl));
     let mut wait = Wait::new(locks, request, &owner);
     let result = until_granted(locks, request, ttl, &owner, &mut wait);
     wait.end(result.as_ref().err());
     let (acquired, lease) = result?;
-    let kept = locks.keep(&lease, &acquired, &request.requester.owner, keeping);
+    let kept = keep(locks, &lease, &acquired, &request.requester.owner, keeping);
     let keeper = kept.inspect_err(|_| locks.give_back(&acquired))?;
     for Acquired { name, grant, .. } in &acquired {
         let waited = format!("{:.6}", started.elapsed().as_secs_f64());
@@ -60,9 +60,9 @@ fn until_granted(
     let (mut next, mut lost) = (None, 0);
     loop {
         let Grantable { ground, mut edits } = wait.until_grantable(next.take())?;
-        locks.sweep(&ground, &edits)?;
+        sweep(locks, &ground, &edits)?;
         let lease =
-            locks.lease_of(&request.requester.owner, &request.command, ttl, ground.other(owner))?;
+            lease_of(locks, &request.requester.owner, &request.command, ttl, ground.other(owner))?;
         let grants = Grants::of(locks, request, &ground, &mut edits, &lease)?;
         match grants.commit(wait, owner)? {
             Landed::Done(acquired) => return Ok((acquired, lease)),
@@ -151,7 +151,7 @@ impl<'a> Grants<'a> {
 
     fn commit(mut self, wait: &mut Wait<'_>, owner: &str) -> Result<Landed> {
         let (keys, tokens) = (&self.locks.keys, self.tokens);
-        let ranges = keys.ranges(&self.request.names).into_iter().chain(self.locks.beside(owner));
+        let ranges = keys.ranges(&self.request.names).into_iter().chain(beside(self.locks, owner));
         self.transaction.failure = ranges.map(RequestOp::from).collect();
         let answer = match self.locks.client.commit(&self.transaction) {
             // The owner's lease has ended since.
@@ -194,33 +194,31 @@ impl<'a> Grants<'a> {
     }
 }
 
-impl RemoteLocks {
-    /// Deletes the keys of the dead of this host. No key is ever used again, so this needs no guard.
-    pub(super) fn sweep(&self, ground: &Ground, edits: &[RecordEdit]) -> Result<usize> {
-        let mut dead = Vec::new();
-        for edit in edits {
-            let RecordEdit { name, record, .. } = edit;
-            let gone = edit.original().holders.iter();
-            let gone = gone.filter(|grant| record.grant(grant.token).is_none());
-            for held in gone.filter_map(|grant| ground.held(name, grant.token)) {
-                self.log.record(self.log.grant("clean", "dropped", name, &held.grant));
-                dead.push(held.key.clone());
-            }
-            let waiters = edit.original().waiters.iter();
-            let gone = waiters.filter(|waiter| edit.waiter(&waiter.process).is_none());
-            let gone = gone.filter_map(|waiter| ground.waiting(name, &waiter.process));
-            dead.extend(gone.map(|waiting| waiting.key.clone()));
+/// Deletes the keys of the dead of this host. No key is used again, so this needs no guard.
+pub(super) fn sweep(locks: &RemoteLocks, ground: &Ground, edits: &[RecordEdit]) -> Result<usize> {
+    let mut dead = Vec::new();
+    for edit in edits {
+        let RecordEdit { name, record, .. } = edit;
+        let gone = edit.original().holders.iter();
+        let gone = gone.filter(|grant| record.grant(grant.token).is_none());
+        for held in gone.filter_map(|grant| ground.held(name, grant.token)) {
+            locks.log.record(locks.log.grant("clean", "dropped", name, &held.grant));
+            dead.push(held.key.clone());
         }
-        self.delete(dead)
+        let waiters = edit.original().waiters.iter();
+        let gone = waiters.filter(|waiter| edit.waiter(&waiter.process).is_none());
+        let gone = gone.filter_map(|waiter| ground.waiting(name, &waiter.process));
+        dead.extend(gone.map(|waiting| waiting.key.clone()));
     }
+    delete_keys(locks, dead)
+}
 
-    /// Deletes keys; returns how many.
-    pub(super) fn delete(&self, dead: Vec<Bytes>) -> Result<usize> {
-        for keys in dead.chunks(SWEEP) {
-            let success = keys.iter().map(|key| delete(&Keys::one(key.clone()))).collect();
-            let request = TxnRequest { success, ..TxnRequest::default() };
-            self.client.commit(&request).map_err(|failure| failure.of_read())?;
-        }
-        Ok(dead.len())
+/// Deletes keys; returns how many.
+pub(super) fn delete_keys(locks: &RemoteLocks, dead: Vec<Bytes>) -> Result<usize> {
+    for keys in dead.chunks(SWEEP) {
+        let success = keys.iter().map(|key| delete(&Keys::one(key.clone()))).collect();
+        let request = TxnRequest { success, ..TxnRequest::default() };
+        locks.client.commit(&request).map_err(|failure| failure.of_read())?;
     }
+    Ok(dead.len())
 }

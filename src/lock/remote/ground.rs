@@ -74,57 +74,49 @@ impl LockKeys {
     }
 }
 
-impl RemoteLocks {
+impl Ground {
     /// Reads these locks, and another key.
-    pub(super) fn observe(&self, names: &[Name], other: Option<&str>) -> Result<Ground> {
+    pub(super) fn observe(
+        locks: &RemoteLocks,
+        names: &[Name],
+        other: Option<&str>,
+    ) -> Result<Self> {
         let other = other.map(|key| Keys::one(key.to_owned()).read());
-        self.read(self.keys.ranges(names).into_iter().chain(other).chain([self.mark()]))
+        Self::read(locks, locks.keys.ranges(names).into_iter().chain(other).chain([mark(locks)]))
     }
 
     /// Reads what a grant of these locks depends on; for a waiter only what is before its place,
     /// which was created at this revision.
-    pub(super) fn observe_to_grant(
-        &self,
+    pub(super) fn to_grant(
+        locks: &RemoteLocks,
         names: &[Name],
         place: Option<i64>,
         owner: &str,
-    ) -> Result<Ground> {
+    ) -> Result<Self> {
         let ranges = match place {
-            Some(created) => self.keys.ranges_until(names, created),
-            None => self.keys.ranges(names),
+            Some(created) => locks.keys.ranges_until(names, created),
+            None => locks.keys.ranges(names),
         };
-        self.read(ranges.into_iter().chain(self.beside(owner)))
-    }
-
-    /// What a grant depends on besides locks: its owner's lease, and where the state is.
-    pub(super) fn beside(&self, owner: &str) -> [RangeRequest; 2] {
-        [Keys::one(owner.to_owned()).read(), self.mark()]
+        Self::read(locks, ranges.into_iter().chain(beside(locks, owner)))
     }
 
     /// Reads the grants of all locks.
-    pub(super) fn observe_grants(&self) -> Result<Ground> {
-        self.read([self.keys.all_grants().read(), self.keys.read_tokens(), self.mark()])
+    pub(super) fn of_grants(locks: &RemoteLocks) -> Result<Self> {
+        Self::read(locks, [locks.keys.all_grants().read(), locks.keys.read_tokens(), mark(locks)])
     }
 
     /// Reads all locks.
-    pub(super) fn observe_all(&self) -> Result<Ground> {
-        self.read(self.keys.everything().into_iter().chain([self.mark()]))
-    }
-
-    /// Where the state is.
-    fn mark(&self) -> RangeRequest {
-        Keys::one(self.mark.key.clone()).read()
+    pub(super) fn of_all(locks: &RemoteLocks) -> Result<Self> {
+        Self::read(locks, locks.keys.everything().into_iter().chain([mark(locks)]))
     }
 
     /// Reads these ranges, of which one is that of the mark.
-    fn read(&self, ranges: impl IntoIterator<Item = RangeRequest>) -> Result<Ground> {
-        let ground = Ground::of(&self.keys, self.client.snapshot(&snapshot(ranges))?)?;
-        self.mark.check_format(&ground)?;
+    fn read(locks: &RemoteLocks, ranges: impl IntoIterator<Item = RangeRequest>) -> Result<Self> {
+        let ground = Self::of(&locks.keys, locks.client.snapshot(&snapshot(ranges))?)?;
+        locks.mark.check_format(&ground)?;
         Ok(ground)
     }
-}
 
-impl Ground {
     /// The ground in the answers to some ranges.
     pub fn of(keys: &LockKeys, answer: TxnResponse) -> Result<Self> {
         let at = answer.revision();
@@ -214,6 +206,16 @@ impl Ground {
     pub fn lines(&self) -> Lines<'_> {
         Lines(self)
     }
+}
+
+/// What a grant depends on besides locks: its owner's lease, and where the state is.
+pub(super) fn beside(locks: &RemoteLocks, owner: &str) -> [RangeRequest; 2] {
+    [Keys::one(owner.to_owned()).read(), mark(locks)]
+}
+
+/// Where the state is.
+fn mark(locks: &RemoteLocks) -> RangeRequest {
+    Keys::one(locks.mark.key.clone()).read()
 }
 
 /// The ancestors of waiters.

@@ -10,15 +10,14 @@
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
 use super::keys::LockKeys;
 use super::notes::{Kept, Lost, NotesDir};
+use super::order::Order;
 use crate::audit::{Audit, AuditEntry, Level};
 use crate::error::Result;
 use crate::etcd::address::Address;
@@ -28,7 +27,6 @@ use crate::etcd::endpoints::Endpoints;
 use crate::etcd::failure::Failure;
 use crate::etcd::messages::TxnRequest;
 use crate::etcd::txn::{Keys, created_at, created_before, delete, snapshot};
-use crate::lock::identity::Identity;
 use crate::lock::process::Process;
 use crate::lock::run::OnLost;
 use crate::os::process::{Ends, Handle};
@@ -46,31 +44,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const OWNERS_END: Duration = Duration::from_secs(1);
 /// How long a command may take to end after its locks were lost.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What a keeper is to do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// The store.
-    pub url: String,
-    /// The lease.
-    pub lease: i64,
-    /// How long it lasts after each renewal, in milliseconds.
-    pub ttl: u64,
-    /// The name of the key that ends with it.
-    pub name: String,
-    /// The revision that created that key.
-    pub created: i64,
-    /// The owner.
-    pub owner: Identity,
-    /// What becomes of it when the lease is lost.
-    pub on_lost: OnLost,
-    /// The directory that the notes are in; `None` for the one in `/tmp`.
-    pub runtime: Option<PathBuf>,
-    /// The audit log.
-    pub audit_log: PathBuf,
-    /// The root: its audit log replaces one that cannot be used.
-    pub root: PathBuf,
-}
 
 /// Why a keeper ends.
 #[derive(Debug)]

@@ -1,42 +1,32 @@
 //! Starts keepers, and is one.
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::RemoteLocks;
-use super::keeper::{Keeper, Order};
-use super::notes::{Kept, Noted, Notes, NotesDir};
+use super::notes::{Noted, NotesDir};
+use super::order::Order;
 use super::owner::OwnerLease;
 use super::stand_in::StandIn;
-use crate::audit::{Audit, AuditEntry, Level};
+use super::taken::{Taken, not_started};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::etcd::credentials;
 use crate::fs::Disk;
 use crate::lock::edit::Acquired;
 use crate::lock::identity::Identity;
-use crate::lock::liveness::{Lookup, RunState};
-use crate::lock::process::lookup;
 use crate::lock::request::Requester;
 use crate::lock::run::OnLost;
 use crate::os::files::own_program;
-use crate::os::process::{Handle, spawn_holding_signals};
-use crate::os::uptime;
+use crate::os::process::spawn_holding_signals;
 
 /// The first argument of a keeper; after it comes its order.
 pub const KEEP: &str = "__keep";
-/// How long a look at the flock of an order may take, which takes it.
-const A_LOOK: Duration = Duration::from_secs(1);
-/// How often a keeper is looked at while its lease lasts.
-const LOOKS: u32 = 8;
-
 /// What a keeper learns of this host.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -73,7 +63,7 @@ impl Host {
         noted
     }
 
-    /// Starts the keepers again that were killed while the requester's owner, or an ancestor, lives.
+    /// Starts killed keepers again while the requester's owner, or an ancestor, lives.
     pub(crate) fn revive(&self, requester: &Requester) {
         let all = self.notes();
         for owner in &requester.ancestry {
@@ -123,45 +113,44 @@ impl Keeping {
     }
 }
 
-impl RemoteLocks {
-    /// Has the lease of new grants kept, and notes them. Nothing is kept where this is no host of
-    /// owners.
-    pub(super) fn keep(
-        &self,
-        lease: &OwnerLease,
-        acquired: &[Acquired],
-        owner: &Identity,
-        keeping: Keeping,
-    ) -> Result<Option<StandIn>> {
-        let Some(host) = &self.host else { return Ok(None) };
-        let all = host.notes();
-        let notes = all.make(owner);
-        let order = host.order(lease, owner, keeping.on_lost());
-        match &notes {
-            Ok(notes) => {
-                notes.set_order(&order)?;
-                for Acquired { name, grant, .. } in acquired {
-                    notes.add(&host.store(), lease.id, name, grant.token)?;
-                }
+/// Has the lease of new grants kept, and notes them. Nothing is kept where this is no host of
+/// owners.
+pub(super) fn keep(
+    locks: &RemoteLocks,
+    lease: &OwnerLease,
+    acquired: &[Acquired],
+    owner: &Identity,
+    keeping: Keeping,
+) -> Result<Option<StandIn>> {
+    let Some(host) = &locks.host else { return Ok(None) };
+    let all = host.notes();
+    let notes = all.make(owner);
+    let order = host.order(lease, owner, keeping.on_lost());
+    match &notes {
+        Ok(notes) => {
+            notes.set_order(&order)?;
+            for Acquired { name, grant, .. } in acquired {
+                notes.add(&host.store(), lease.id, name, grant.token)?;
             }
-            Err(error) => self.warn(format!(
-                "a lock that is lost will not be said to be lost, since nothing can be noted: {error}"
-            )),
         }
-        Ok(match keeping {
-            Keeping::Apart => {
-                start(&order)?;
-                None
-            }
-            Keeping::Watched(_) => Some(StandIn::after(start(&order)?, order)?),
-            Keeping::Here(_) => Some(StandIn::at_once(order)?),
-        })
+        Err(error) => locks.warn(format!(
+            "a lock that is lost will not be said to be lost, since nothing can be noted: \
+             {error}"
+        )),
     }
+    Ok(match keeping {
+        Keeping::Apart => {
+            start(&order)?;
+            None
+        }
+        Keeping::Watched(_) => Some(StandIn::after(start(&order)?, order)?),
+        Keeping::Here(_) => Some(StandIn::at_once(order)?),
+    })
+}
 
-    /// Starts the keepers again that were killed while the requester's owner, or an ancestor, lives.
-    pub(super) fn revive(&self, requester: &Requester) {
-        self.host.iter().for_each(|host| host.revive(requester));
-    }
+/// Starts killed keepers again while the requester's owner, or an ancestor, lives.
+pub(super) fn revive(locks: &RemoteLocks, requester: &Requester) {
+    locks.host.iter().for_each(|host| host.revive(requester));
 }
 
 /// Starts a keeper, unless there is one. It has the order from its first moment on. Nothing else of
@@ -184,106 +173,6 @@ fn start(order: &Order) -> Result<Option<Child>> {
         }
     }
     spawn_holding_signals(command).map(Some).map_err(not_started)
-}
-
-/// Waits for the end of a keeper. One that does not work is ended: it is stopped and has not
-/// renewed its lease for half of its time; or all of its time has passed, and it has not noted
-/// that the lease is lost. A keeper that is only cut off from the cluster goes on.
-pub(super) fn end_of(mut keeper: Child, order: &Order) -> io::Result<ExitStatus> {
-    let all = NotesDir::new(Disk::real(), order.runtime.clone());
-    let renewed = || {
-        let notes = all.of(&order.owner).ok()??;
-        let is_lost = notes.lost(order.lease).ok()?.is_some();
-        notes.renewal(order.lease).ok()?.filter(|_| !is_lost)
-    };
-    let ttl = Duration::from_millis(order.ttl);
-    let handle = Handle::of(keeper.id());
-    let (mut last, mut since) = (None, uptime());
-    while !handle.ends_before(Instant::now() + ttl / LOOKS) {
-        // The keeper ends by itself.
-        let Some(renewal) = renewed() else { break };
-        if last != Some(renewal.at) {
-            (last, since) = (Some(renewal.at), uptime());
-            continue;
-        }
-        let is_stopped =
-            matches!(lookup(keeper.id()), Lookup::Visible { state: RunState::Stopped, .. });
-        let patience = if is_stopped { ttl / 2 } else { ttl + ttl / LOOKS };
-        if uptime().saturating_sub(since) >= patience {
-            keeper.kill()?;
-            break;
-        }
-    }
-    keeper.wait()
-}
-
-/// An order as a process has taken it.
-pub(super) enum Taken {
-    /// No other keeper carries it out.
-    Own(Kept),
-    /// Nothing can be noted on this host. There may be two keepers, which harm nothing.
-    Unnoted,
-    /// It was carried out, or another keeper has it.
-    No,
-}
-
-impl Taken {
-    /// Takes an order that no keeper has.
-    pub fn of(order: &Order) -> Self {
-        Self::by(order, |own| match own.is_kept(order.lease)? {
-            true => Ok(None),
-            false => own.keep(order.lease, A_LOOK),
-        })
-    }
-
-    /// Takes an order when no keeper has it any more.
-    pub fn after_others(order: &Order) -> Self {
-        Self::by(order, |own| own.keep(order.lease, Duration::MAX))
-    }
-
-    fn by(order: &Order, take: impl FnOnce(Notes<'_>) -> Result<Option<Kept>>) -> Self {
-        let notes = NotesDir::new(Disk::real(), order.runtime.clone());
-        match notes.of(&order.owner).ok().flatten().map(take) {
-            Some(Ok(Some(kept))) => Self::Own(kept),
-            Some(Ok(None)) => Self::No,
-            Some(Err(error)) if error.kind == Kind::NotFound => Self::No,
-            Some(Err(_)) | None => Self::Unnoted,
-        }
-    }
-
-    /// The order that this process was started with.
-    fn inherited() -> Self {
-        match Kept::inherited(Disk::real()) {
-            Some(kept) => Self::Own(kept),
-            None => Self::Unnoted,
-        }
-    }
-
-    /// Carries the order out, until `stop` can be read.
-    pub fn carry_out(self, order: Order, stop: UnixStream) {
-        let kept = match self {
-            Self::Own(kept) => Some(kept),
-            Self::Unnoted => None,
-            Self::No => return,
-        };
-        let (disk, root) = (Disk::real(), order.root.clone());
-        let audit = Audit::new(disk.clone(), order.audit_log.clone(), &root);
-        let notes = NotesDir::new(disk, order.runtime.clone());
-        match Keeper::new(order, notes, kept, &audit, stop) {
-            Ok(keeper) => keeper.run(),
-            Err(error) => {
-                // The lease ends by itself.
-                let entry = AuditEntry::new(Level::Error, "lock-manager/keeper", &error.message);
-                audit.record(&entry.with("root", root.display()));
-            }
-        }
-    }
-}
-
-pub(super) fn not_started(error: std::io::Error) -> Error {
-    let kind = Kind::of_io(&error);
-    Error::new(kind, format!("the keeper of the lock's lease cannot be started: {error}"))
-        .hint_shell("ulimit -a", "see which limit was reached")
 }
 
 /// The process of a keeper.

@@ -15,46 +15,44 @@ use crate::lock::request::Requester;
 use crate::lock::run::RunSpec;
 use crate::name::Name;
 
-impl RemoteLocks {
-    /// The error of an operation on a grant that is noted here and gone: that it was lost. It is
-    /// said once.
-    pub(super) fn lost_grant(
-        &self,
-        names: &[Name],
-        token: Option<Token>,
-        requester: &Requester,
-        ground: &Ground,
-    ) -> Option<Error> {
-        let host = self.host.as_ref()?;
-        let is_it = |noted: &Noted| {
-            names.contains(&noted.lock)
-                && token.is_none_or(|token| token == noted.token)
-                && ground.held(&noted.lock, noted.token).is_none()
-        };
-        host.first_lost(requester, is_it, |lease| lives(&self.client, lease), Kind::NotOwner)
-    }
+/// The error of an operation on a grant that is noted here and gone: that it was lost. It is
+/// said once.
+pub(super) fn lost_grant(
+    locks: &RemoteLocks,
+    names: &[Name],
+    token: Option<Token>,
+    requester: &Requester,
+    ground: &Ground,
+) -> Option<Error> {
+    let host = locks.host.as_ref()?;
+    let is_it = |noted: &Noted| {
+        names.contains(&noted.lock)
+            && token.is_none_or(|token| token == noted.token)
+            && ground.held(&noted.lock, noted.token).is_none()
+    };
+    host.first_lost(requester, is_it, |lease| lives(&locks.client, lease), Kind::NotOwner)
+}
 
-    /// Forgets the grants that were given back.
-    pub(super) fn forget(&self, requester: &Requester, released: &[(Name, Token)]) {
-        let Some(host) = &self.host else { return };
-        let notes = host.notes();
-        for (owner, noted) in host.noted(requester) {
-            if released.contains(&(noted.lock.clone(), noted.token))
-                && let Ok(Some(notes)) = notes.of(&owner)
-            {
-                let _ = notes.remove(&noted);
-            }
+/// Forgets the grants that were given back.
+pub(super) fn forget(locks: &RemoteLocks, requester: &Requester, released: &[(Name, Token)]) {
+    let Some(host) = &locks.host else { return };
+    let notes = host.notes();
+    for (owner, noted) in host.noted(requester) {
+        if released.contains(&(noted.lock.clone(), noted.token))
+            && let Ok(Some(notes)) = notes.of(&owner)
+        {
+            let _ = notes.remove(&noted);
         }
     }
+}
 
-    /// When and why the lease of a command was lost.
-    pub(super) fn lost_of(&self, command: &Identity) -> Option<Lost> {
-        let host = self.host.as_ref()?;
-        let all = host.notes();
-        let notes = all.of(command).ok()??;
-        let grants = notes.grants(&host.store()).ok()?;
-        grants.iter().find_map(|noted| notes.lost(noted.lease).ok()?)
-    }
+/// When and why the lease of a command was lost.
+pub(super) fn lost_of(locks: &RemoteLocks, command: &Identity) -> Option<Lost> {
+    let host = locks.host.as_ref()?;
+    let all = host.notes();
+    let notes = all.of(command).ok()??;
+    let grants = notes.grants(&host.store()).ok()?;
+    grants.iter().find_map(|noted| notes.lost(noted.lease).ok()?)
 }
 
 impl Host {

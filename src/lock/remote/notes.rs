@@ -4,7 +4,7 @@
 //! | file | |
 //! |---|---|
 //! | `owner` | the owner: when it has ended, the directory goes |
-//! | `keeper-LEASE` | the order of a keeper, which holds an flock on it while it lives; its time is that of the last renewal |
+//! | `keeper-LEASE` | the order of a keeper, which holds an flock on it; time of the last renewal |
 //! | `grant-STORE-LEASE-TOKEN-LOCK` | a grant; empty |
 //! | `lost-LEASE` | when and why a lease was lost |
 //!
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::keeper::Order;
+use super::order::Order;
 use super::owner::id_of;
 use crate::error::{Error, Kind, Result};
 use crate::fs::probe::Probe;
@@ -86,7 +86,8 @@ pub struct Renewal {
     pub is_kept: bool,
 }
 
-fn time_of((seconds, nanoseconds): (i64, i64)) -> SystemTime {
+fn time_of(mtime: (i64, i64)) -> SystemTime {
+    let (seconds, nanoseconds) = mtime;
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
     SystemTime::UNIX_EPOCH
         + Duration::from_secs(part(seconds))

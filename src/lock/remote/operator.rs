@@ -1,11 +1,11 @@
 //! Operator actions: breaking a lock, ending a wait, and deleting the keys of the dead.
 
-use super::RemoteLocks;
+use super::acquire::{delete_keys, sweep};
 use super::encoding::waiter_value;
-use super::failed;
 use super::ground::Ground;
 use super::oracle::ClusterOracle;
 use super::release::is_held;
+use super::{RemoteLocks, failed};
 use crate::audit::Level;
 use crate::error::Result;
 use crate::etcd::messages::{RequestOp, TxnRequest};
@@ -28,7 +28,7 @@ pub(super) fn break_lock(
 ) -> Result<Vec<Grant>> {
     let names = std::slice::from_ref(name);
     loop {
-        let ground = locks.observe(names, None)?;
+        let ground = Ground::observe(locks, names, None)?;
         let mut edit = RecordEdit::new(name, ground.record(name.as_str()));
         let broken = edit.remove_grants(target);
         if broken.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn break_lock(
 /// [`Kind::Broken`](crate::error::Kind::Broken). A waiter that is proven dead is removed.
 pub(super) fn break_waiter(locks: &RemoteLocks, lifeline: &Lifeline) -> Result<BrokenWait> {
     loop {
-        let ground = locks.observe_all()?;
+        let ground = Ground::of_all(locks)?;
         let oracle = ClusterOracle::new()?;
         let is_it = |waiter: &Waiter| waiter.lifeline.as_ref() == Some(lifeline);
         let mut request = TxnRequest::default();
@@ -99,7 +99,7 @@ pub(super) fn break_waiter(locks: &RemoteLocks, lifeline: &Lifeline) -> Result<B
 /// Deletes the keys of owners and waiters that have ended on this host, and keys in queues that no
 /// lease ends; returns how many.
 pub(super) fn clean(locks: &RemoteLocks) -> Result<usize> {
-    let ground = locks.observe_all()?;
+    let ground = Ground::of_all(locks)?;
     let oracle = ClusterOracle::new()?;
     let mut edits = Vec::new();
     for (name, record) in ground.all_records() {
@@ -109,5 +109,5 @@ pub(super) fn clean(locks: &RemoteLocks) -> Result<usize> {
     }
     // Of the others a lease ends each.
     let strays = ground.strays.iter().filter(|kv| kv.lease == 0).map(|kv| kv.key.clone()).collect();
-    Ok(locks.sweep(&ground, &edits)? + locks.delete(strays)?)
+    Ok(sweep(locks, &ground, &edits)? + delete_keys(locks, strays)?)
 }

@@ -39,59 +39,57 @@ pub(super) fn name_of(owner: &Identity, ttl: Duration) -> String {
     format!("{}-{}", id_of(owner), ttl.as_millis())
 }
 
-impl RemoteLocks {
-    /// The time to live of the grants of a request.
-    pub(super) fn ttl(&self, wanted: Option<Duration>) -> Result<Duration> {
-        let ttl = wanted.or(self.env.lease_ttl).unwrap_or(super::TTL);
-        if ttl < SHORTEST {
-            return Err(too_short(ttl, wanted.is_some()));
-        }
-        Ok(Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+/// The time to live of the grants of a request.
+pub(super) fn ttl_of(locks: &RemoteLocks, wanted: Option<Duration>) -> Result<Duration> {
+    let ttl = wanted.or(locks.env.lease_ttl).unwrap_or(super::TTL);
+    if ttl < SHORTEST {
+        return Err(too_short(ttl, wanted.is_some()));
     }
+    Ok(Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+}
 
-    /// The owner's lease, in which `found` is its key, if there is one. A new one is granted where
-    /// there is none, or the key was put by something else and ends with no lease.
-    pub(super) fn lease_of(
-        &self,
-        owner: &Identity,
-        command: &str,
-        ttl: Duration,
-        found: Option<&KeyValue>,
-    ) -> Result<OwnerLease> {
-        let name = name_of(owner, ttl);
-        let key = self.keys.owner(&name);
-        let of = |kv: &KeyValue, key: String| OwnerLease {
-            id: kv.lease,
-            ttl,
-            name,
-            key,
-            created: kv.create_revision,
-        };
-        if let Some(kv) = found.filter(|kv| kv.lease != 0) {
-            return Ok(of(kv, key));
-        }
-        let id = new_lease()?;
-        // One that was granted and not acknowledged ends by itself: nothing renews it.
-        self.client.grant(id, ttl).map_err(|failure| failure.of_read())?;
-        let value = serde_json::json!({
-            "owner": owner, "command": command, "ttl": ttl.as_secs_f64(),
-        });
-        let read = RequestOp::from(Keys::one(key.clone()).read());
-        let claim = TxnRequest {
-            compare: vec![put_at(key.clone(), found.map_or(0, |kv| kv.mod_revision))],
-            success: vec![
-                put_with_lease(key.clone(), to_bytes(&value).unwrap_or_default(), id),
-                read.clone(),
-            ],
-            failure: vec![read],
-        };
-        let answer = self.client.commit(&claim).map_err(|failure| failure.of_read())?;
-        let kv = answer.ranges().flat_map(|range| range.kvs).next().unwrap_or_default();
-        if kv.lease != id {
-            let _ = self.client.revoke(id); // another command of this owner was faster
-        }
-        Ok(of(&kv, key))
+/// The owner's lease, in which `found` is its key, if there is one. A new one is granted where
+/// there is none, or the key was put by something else and ends with no lease.
+pub(super) fn lease_of(
+    locks: &RemoteLocks,
+    owner: &Identity,
+    command: &str,
+    ttl: Duration,
+    found: Option<&KeyValue>,
+) -> Result<OwnerLease> {
+    let name = name_of(owner, ttl);
+    let key = locks.keys.owner(&name);
+    let of = |kv: &KeyValue, key: String| OwnerLease {
+        id: kv.lease,
+        ttl,
+        name,
+        key,
+        created: kv.create_revision,
+    };
+    if let Some(kv) = found.filter(|kv| kv.lease != 0) {
+        return Ok(of(kv, key));
     }
+    let id = new_lease()?;
+    // One that was granted and not acknowledged ends by itself: nothing renews it.
+    locks.client.grant(id, ttl).map_err(|failure| failure.of_read())?;
+    let value = serde_json::json!({
+        "owner": owner, "command": command, "ttl": ttl.as_secs_f64(),
+    });
+    let read = RequestOp::from(Keys::one(key.clone()).read());
+    let claim = TxnRequest {
+        compare: vec![put_at(key.clone(), found.map_or(0, |kv| kv.mod_revision))],
+        success: vec![
+            put_with_lease(key.clone(), to_bytes(&value).unwrap_or_default(), id),
+            read.clone(),
+        ],
+        failure: vec![read],
+    };
+    let answer = locks.client.commit(&claim).map_err(|failure| failure.of_read())?;
+    let kv = answer.ranges().flat_map(|range| range.kvs).next().unwrap_or_default();
+    if kv.lease != id {
+        let _ = locks.client.revoke(id); // another command of this owner was faster
+    }
+    Ok(of(&kv, key))
 }
 
 /// The shortest time to live: etcd grants none that is shorter.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::encoding::{Held, grant_value};
 use super::ground::Ground;
-use super::keeper_process::Keeping;
+use super::keeper_process::{Keeping, keep};
+use super::lost::{forget, lost_grant};
 use super::oracle::ClusterOracle;
-use super::owner::name_of;
+use super::owner::{lease_of, name_of, ttl_of};
 use super::{RemoteLocks, failed, new_change};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::messages::{Compare, RequestOp, TxnRequest};
@@ -28,7 +29,7 @@ pub(super) fn release(
     requester: &Requester,
 ) -> Result<Vec<Released>> {
     let change = new_change()?;
-    let mut ground = locks.observe(names, None)?;
+    let mut ground = Ground::observe(locks, names, None)?;
     loop {
         let oracle = ClusterOracle::new()?;
         let mut edits = ground.edits(names);
@@ -36,22 +37,16 @@ pub(super) fn release(
             .iter_mut()
             .map(|edit| release_one(edit, token, requester, &oracle))
             .collect::<Result<Vec<_>>>()
-            .map_err(|error| locks.lost_grant(names, token, requester, &ground).unwrap_or(error))?;
+            .map_err(|error| {
+                lost_grant(locks, names, token, requester, &ground).unwrap_or(error)
+            })?;
         check_ancestry(&released, token, requester)?;
-        let (mut compare, mut success) = (Vec::new(), Vec::new());
+        let again = locks.keys.ranges(names).into_iter().map(RequestOp::from).collect();
+        let mut request = TxnRequest { failure: again, ..TxnRequest::default() };
         for Released { name, grant, left } in &released {
             let now = (*left > 0).then(|| Grant { count: *left, ..grant.clone() });
-            put_back(
-                &ground,
-                name,
-                grant.token,
-                now.as_ref(),
-                &change,
-                (&mut compare, &mut success),
-            )?;
+            put_back(&ground, name, grant.token, now.as_ref(), &change, &mut request)?;
         }
-        let again = locks.keys.ranges(names).into_iter().map(RequestOp::from).collect();
-        let request = TxnRequest { compare, success, failure: again };
         let answer = locks.client.commit(&request);
         let answer = answer.map_err(|failure| failed(failure, names, "released"))?;
         let is_done = answer.succeeded || {
@@ -65,7 +60,7 @@ pub(super) fn release(
             }
             let gone = released.iter().filter(|one| one.left == 0);
             let gone: Vec<_> = gone.map(|one| (one.name.clone(), one.grant.token)).collect();
-            locks.forget(requester, &gone);
+            forget(locks, requester, &gone);
             return Ok(released);
         }
     }
@@ -85,11 +80,11 @@ fn put_back(
     token: Token,
     now: Option<&Grant>,
     change: &str,
-    (compare, success): (&mut Vec<Compare>, &mut Vec<RequestOp>),
+    request: &mut TxnRequest,
 ) -> Result<()> {
     let Some(held) = ground.held(name, token) else { return Ok(()) };
-    compare.push(put_at(held.key.clone(), held.put_at));
-    success.push(match now {
+    request.compare.push(put_at(held.key.clone(), held.put_at));
+    request.success.push(match now {
         Some(grant) => put_with_lease(held.key.clone(), grant_value(grant, change)?, held.lease),
         None => delete(&Keys::one(held.key.clone())),
     });
@@ -100,19 +95,11 @@ fn put_back(
 /// again, under a token of its own.
 pub(super) fn give_back(locks: &RemoteLocks, acquired: &[Acquired]) -> Result<()> {
     let names: Vec<Name> = acquired.iter().map(|one| one.name.clone()).collect();
-    let (ground, change) = (locks.observe(&names, None)?, new_change()?);
-    let (mut compare, mut success) = (Vec::new(), Vec::new());
+    let (ground, change) = (Ground::observe(locks, &names, None)?, new_change()?);
+    let mut request = TxnRequest::default();
     for Acquired { name, grant, before } in acquired {
-        put_back(
-            &ground,
-            name,
-            grant.token,
-            before.as_ref(),
-            &change,
-            (&mut compare, &mut success),
-        )?;
+        put_back(&ground, name, grant.token, before.as_ref(), &change, &mut request)?;
     }
-    let request = TxnRequest { compare, success, failure: Vec::new() };
     locks.client.commit(&request).map_err(|failure| failed(failure, &names, "given back"))?;
     for Acquired { name, grant, .. } in acquired {
         locks.log.record(locks.log.grant("acquire", "given back", name, grant));
@@ -130,16 +117,16 @@ pub(super) fn renew(
     requester: &Requester,
 ) -> Result<f64> {
     let names = std::slice::from_ref(name);
-    let ground = locks.observe(names, None)?;
+    let ground = Ground::observe(locks, names, None)?;
     let selection = Selection { operation: Operation::Renew, token, requester };
     let edit = RecordEdit::new(name, ground.record(name.as_str()));
     let oracle = ClusterOracle::new()?;
     let found = selection.grant(&edit, &oracle);
-    let lost = |error| locks.lost_grant(names, token, requester, &ground).unwrap_or(error);
+    let lost = |error| lost_grant(locks, names, token, requester, &ground).unwrap_or(error);
     let grant = found.map_err(lost)?;
     let Some(held) = ground.held(name, grant.token) else { return Err(selection.not_held(name)) };
     let now = locks.now();
-    let left = match ttl.map(|ttl| locks.ttl(Some(ttl))).transpose()? {
+    let left = match ttl.map(|ttl| ttl_of(locks, Some(ttl))).transpose()? {
         Some(ttl) if grant.ttl != Some(ttl.as_secs_f64()) => {
             let owner = grant.owner.as_ref().filter(|one| oracle.process(one) == Liveness::Alive);
             let Some(owner) = owner else { return Err(on_another_host(name)) };
@@ -164,8 +151,8 @@ fn move_to(
     let grant = Grant { ttl: Some(ttl.as_secs_f64()), ..held.grant.clone() };
     let key = locks.keys.owner(&name_of(owner, ttl));
     let names = std::slice::from_ref(name);
-    let found = locks.observe(&[], Some(&key))?;
-    let lease = locks.lease_of(owner, &grant.command, ttl, found.other(&key))?;
+    let found = Ground::observe(locks, &[], Some(&key))?;
+    let lease = lease_of(locks, owner, &grant.command, ttl, found.other(&key))?;
     let request = TxnRequest {
         compare: vec![
             put_at(held.key.clone(), held.put_at),
@@ -183,13 +170,13 @@ fn move_to(
     // One that was carried out and not acknowledged fails its guards when it is sent again.
     let moved =
         |ground: Ground| ground.held(name, grant.token).is_some_and(|it| it.lease == lease.id);
-    if !is_done && !moved(locks.observe(names, None)?) {
+    if !is_done && !moved(Ground::observe(locks, names, None)?) {
         let message = format!("{name} was changed by another command; nothing was renewed");
         return Err(Error::new(Kind::Conflict, message)
             .hint_command(format!("lock renew {name}"), "try again"));
     }
     let acquired = Acquired { name: name.clone(), grant, before: None };
-    locks.keep(&lease, std::slice::from_ref(&acquired), owner, Keeping::Apart).map(drop)
+    keep(locks, &lease, std::slice::from_ref(&acquired), owner, Keeping::Apart).map(drop)
 }
 
 fn on_another_host(name: &Name) -> Error {

@@ -17,13 +17,13 @@ const ENGINE: &str = "etcd";
 
 /// The state of a lock.
 pub(super) fn check(locks: &RemoteLocks, name: &Name) -> Result<Standing> {
-    let ground = locks.observe(std::slice::from_ref(name), None)?;
+    let ground = Ground::observe(locks, std::slice::from_ref(name), None)?;
     Ok(Standing::of(&ground.record(name.as_str()), &ClusterOracle::new()?))
 }
 
 /// All holders and waiters, by lock; holders first, waiters in their order.
 pub(super) fn list(locks: &RemoteLocks) -> Result<Vec<LockEntry>> {
-    let (ground, oracle) = (locks.observe_all()?, ClusterOracle::new()?);
+    let (ground, oracle) = (Ground::of_all(locks)?, ClusterOracle::new()?);
     warn_of_unkept(locks, &ground, &oracle);
     for kv in &ground.strays {
         let key = String::from_utf8_lossy(&kv.key);

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 use super::acquire::acquire;
 use super::keeper_process::Keeping;
+use super::lost::lost_of;
 use super::{RemoteLocks, release};
 use crate::error::Result;
 use crate::lock::edit::Acquired;
@@ -32,7 +33,7 @@ pub(super) fn run(locks: &RemoteLocks, spec: &RunSpec) -> Result<ExitStatus> {
         }
     };
     let ended = waiting.supervise(&acquired);
-    if let Some(lost) = locks.lost_of(&command) {
+    if let Some(lost) = lost_of(locks, &command) {
         locks.warn(format!("{} was lost at {}: {}", spec.shown(), lost.time, lost.why));
     }
     // Its keeper does the same: this is sooner.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
-use super::keeper::Order;
-use super::keeper_process::{Taken, end_of, not_started};
+use super::order::Order;
+use super::taken::{Taken, end_of, not_started};
 use crate::error::Result;
 
 /// The thread.

@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::cycle;
 use super::encoding::waiter_value;
-use super::ground::Ground;
+use super::ground::{Ground, beside};
 use super::oracle::ClusterOracle;
-use super::{RemoteLocks, failed, new_lease};
+use super::{RemoteLocks, cycle, failed, new_lease};
 use crate::error::{Error, Kind, Result};
 use crate::etcd::failure::{Cause, LeaseTrouble};
 use crate::etcd::messages::{KeyValue, RequestOp, TxnRequest};
@@ -86,7 +85,7 @@ impl<'a> Wait<'a> {
                 Some(ground) => ground,
                 None => {
                     let created = self.place.as_ref().and_then(|place| place.created);
-                    locks.observe_to_grant(names, created, self.owner)?
+                    Ground::to_grant(locks, names, created, self.owner)?
                 }
             };
             locks.mark.check(&ground)?;
@@ -118,7 +117,7 @@ impl<'a> Wait<'a> {
         };
         hierarchy::check(edits, &request.requester, |name| {
             let names = std::slice::from_ref(name);
-            Ok(self.locks.observe(names, None)?.record(name.as_str()))
+            Ok(Ground::observe(self.locks, names, None)?.record(name.as_str()))
         })?;
         if queued.is_some() && request.deadline.is_over() {
             let records = edits.iter().map(|edit| (&edit.name, &edit.record));
@@ -152,7 +151,7 @@ impl<'a> Wait<'a> {
             first = first.or(Some(key));
         }
         let everything = || locks.keys.everything().into_iter();
-        let beside = locks.beside(self.owner);
+        let beside = beside(locks, self.owner);
         let read: Vec<RequestOp> = everything().chain(beside).map(RequestOp::from).collect();
         success.extend(read.iter().cloned());
         // A place that was taken and not acknowledged fails the guard when it is sent again.
@@ -223,15 +222,15 @@ impl<'a> Wait<'a> {
         let pause = self.started.elapsed().min(LONGEST_BETWEEN_SEARCHES);
         self.next_search = Instant::now() + pause;
         // One that holds nothing closes no cycle.
-        let held = self.locks.observe_grants()?.all_records();
+        let held = Ground::of_grants(self.locks)?.all_records();
         let held = held.iter().map(|(_, record)| record);
         if !may_close_cycle(&self.request.requester, held) {
             return Ok(());
         }
-        self.leave_cycle(&self.locks.observe_all()?, &ClusterOracle::new()?)
+        self.leave_cycle(&Ground::of_all(self.locks)?, &ClusterOracle::new()?)
     }
 
-    /// The key that blocks the request, and the processes of this host that would unblock it by ending.
+    /// The key that blocks the request, and processes of this host that unblock it by ending.
     fn blocking(&self, ground: &Ground, oracle: &ClusterOracle) -> Option<(String, Vec<Identity>)> {
         let records = ground.records(&self.request.names);
         let mut holder = None;
