@@ -32,8 +32,8 @@ pub struct Finding {
     pub message: String,
     /// The exit code that commands end with because of it, or would.
     pub code: ExitCode,
-    /// The kind of error that it is.
-    pub kind: Kind,
+    /// The kind of the error that it reports.
+    kind: Kind,
     /// The remedies, best first.
     pub remedies: Vec<Hint>,
     /// The message of the error that it reports: one error is one finding, whichever checks meet
@@ -265,6 +265,11 @@ impl Finding {
             _ => ExitCode::StateCorruption,
         };
         Some(Self { remedies: guard.hints(), ..Self::new(Subject::Guards, code, problem) })
+    }
+
+    /// The kind of error that it is. What an error means here may have another code.
+    pub fn kind(&self) -> Kind {
+        Some(self.kind).filter(|kind| kind.code() == self.code).unwrap_or(Kind::of_code(self.code))
     }
 
     /// Returns whether it reports this error.

@@ -86,7 +86,7 @@ pub(super) fn doctor(fix: bool, config: &Config, store: &Store, output: &Output<
         1 => "1 problem found".to_owned(),
         _ => format!("{count} problems found"),
     };
-    let mut error = Error::new(worst.kind, message);
+    let mut error = Error::new(worst.kind(), message);
     if output.is_json() {
         error.hints.extend(worst.remedies.first().cloned()); // already shown after the finding
     }
