@@ -11,6 +11,7 @@ use super::restore::intent::OperationId;
 use crate::digest::Digest;
 use crate::document::seal::{Lineage, Revision, verified, with_digest};
 use crate::error::{Error, Kind, Result, quote};
+use crate::fs::identity::DirId;
 use crate::journal::Commit;
 
 const VERSION: u64 = 1;
@@ -89,6 +90,8 @@ pub struct Mark {
     pub operation: OperationId,
     /// The lineage of the state that was moved away; none where there was no state.
     pub lineage: Option<Lineage>,
+    /// The directory it was written for; an earlier release does not record it.
+    pub root: Option<DirId>,
 }
 
 impl Mark {
@@ -101,6 +104,7 @@ impl Mark {
             "id": self.store,
             "operation": self.operation.as_str(),
             "lineage": self.lineage.as_ref().map(Lineage::as_str),
+            "root": self.root.as_ref().map(DirId::to_value),
         }))
         .ok_or_else(|| Error::new(Kind::Internal, "a mark that cannot be written"))
     }
@@ -136,12 +140,33 @@ impl Mark {
                 Value::Null => None,
                 lineage => Some(Lineage::from_value(lineage)?),
             },
+            root: value.get("root").and_then(DirId::from_value),
         })
     }
 
     /// Returns whether another move has to do with the same store, perhaps by another address.
     pub fn is_of_store_of(&self, other: &Self) -> bool {
         self.url == other.url || (self.store.is_some() && self.store == other.store)
+    }
+
+    /// Returns whether it was written for another directory, of which `root` is a copy.
+    pub fn is_copied_to(&self, root: &DirId) -> bool {
+        self.root.as_ref().is_some_and(|written| !written.is_same(root))
+    }
+
+    /// The refusal to go on with a move in a copy of its root.
+    pub fn refusal_in_copy(&self, shown: &str) -> Error {
+        let verb = if self.phase == Phase::Pulling { "pull" } else { "push" };
+        let message = format!(
+            "{shown} is away by a move of another root, of which this one is a copy; nothing of \
+             it is carried out"
+        );
+        Error::new(Kind::ForeignIntent, message)
+            .hint_command(
+                format!("state {verb} {} --abort", quote(&self.url)),
+                "end it in this copy; the store and the other root stay as they are",
+            )
+            .detail("store", self.url.as_str())
     }
 
     /// The refusal of a command that needs the state here.
@@ -235,6 +260,7 @@ mod tests {
             store: Some("1f/p".into()),
             operation: OperationId::new([3; 16]),
             lineage: Some(Lineage::from_bytes([1; 16])),
+            root: None,
         };
         let bytes = mark.write().unwrap();
         assert_eq!(Mark::read(&bytes).unwrap(), mark);

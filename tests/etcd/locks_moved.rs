@@ -1,12 +1,13 @@
 //! Locks of a store with its state elsewhere, or on its way: none is granted.
 
+use std::process::Command;
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::Exclusive;
 use pipeline_state::lock::{
-    BreakTarget, Deadline, Fence, LockEnv, Request, RequestSpec, Token, owner,
+    BreakTarget, Deadline, Fence, LockEnv, Request, RequestSpec, Requester, Token, owner,
 };
 use pipeline_state::store::FileStore;
 use pipeline_state::store::moving::Direction;
@@ -186,4 +187,25 @@ fn tokens_that_cannot_be_read_grant_nothing() {
     let refused = script.lock(&place.locks(), "x", Exclusive).unwrap_err();
     assert_eq!(refused.kind, Kind::Corrupt);
     assert!(place.below("hold/").is_empty());
+}
+
+#[test]
+fn a_grant_from_before_a_move_fences_nothing_after_it() {
+    let place = with_state();
+    let mut script = Command::new("sleep").arg("1000").spawn().unwrap();
+    let own = owner::self_and_ancestors(Some(script.id()), &LockEnv::default()).unwrap();
+    let owner = own.ancestry.iter().find(|one| one.pid == script.id()).unwrap().clone();
+    let requester = Requester { owner, ..own };
+    let soon = Deadline::after(Duration::from_secs(10));
+    let request = Request::new(names("x"), RequestSpec::hold(Exclusive), requester, soon);
+    let token = token(&root(&place).locks().acquire(&request).unwrap());
+    script.kill().unwrap();
+    script.wait().unwrap();
+    let fences = vec![Fence { name: name("x"), token }];
+    let options = WriteOptions { fences, ..WriteOptions::of("set") };
+    let fenced = || root(&place).change(&options, &mut |base| Ok(base.draft().into()));
+    fenced().unwrap(); // its record is still there
+    place.store().moves().run(Direction::Push, &root(&place)).unwrap();
+    place.store().moves().run(Direction::Pull, &root(&place)).unwrap();
+    assert_eq!(fenced().unwrap_err().kind, Kind::Fenced);
 }

@@ -469,7 +469,7 @@ fn a_push_that_was_used_since_cannot_be_taken_back() {
 
 #[test]
 fn transactions_of_a_push_that_was_taken_back_come_too_late() {
-    for call in 2..7 {
+    for call in 3..8 {
         let place = with_state();
         let plan = Plan::new(None);
         plan.before(call, {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::process::Command;
 use std::rc::Rc;
 
 use pipeline_state::error::Kind;
@@ -120,4 +121,37 @@ fn a_pull_that_another_root_was_faster_with_is_given_up() {
     assert!(hints.contains("--abort") && !hints.contains("go on"), "{hints}");
     place.store().moves().give_up(Direction::Pull, &root(&place)).unwrap();
     assert_eq!(root(&place).read().unwrap_err().kind, Kind::Moved);
+}
+
+/// A copy of a place's root.
+fn copy_of(place: &Place) -> Place {
+    let copy = place.elsewhere();
+    let [from, to] = [place, &copy].map(|place| place.root.path().display().to_string());
+    let copied = Command::new("cp").args(["-a", &format!("{from}/."), &to]).status();
+    assert!(copied.unwrap().success());
+    copy
+}
+
+#[test]
+fn a_copy_of_a_root_goes_on_with_no_move_and_can_end_it() {
+    for direction in [Direction::Push, Direction::Pull] {
+        let place = with_state();
+        let run = |place: &Place| place.store().moves().run(direction, &root(place));
+        if direction == Direction::Pull {
+            place.store().moves().run(Direction::Push, &root(&place)).unwrap();
+        }
+        // It is killed once the store knows of it.
+        let plan = Plan::new(Some((5, Fault::AnswerLost, Span::FromThenOn)));
+        place.faulty(&plan, IMPATIENT).moves().run(direction, &root(&place)).unwrap_err();
+        let copy = copy_of(&place);
+        let refused = run(&copy).unwrap_err();
+        assert_eq!(refused.kind, Kind::ForeignIntent, "{refused}");
+        assert!(refused.to_text("", &"p".into()).contains("--abort"), "{refused}");
+        let given_up = copy.store().moves().give_up(direction, &root(&copy)).unwrap();
+        assert_eq!(given_up, GivenUp::TakenBack);
+        let is_here = |place: &Place| root(place).read().is_ok();
+        assert_eq!(is_here(&copy), direction == Direction::Push, "as any copy of a root");
+        run(&place).unwrap();
+        assert_eq!(is_here(&place), direction == Direction::Pull);
+    }
 }

@@ -200,7 +200,8 @@ pub(super) fn forget(locks: &LockRoot, deadline: Instant) -> Result<Vec<String>>
     let _reservation = lock_dir(locks, ShortLock::Reservation, deadline)?;
     let gate = Gate::enter(locks, deadline)?;
     let held = super::report::list(locks)?;
-    let held = held.into_iter().filter(|entry| entry.status == EntryStatus::Held);
+    let is_held = |status| matches!(status, EntryStatus::Held | EntryStatus::Unknown);
+    let held = held.into_iter().filter(|entry| is_held(entry.status));
     let mut names: Vec<String> = held.map(|entry| entry.lock).collect();
     names.dedup();
     if names.is_empty() {

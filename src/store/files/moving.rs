@@ -8,6 +8,8 @@
 //!
 //! Where the state file is in its place, the state is here, whatever the mark says.
 
+use crate::fs::identity::DirId;
+use crate::lock::BreakTarget;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -62,6 +64,15 @@ pub struct Moves<'s> {
     pub(in crate::store) store: &'s FileStore,
 }
 
+/// A move that was interrupted.
+#[derive(Debug)]
+pub enum Interrupted<'s> {
+    /// Of this root.
+    Own(Move<'s>),
+    /// Of a root of which this one is a copy: the store knows nothing of it.
+    Copied(Move<'s>),
+}
+
 /// A root that is locked for a move.
 #[derive(Debug)]
 pub struct Move<'s> {
@@ -92,6 +103,7 @@ impl<'s> Moves<'s> {
                     return Err(found.refusal(&self.store.shown()));
                 }
                 let lock = self.lock(LockPurpose::Abort)?;
+                self.check_own(&lock, found)?;
                 let mark = Mark { url: mark.url, store: mark.store, ..found.clone() };
                 let moved = self.again(lock, mark, None);
                 let contents = moved.contents()?;
@@ -110,8 +122,9 @@ impl<'s> Moves<'s> {
             }
             _ => return Err(tx.seen.refusal()),
         };
-        let mark = Mark { lineage: Some(document.seal.lineage.clone()), ..mark };
         let lock = tx.lock.clone();
+        let lineage = Some(document.seal.lineage.clone());
+        let mark = Mark { lineage, root: Some(self.identity(&lock)?), ..mark };
         let moved = Move { store: self.store, lock, mark, before: None, is_new: true };
         moved.put_mark(&moved.mark)?;
         let held = self.store.locks.forget_tokens(deadline)?;
@@ -130,7 +143,7 @@ impl<'s> Moves<'s> {
     }
 
     /// Continues a move that is to be given up: one like `wanted`. `None` if there is none.
-    pub fn interrupted(&self, wanted: &Mark) -> Result<Option<Move<'s>>> {
+    pub fn interrupted(&self, wanted: &Mark) -> Result<Option<Interrupted<'s>>> {
         let phase = wanted.phase;
         match self.mark()? {
             Some(mark) if mark.phase == phase && mark.is_of_store_of(wanted) => {
@@ -143,7 +156,13 @@ impl<'s> Moves<'s> {
                     }),
                     _ => None,
                 };
-                Ok(Some(self.again(lock, mark, before)))
+                let is_copied = mark.is_copied_to(&self.identity(&lock)?);
+                let moved = self.again(lock, mark, before);
+                Ok(Some(if is_copied {
+                    Interrupted::Copied(moved)
+                } else {
+                    Interrupted::Own(moved)
+                }))
             }
             // A pull that has changed nothing here.
             Some(Mark { phase: Phase::Moved, .. }) if phase == Phase::Pulling => Ok(None),
@@ -163,6 +182,7 @@ impl<'s> Moves<'s> {
         let (mark, before) = match found {
             Some(found) if found.phase == Phase::Pulling && found.is_of_store_of(&mark) => {
                 let lock = self.lock(LockPurpose::Host)?;
+                self.check_own(&lock, &found)?;
                 let mark = Mark { url: mark.url, store: mark.store, ..found };
                 return Ok(self.again(lock, mark, None));
             }
@@ -180,6 +200,7 @@ impl<'s> Moves<'s> {
             }
         };
         let lock = self.lock(LockPurpose::Host)?;
+        let mark = Mark { root: Some(self.identity(&lock)?), ..mark };
         let moved = Move { store: self.store, lock, mark, before, is_new: true };
         moved.put_mark(&moved.mark)?;
         Ok(moved)
@@ -187,6 +208,19 @@ impl<'s> Moves<'s> {
 
     fn again(&self, lock: Rc<StateLock<'s>>, mark: Mark, before: Option<Mark>) -> Move<'s> {
         Move { store: self.store, lock, mark, before, is_new: false }
+    }
+
+    fn identity(&self, lock: &StateLock<'_>) -> Result<DirId> {
+        let gone = || Error::new(Kind::Conflict, "the root was removed meanwhile");
+        DirId::of(&self.store.disk, &lock.root)?.ok_or_else(gone)
+    }
+
+    /// Refuses to go on with a move of another root.
+    fn check_own(&self, lock: &StateLock<'_>, found: &Mark) -> Result<()> {
+        match found.is_copied_to(&self.identity(lock)?) {
+            true => Err(found.refusal_in_copy(&self.store.shown())),
+            false => Ok(()),
+        }
     }
 
     fn is_here(&self) -> Result<bool> {
@@ -205,9 +239,21 @@ impl Move<'_> {
         self.put_mark(&Mark { phase: Phase::Moved, ..self.mark.clone() })
     }
 
-    /// Lets tokens of this root go on from `end`: the store gave out lower ones.
-    pub fn raise_tokens(&self, end: u64) -> Result<()> {
-        self.store.locks.raise_tokens(end, StateLocks::of(self.store).deadline())
+    /// Ends grants from before the state was elsewhere, and lets tokens of this root go on from
+    /// `end`: the store gave out lower ones.
+    pub fn begin_locks_again(&self, end: u64) -> Result<()> {
+        let (locks, deadline) = (&self.store.locks, StateLocks::of(self.store).deadline());
+        locks.raise_tokens(end, deadline)?;
+        let held = locks.list()?.into_iter().filter(|entry| entry.token.is_some());
+        let mut names: Vec<String> = held.map(|entry| entry.lock).collect();
+        names.dedup();
+        for name in names {
+            match locks.break_lock(&Name::parse("lock", &name)?, BreakTarget::All, deadline) {
+                Err(error) if error.kind != Kind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Gives up: the state file is put back, or the state that was to come back is removed.
@@ -267,7 +313,7 @@ impl Move<'_> {
         }
         disk.sync_dir(&signals)?;
         self.record(contents, &backups);
-        self.raise_tokens(contents.tokens)?; // locks can be granted where the state is
+        self.begin_locks_again(contents.tokens)?; // locks can be granted where the state is
         self.put_back()?;
         let tx = self.lock.begin()?;
         if let Err(error) = tx.renew_mirror() {

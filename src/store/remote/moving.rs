@@ -21,6 +21,7 @@ use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::Keys;
 use crate::lock::remote::StateMark;
 use crate::store::FileStore;
+use crate::store::files::moving::Interrupted;
 use crate::store::logged::entry;
 use crate::store::moving::{Contents, Direction, GivenUp, Mark, Moved};
 use crate::store::next_revision::random;
@@ -55,12 +56,19 @@ impl Moves<'_> {
     /// Gives up a move that was interrupted.
     pub fn give_up(&self, direction: Direction, root: &FileStore) -> Result<GivenUp> {
         let found = root.moves().interrupted(&self.mark(direction)?);
-        let Some(moved) = found.map_err(of_root)? else { return Ok(GivenUp::Nothing) };
+        let moved = match found.map_err(of_root)? {
+            None => return Ok(GivenUp::Nothing),
+            Some(Interrupted::Copied(moved)) => {
+                moved.give_up()?;
+                return Ok(GivenUp::TakenBack);
+            }
+            Some(Interrupted::Own(moved)) => moved,
+        };
         let operation = &moved.mark.operation;
         match direction {
             Direction::Push => {
                 take_back(self.store, operation)?;
-                moved.raise_tokens(tokens_end(self.store)?)?;
+                moved.begin_locks_again(tokens_end(self.store)?)?;
             }
             Direction::Pull => release(self.store, operation)?,
         }
@@ -128,6 +136,7 @@ impl Moves<'_> {
             store: Some(self.identity()?),
             operation: OperationId::new(random()?),
             lineage: None,
+            root: None,
         })
     }
 
