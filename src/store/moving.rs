@@ -247,6 +247,20 @@ pub fn locked(names: &[String]) -> Error {
         .hint_command("lock list", "see by which processes; wait for them")
 }
 
+/// Refuses to move a state while guards run: what their commands changed could not be put back.
+pub fn check_unguarded(running: impl Iterator<Item = String>) -> Result<()> {
+    let ids: Vec<String> = running.collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "guards run ({}), and could put nothing back where the state goes; nothing was changed",
+        ids.join(", ")
+    );
+    Err(Error::new(Kind::Conflict, message)
+        .hint_command("recover status", "see which commands they guard; wait for them"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

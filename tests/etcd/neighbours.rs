@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pipeline_state::error::{Kind, Result};
+use pipeline_state::error::{Invocation, Kind, Result};
 use pipeline_state::etcd::txn::put;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::moving::Direction;
@@ -29,12 +29,19 @@ fn a_store_is_not_begun_above_or_below_another_one() {
         let error = init(&of(prefix).store()).unwrap_err();
         assert_eq!((code(&error), error.kind), (1, Kind::Exists), "{prefix}: {error}");
         let fresh = of(prefix).store().init(InitMode::Fresh, &WriteOptions::of("init"));
-        assert_eq!(fresh.unwrap_err().kind, Kind::Exists);
+        let error = fresh.unwrap_err();
+        assert_eq!(error.kind, Kind::Exists);
+        let named =
+            Invocation { program: "p --store etcd://h/x".to_owned(), ..Invocation::from("p") };
+        let hint = error.hints[0].to_line(&named);
+        assert_eq!(hint.matches("--store").count(), 1, "{hint}");
         let here = of(prefix);
         let root = root(&here);
         root.init(InitMode::Continue, &WriteOptions::of("init")).unwrap();
         let error = here.store().moves().run(Direction::Push, &root).unwrap_err();
         assert_eq!(error.kind, Kind::Exists);
+        let hint = error.hints[0].to_line(&"p".into());
+        assert!(hint.starts_with("p state push etcd://"), "{hint}");
         assert!(root.read().is_ok(), "nothing was moved");
     }
     for beside in ["/b", "/a/hold/y", "/a/hold/x-y"] {
@@ -111,4 +118,21 @@ fn keys_of_a_store_below_are_not_taken_for_own_ones() {
     assert!(refusal.is_none() && status.locks.held == 0 && status.locks.waiting == 0, "{status:?}");
     assert_eq!((status.backups.automatic, status.checkpoints), (3, 1));
     assert_eq!(place.below("signal/s/").len(), 3);
+}
+
+#[test]
+fn a_store_with_a_damaged_meta_is_a_store() {
+    for damage in [None, Some("damaged")] {
+        let place = Place::new();
+        let of = |below: &str| Place::at(format!("{}{below}", place.url));
+        init(&of("/m").store()).unwrap();
+        match damage {
+            Some(value) => drop(of("/m").put("meta", value)),
+            None => of("/m").delete("meta"),
+        }
+        for prefix in ["", "/m/sub"] {
+            let error = init(&of(prefix).store()).unwrap_err();
+            assert_eq!(error.kind, Kind::Exists, "{damage:?} {prefix}: {error}");
+        }
+    }
 }

@@ -7,11 +7,14 @@ use std::rc::Rc;
 
 use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::Exclusive;
+use pipeline_state::name::Name;
+use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::fresh::InitMode;
 use pipeline_state::store::layout::MOVED;
 use pipeline_state::store::moving::{Direction, GivenUp};
 use pipeline_state::store::options::WriteOptions;
 use pipeline_state::store::remote::RemoteStore;
+use serde_json::json;
 
 use crate::faults::{Fault, IMPATIENT, Plan, Span};
 use crate::holders::Script;
@@ -154,4 +157,24 @@ fn a_copy_of_a_root_goes_on_with_no_move_and_can_end_it() {
         run(&place).unwrap();
         assert_eq!(is_here(&place), direction == Direction::Pull);
     }
+}
+
+#[test]
+fn a_state_does_not_move_while_a_guard_runs() {
+    let place = with_state();
+    let snapshot = || Snapshot {
+        operation: Name::parse("operation", "deploy").unwrap(),
+        phase: None,
+        metadata: json!({}),
+    };
+    let run = |direction| place.store().moves().run(direction, &root(&place));
+    let (files, store) = (root(&place), place.store());
+    let guard = files.guards().begin(&snapshot()).unwrap();
+    assert_eq!(run(Direction::Push).unwrap_err().kind, Kind::Conflict);
+    files.guards().end(&guard.id).unwrap();
+    run(Direction::Push).unwrap();
+    let guard = store.guards().begin(&snapshot()).unwrap();
+    assert_eq!(run(Direction::Pull).unwrap_err().kind, Kind::Conflict);
+    store.guards().end(&guard.id).unwrap();
+    run(Direction::Pull).unwrap();
 }

@@ -8,8 +8,6 @@
 //!
 //! Where the state file is in its place, the state is here, whatever the mark says.
 
-use crate::fs::identity::DirId;
-use crate::lock::BreakTarget;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -23,15 +21,18 @@ use super::state_lock::{StateLock, StateLocks};
 use crate::document::seal::{Document, Lineage};
 use crate::document::{READ_LIMIT, Reading, inspect_text};
 use crate::error::{Error, Kind, Result};
+use crate::fs::identity::DirId;
 use crate::fs::stage::{Durability, temporary};
 use crate::fs::{Content, Dir, Disk};
 use crate::journal::Event;
+use crate::lock::BreakTarget;
 use crate::name::Name;
 use crate::store::Settings;
 use crate::store::copies::{BackupCopy, Copies as _, CopyState};
 use crate::store::diagnosis::Health;
+use crate::store::guard::Standing;
 use crate::store::layout::{AWAY, BACKUPS, BackupName, MOVED, SIGNALS};
-use crate::store::moving::{self, Contents, Mark, Phase, locked, occupied};
+use crate::store::moving::{self, Contents, Mark, Phase, check_unguarded, locked, occupied};
 use crate::store::options::LockPurpose;
 
 impl Root<'_> {
@@ -124,6 +125,9 @@ impl<'s> Moves<'s> {
         };
         let lock = tx.lock.clone();
         let lineage = Some(document.seal.lineage.clone());
+        let guards = self.store.guards().list()?.into_iter();
+        let running = guards.filter(|guard| guard.standing == Standing::Running);
+        check_unguarded(running.map(|guard| guard.id))?;
         let mark = Mark { lineage, root: Some(self.identity(&lock)?), ..mark };
         let moved = Move { store: self.store, lock, mark, before: None, is_new: true };
         moved.put_mark(&moved.mark)?;

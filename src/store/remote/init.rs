@@ -21,6 +21,7 @@ use crate::store::fresh::{Done, InitMode, Initialized, in_words};
 use crate::store::layout::pinned;
 use crate::store::next_revision::new_lineage;
 use crate::store::options::{Author, WriteOptions};
+use crate::store::remote::neighbours::Beginning;
 use crate::store::signal::Signals;
 
 /// Lineages: the first one, and new ones.
@@ -114,7 +115,7 @@ impl Lineages<'_> {
 /// Refuses to begin a store where none should be, or returns guards of that.
 fn check_beginning(store: &RemoteStore) -> Result<Vec<Compare>> {
     push_from_here(store).map_or(Ok(()), Err)?;
-    check_neighbours(store)
+    check_neighbours(store, Beginning::Init)
 }
 
 /// Writes the first document; `None` if another writer was faster.

@@ -25,6 +25,7 @@ use crate::store::files::moving::Interrupted;
 use crate::store::logged::entry;
 use crate::store::moving::{Contents, Direction, GivenUp, Mark, Moved};
 use crate::store::next_revision::random;
+use crate::store::remote::neighbours::Beginning;
 use crate::store::restore::intent::OperationId;
 
 /// Moves of the state of a store.
@@ -83,7 +84,7 @@ impl Moves<'_> {
         let store = self.store;
         // A store that cannot take it refuses before anything is touched.
         if meta_of(store)?.put_at == 0 {
-            check_neighbours(store)?;
+            check_neighbours(store, Beginning::Push)?;
         }
         let (moved, contents) = root.moves().push(self.mark(Direction::Push)?).map_err(of_root)?;
         let push = Push { store, root, operation: &moved.mark.operation, contents: &contents };

@@ -16,7 +16,7 @@ use crate::store::moving::{Contents, occupied};
 use crate::store::remote::keys::KeySpace;
 use crate::store::remote::log::{LOG_KEPT, Newest, Operation, Record};
 use crate::store::remote::meta::{Meta, Standing, meta_in, not_here};
-use crate::store::remote::neighbours::check_neighbours;
+use crate::store::remote::neighbours::{Beginning, check_neighbours};
 use crate::store::remote::source::Source;
 use crate::store::remote::{DOCUMENT_LIMIT, RemoteStore};
 use crate::store::restore::intent::OperationId;
@@ -159,7 +159,7 @@ impl Push<'_> {
         }
         // The keys of a store below may be where this one has its grants.
         let neighbours = match meta.put_at {
-            0 => check_neighbours(store)?,
+            0 => check_neighbours(store, Beginning::Push)?,
             _ => Vec::new(),
         };
         check_unlocked(store, &grants)?;

@@ -11,9 +11,10 @@ use crate::etcd::txn::{Keys, created_before, delete, put, put_at, snapshot};
 use crate::lock::remote::{Entry, Tokens};
 use crate::store::FileStore;
 use crate::store::diagnosis::Health;
-use crate::store::moving::{Contents, locked, occupied};
+use crate::store::moving::{Contents, check_unguarded, locked, occupied};
 use crate::store::remote::RemoteStore;
 use crate::store::remote::ground::Ground;
+use crate::store::remote::guard::on_record::running_guards;
 use crate::store::remote::keys::name_in;
 use crate::store::remote::log::records;
 use crate::store::remote::meta::{Meta, Standing, meta_in, meta_of, not_here};
@@ -98,6 +99,7 @@ impl Pull<'_> {
             return Err(error.hint_command("state pull --help", "name another --root"));
         }
         check_unlocked(store, &holders)?;
+        check_unguarded(running_guards(&ground).map(|(_, record)| record.id.clone()))?;
         let key = store.keys.meta();
         let value = meta.departing(note(store, self.root, operation));
         let request = TxnRequest {
@@ -187,7 +189,12 @@ pub(super) fn check_unlocked(store: &RemoteStore, grants: &[KeyValue]) -> Result
     };
     let mut names: Vec<String> = grants.iter().filter_map(lock_of).collect();
     names.dedup();
-    if names.is_empty() { Ok(()) } else { Err(locked(&names)) }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let list = format!("--store {} lock list", quote(&store.shown));
+    let error = Error { hints: Vec::new(), ..locked(&names) };
+    Err(error.hint_on_files(list, "see by which processes; wait for them"))
 }
 
 /// A number above the tokens of all grants so far.
