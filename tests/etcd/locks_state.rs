@@ -129,3 +129,19 @@ fn a_commit_that_would_wait_for_itself_is_refused() {
     assert!(said.contains("2\n") && said.contains(r#""kind":"deadlock""#), "{said}");
     assert_eq!(holder.go_on(), "");
 }
+
+#[test]
+fn a_script_that_lost_its_grant_gives_back_none_of_an_ancestor() {
+    let host = Host::new(SHORT);
+    let script = host.script(
+        "sh -c '$B -q lock acquire a; echo ready; read x
+                $B -q lock acquire a 9 --owner-pid $PPID; $B --json lock renew a
+                $B -q lock check a && echo held; $B -q lock release a && echo released'; :",
+    );
+    shared().client().revoke(host.place.below("hold/a/")[0].lease).unwrap();
+    host.await_file("lost-");
+    let said = script.go_on();
+    assert!(said.contains("held") && said.contains("was lost at 20"), "{said}");
+    assert!(said.contains(r#""kind":"not_owner""#), "{said}");
+    assert!(said.contains("released"), "it is said once: {said}");
+}

@@ -6,11 +6,11 @@ use super::RemoteLocks;
 use super::ground::Ground;
 use super::keeper_process::Host;
 use super::notes::{Lost, Noted, Notes};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::etcd::client::Client;
 use crate::lock::describe::join;
 use crate::lock::identity::Identity;
-use crate::lock::record::Token;
+use crate::lock::record::{Grant, Token};
 use crate::lock::request::Requester;
 use crate::lock::run::RunSpec;
 use crate::name::Name;
@@ -31,6 +31,22 @@ pub(super) fn lost_grant(
             && ground.held(&noted.lock, noted.token).is_none()
     };
     host.first_lost(requester, is_it, |lease| lives(&locks.client, lease), Kind::NotOwner)
+}
+
+/// Refuses an operation on the grant of an ancestor where the requester, or an ancestor nearer to
+/// it, has lost a grant of its own.
+pub(super) fn check_nearer(
+    locks: &RemoteLocks,
+    name: &Name,
+    grant: &Grant,
+    requester: &Requester,
+    ground: &Ground,
+) -> Result<()> {
+    let is_nearer = |one: &&Identity| !grant.owner.as_ref().is_some_and(|owner| one.is(owner));
+    let nearer = requester.ancestry.iter().take_while(is_nearer).cloned().collect();
+    let nearer = Requester { ancestry: nearer, ..requester.clone() };
+    let lost = lost_grant(locks, std::slice::from_ref(name), None, &nearer, ground);
+    lost.map_or(Ok(()), Err)
 }
 
 /// Forgets the grants that were given back.

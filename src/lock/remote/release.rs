@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::encoding::{Held, grant_value};
 use super::ground::Ground;
 use super::keeper_process::{Keeping, keep};
-use super::lost::{forget, lost_grant};
+use super::lost::{check_nearer, forget, lost_grant};
 use super::oracle::ClusterOracle;
 use super::owner::{lease_of, name_of, ttl_of};
 use super::{RemoteLocks, failed, new_change};
@@ -41,6 +41,9 @@ pub(super) fn release(
                 lost_grant(locks, names, token, requester, &ground).unwrap_or(error)
             })?;
         check_ancestry(&released, token, requester)?;
+        for Released { name, grant, .. } in released.iter().filter(|_| token.is_none()) {
+            check_nearer(locks, name, grant, requester, &ground)?;
+        }
         let again = locks.keys.ranges(names).into_iter().map(RequestOp::from).collect();
         let mut request = TxnRequest { failure: again, ..TxnRequest::default() };
         for Released { name, grant, left } in &released {
@@ -124,6 +127,9 @@ pub(super) fn renew(
     let found = selection.grant(&edit, &oracle);
     let lost = |error| lost_grant(locks, names, token, requester, &ground).unwrap_or(error);
     let grant = found.map_err(lost)?;
+    if token.is_none() {
+        check_nearer(locks, name, &grant, requester, &ground)?;
+    }
     let Some(held) = ground.held(name, grant.token) else { return Err(selection.not_held(name)) };
     let now = locks.now();
     let left = match ttl.map(|ttl| ttl_of(locks, Some(ttl))).transpose()? {
