@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_state::etcd::address::Address;
 use rustix::process::{Pid, Signal, kill_process};
@@ -235,6 +235,28 @@ fn a_lock_without_its_keeper_is_reported_and_a_commit_starts_it_again() {
     script.send();
     host.keeper();
     assert_eq!((listed().as_str(), keepers(lease).len()), ("", 1));
+    script.kill();
+    host.await_free();
+}
+
+#[test]
+fn lock_run_starts_the_killed_keeper_of_its_script_again() {
+    let host = Host::new(LONG);
+    let mut script = host.script(
+        "exec 5<&0; $B -q lock acquire a; echo ready; read x; $B lock run b -- sh -c 'read y' <&5",
+    );
+    let lease = host.place.below("hold/a/")[0].lease;
+    kill_process(host.keeper(), Signal::KILL).unwrap();
+    while !keepers(lease).is_empty() {
+        std::thread::yield_now();
+    }
+    script.send();
+    host.place.await_keys("hold/b/", |found| !found.is_empty());
+    let until = Instant::now() + Duration::from_secs(60);
+    while keepers(lease).is_empty() {
+        assert!(Instant::now() < until, "nothing renews the lease of a");
+        std::thread::yield_now();
+    }
     script.kill();
     host.await_free();
 }

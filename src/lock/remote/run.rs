@@ -4,7 +4,7 @@
 use std::process::ExitStatus;
 
 use super::acquire::acquire;
-use super::keeper_process::Keeping;
+use super::keeper_process::{Keeping, revive};
 use super::lost::lost_of;
 use super::{RemoteLocks, release};
 use crate::error::Result;
@@ -22,6 +22,7 @@ pub(super) fn run(locks: &RemoteLocks, spec: &RunSpec) -> Result<ExitStatus> {
     };
     let request = spec.request_for(waiting.id(), &locks.env);
     let acquired = request.and_then(|request| {
+        revive(locks, &request.requester);
         let (acquired, keeper) = acquire(locks, &request, keeping)?;
         Ok((request.requester.owner, acquired, keeper))
     });
