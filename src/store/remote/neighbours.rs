@@ -64,7 +64,7 @@ pub(super) fn check_neighbours(store: &RemoteStore, beginning: Beginning) -> Res
     if let Some(above) = above.iter().find_map(Seen::store) {
         let below = store.keys.prefix().strip_prefix(above).unwrap_or_default();
         let beside = format!("{above}-{}", below.trim_matches('/').replace('/', "-"));
-        let is = format!("lies below that of the store {above}");
+        let is = format!("below that of the store {above}");
         return Err(amid(store, &is, &beside, beginning));
     }
     let listed = RangeRequest { limit: BELOW, ..store.keys.all().list() };
@@ -73,16 +73,16 @@ pub(super) fn check_neighbours(store: &RemoteStore, beginning: Beginning) -> Res
     let below = seen_below(store, answer.ranges().flat_map(|range| range.kvs))?;
     if let Some(below) = below.iter().find_map(Seen::store) {
         let beside = format!("{}-0", store.keys.prefix());
-        let is = format!("lies above that of the store {below}");
+        let is = format!("above that of the store {below}");
         return Err(amid(store, &is, &beside, beginning));
     }
     Ok(above.into_iter().map(Seen::still).chain([nothing_since]).collect())
 }
 
-fn amid(store: &RemoteStore, where_it_is: &str, beside: &str, beginning: Beginning) -> Error {
+fn amid(store: &RemoteStore, lies: &str, beside: &str, beginning: Beginning) -> Error {
     let prefix = store.keys.prefix();
     let message = format!(
-        "the prefix {prefix} {where_it_is}, and their keys would be among each other's; \
+        "the prefix {prefix} lies {lies}, and their keys would be among each other's; \
          nothing was changed"
     );
     let address = quote(&format!("{}{beside}", store.shown.trim_end_matches(prefix)));
@@ -95,7 +95,8 @@ fn amid(store: &RemoteStore, where_it_is: &str, beside: &str, beginning: Beginni
         .detail("store", store.shown.as_str())
 }
 
-/// The keys that show stores at the prefixes above, the nearest first. A role may see its own prefix only.
+/// The keys that show stores at the prefixes above, the nearest first. A role may see its own
+/// prefix only.
 fn seen_above(store: &RemoteStore) -> Result<Vec<Seen>> {
     let prefix = store.keys.prefix();
     let above = prefix.rmatch_indices('/').filter_map(|(end, _)| prefix.get(..end));
