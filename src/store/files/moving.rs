@@ -65,15 +65,6 @@ pub struct Moves<'s> {
     pub(in crate::store) store: &'s FileStore,
 }
 
-/// A move that was interrupted.
-#[derive(Debug)]
-pub enum Interrupted<'s> {
-    /// Of this root.
-    Own(Move<'s>),
-    /// Of a root of which this one is a copy: the store knows nothing of it.
-    Copied(Move<'s>),
-}
-
 /// A root that is locked for a move.
 #[derive(Debug)]
 pub struct Move<'s> {
@@ -147,7 +138,7 @@ impl<'s> Moves<'s> {
     }
 
     /// Continues a move that is to be given up: one like `wanted`. `None` if there is none.
-    pub fn interrupted(&self, wanted: &Mark) -> Result<Option<Interrupted<'s>>> {
+    pub fn interrupted(&self, wanted: &Mark) -> Result<Option<Move<'s>>> {
         let phase = wanted.phase;
         match self.mark()? {
             Some(mark) if mark.phase == phase && mark.is_of_store_of(wanted) => {
@@ -160,13 +151,7 @@ impl<'s> Moves<'s> {
                     }),
                     _ => None,
                 };
-                let is_copied = mark.is_copied_to(&self.identity(&lock)?);
-                let moved = self.again(lock, mark, before);
-                Ok(Some(if is_copied {
-                    Interrupted::Copied(moved)
-                } else {
-                    Interrupted::Own(moved)
-                }))
+                Ok(Some(self.again(lock, mark, before)))
             }
             // A pull that has changed nothing here.
             Some(Mark { phase: Phase::Moved, .. }) if phase == Phase::Pulling => Ok(None),
@@ -238,6 +223,12 @@ impl<'s> Moves<'s> {
 }
 
 impl Move<'_> {
+    /// Returns whether it was begun in this root, and not in one of which this is a copy.
+    pub fn is_own(&self) -> Result<bool> {
+        let here = Moves { store: self.store }.identity(&self.lock)?;
+        Ok(!self.mark.is_copied_to(&here))
+    }
+
     /// Notes that the state is in the store.
     pub fn complete(self) -> Result<()> {
         self.put_mark(&Mark { phase: Phase::Moved, ..self.mark.clone() })

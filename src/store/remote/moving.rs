@@ -21,7 +21,6 @@ use crate::etcd::messages::KeyValue;
 use crate::etcd::txn::Keys;
 use crate::lock::remote::StateMark;
 use crate::store::FileStore;
-use crate::store::files::moving::Interrupted;
 use crate::store::logged::entry;
 use crate::store::moving::{Contents, Direction, GivenUp, Mark, Moved};
 use crate::store::next_revision::random;
@@ -57,14 +56,11 @@ impl Moves<'_> {
     /// Gives up a move that was interrupted.
     pub fn give_up(&self, direction: Direction, root: &FileStore) -> Result<GivenUp> {
         let found = root.moves().interrupted(&self.mark(direction)?);
-        let moved = match found.map_err(of_root)? {
-            None => return Ok(GivenUp::Nothing),
-            Some(Interrupted::Copied(moved)) => {
-                moved.give_up()?;
-                return Ok(GivenUp::TakenBack);
-            }
-            Some(Interrupted::Own(moved)) => moved,
-        };
+        let Some(moved) = found.map_err(of_root)? else { return Ok(GivenUp::Nothing) };
+        if !moved.is_own()? {
+            moved.give_up()?; // the store knows nothing of this copy
+            return Ok(GivenUp::TakenBack);
+        }
         let operation = &moved.mark.operation;
         match direction {
             Direction::Push => {
