@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_state::etcd::address::Address;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::server::{Server, shared};
 use crate::stores::Place;
@@ -129,6 +130,13 @@ fn keepers(lease: i64) -> Vec<Pid> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(keeper).collect()
 }
 
+/// Kills a keeper, and waits until it has ended: then another command finds its order free.
+fn kill_keeper(keeper: Pid) {
+    let ended = pidfd_open(keeper, PidfdFlags::empty()).unwrap();
+    kill_process(keeper, Signal::KILL).unwrap();
+    poll(&mut [PollFd::new(&ended, PollFlags::IN)], None).unwrap();
+}
+
 /// Returns whether a process catches SIGTERM: a keeper is at work then.
 fn catches(status: std::io::Result<String>) -> bool {
     let status = status.unwrap_or_default();
@@ -226,10 +234,7 @@ fn a_lock_without_its_keeper_is_reported_and_a_commit_starts_it_again() {
     let lease = host.place.below("hold/a/")[0].lease;
     let listed = || String::from_utf8(host.sh("$B lock list").stderr).unwrap();
     assert_eq!(listed(), "");
-    kill_process(host.keeper(), Signal::KILL).unwrap();
-    while !keepers(lease).is_empty() {
-        std::thread::yield_now();
-    }
+    kill_keeper(host.keeper());
     let said = listed();
     assert!(said.contains("the keeper of a:") && said.contains("its lease ends at 20"), "{said}");
     script.send();
@@ -246,10 +251,7 @@ fn lock_run_starts_the_killed_keeper_of_its_script_again() {
         "exec 5<&0; $B -q lock acquire a; echo ready; read x; $B lock run b -- sh -c 'read y' <&5",
     );
     let lease = host.place.below("hold/a/")[0].lease;
-    kill_process(host.keeper(), Signal::KILL).unwrap();
-    while !keepers(lease).is_empty() {
-        std::thread::yield_now();
-    }
+    kill_keeper(host.keeper());
     script.send();
     host.place.await_keys("hold/b/", |found| !found.is_empty());
     let until = Instant::now() + Duration::from_secs(60);
@@ -355,9 +357,8 @@ fn the_next_command_of_the_owner_starts_a_killed_keeper_again() {
         "$B -q lock acquire a,b; echo ready; read x; $B -q lock release b; sleep 10
          $B lock release a",
     );
-    let first = host.keeper();
     let lease = host.place.below("hold/a/")[0].lease;
-    kill_process(first, Signal::KILL).unwrap();
+    kill_keeper(host.keeper());
     let said = script.go_on();
     assert!(said.contains("Lock released: a\n"), "{said}");
     // The script has ended, and the new keeper ends the same lease.
