@@ -192,7 +192,7 @@ fn whatever_comes_in_a_hook_ends_with_0_or_1() {
             assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{hook} {garbage:?}");
             let ran = ran.saying("error:");
             if garbage == b"garbage" {
-                ran.saying(&format!("hint: pipeline-state {hook} --help "));
+                ran.saying("hint: pipeline-state ").saying(&format!(" {hook} --help "));
             }
         }
         sandbox.run(hook).expect(1).saying("it is empty");

@@ -196,7 +196,8 @@ fn errors_are_one_line_of_json_where_json_is_asked_for() {
     let sandbox = Sandbox::empty();
     let error = sandbox.run("state read --json").expect_json_error("not_initialized");
     assert_eq!((error["code"].as_u64(), error["name"].as_str()), (Some(1), Some("GENERAL_ERROR")));
-    assert!(error["hint"].as_str().unwrap().starts_with("pipeline-state state init"));
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.starts_with("pipeline-state ") && hint.contains(" state init"), "{hint}");
     let mut command = sandbox.command();
     let ran =
         Ran::of(command.env("PIPELINE_FORMAT", "json").args(["state", "bogus"]).output().unwrap());
