@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::fs;
 use std::process::Command;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pipeline_state::error::Kind;
 use pipeline_state::lock::Mode::Exclusive;
+use pipeline_state::lock::{Deadline, LockEnv, Request, RequestSpec, owner};
 use pipeline_state::name::Name;
 use pipeline_state::store::checkpoint::Snapshot;
 use pipeline_state::store::fresh::InitMode;
@@ -177,4 +179,25 @@ fn a_state_does_not_move_while_a_guard_runs() {
     assert_eq!(run(Direction::Pull).unwrap_err().kind, Kind::Conflict);
     store.guards().end(&guard.id).unwrap();
     run(Direction::Pull).unwrap();
+}
+
+#[test]
+fn a_push_that_never_took_the_state_away_takes_no_lock_when_it_is_given_up() {
+    let begun = (1..200).map(|nth| {
+        let place = with_state();
+        let dying = root_on(&place, dying_disk(nth).0);
+        place.store().moves().run(Direction::Push, &dying).unwrap_err();
+        place
+    });
+    let is_marked = |place: &Place| place.root.path().join(MOVED).exists();
+    let place = begun.into_iter().find(is_marked).unwrap();
+    let files = root(&place);
+    files.read().unwrap(); // it is here still
+    let requester = owner::self_and_ancestors(None, &LockEnv::default()).unwrap();
+    let soon = Deadline::after(Duration::from_secs(10));
+    let deploy = Name::parse("lock", "deploy").unwrap();
+    let request = Request::new(vec![deploy.clone()], RequestSpec::hold(Exclusive), requester, soon);
+    files.locks().acquire(&request).unwrap();
+    place.store().moves().give_up(Direction::Push, &files).unwrap();
+    assert!(files.locks().check(&deploy).unwrap().is_held());
 }

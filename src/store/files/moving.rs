@@ -236,7 +236,11 @@ impl Move<'_> {
 
     /// Ends grants from before the state was elsewhere, and lets tokens of this root go on from
     /// `end`: the store gave out lower ones.
+    /// Where the state never left its place, the grants are of living owners, and stay.
     pub fn begin_locks_again(&self, end: u64) -> Result<()> {
+        if (Moves { store: self.store }).is_here()? {
+            return Ok(());
+        }
         let (locks, deadline) = (&self.store.locks, StateLocks::of(self.store).deadline());
         locks.raise_tokens(end, deadline)?;
         let held = locks.list()?.into_iter().filter(|entry| entry.token.is_some());
